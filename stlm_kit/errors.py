@@ -1,0 +1,44 @@
+"""The kit's errors: each is one sentence that says what was wrong and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class KitError(Exception):
+    """Something a user can mend (a path, a file, a full disk). The command line prints it and exits with `exit_status`."""
+
+    exit_status = 1
+
+
+class UsageError(KitError):
+    """The request itself is wrong: an unknown name, a wrong type, a value out of range."""
+
+    exit_status = 2
+
+
+class Interrupted(KitError):
+    """A signal stopped the run after its state was saved; the same command goes on from there."""
+
+    exit_status = 3
+
+
+def near(name: str, options: Iterable[str]) -> str:
+    """The options spelled most like `name`, as a question to append to a sentence; empty where none is near."""
+    found = difflib.get_close_matches(name, list(options), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(repr(option) for option in found)}?" if found else ""
+
+
+def first_sentence(error) -> str:
+    """The first complaint of a pydantic `ValidationError` as one sentence that names the field and the value given."""
+    complaint = error.errors()[0]
+    field = ".".join(str(part) for part in complaint["loc"])
+    message = complaint["msg"].removeprefix("Value error, ")
+    if complaint["type"] == "value_error":  # raised by a validator of ours: already a sentence
+        return message
+    if complaint["type"] == "extra_forbidden":
+        return f"There is no setting named {field!r}; check its spelling."
+    if complaint["type"] == "missing":
+        return f"The setting {field!r} is missing; give it a value."
+    return f"{field} = {complaint['input']!r} will not do: {message[0].lower()}{message[1:]}."

@@ -1,0 +1,64 @@
+"""Where the kit keeps things, and how it writes a file so that a killed process leaves no half of one."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from stlm_kit.errors import KitError
+
+
+def project_dir() -> Path:
+    """The checkout that holds the notebooks, or the working folder when the kit was installed as a package."""
+    checkout = Path(__file__).resolve().parent.parent
+    return checkout if (checkout / "notebooks").is_dir() and (checkout / "pyproject.toml").is_file() else Path.cwd()
+
+
+def runs_dir() -> Path:
+    """The folder of runs: $STLM_RUNS (a scratch disk, say) or runs/ of the project."""
+    return Path(os.environ.get("STLM_RUNS") or project_dir() / "runs")
+
+
+def cache_dir() -> Path:
+    """The folder of caches (token files, trained tokenizers): $STLM_CACHE or the user's own cache folder."""
+    return Path(os.environ.get("STLM_CACHE") or Path.home() / ".cache" / "stlm_kit")
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` survive a power cut (a no-op where folders cannot be opened)."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def atomic_write(path: Path, content: bytes | str) -> Path:
+    """Write `content` beside `path`, sync it, and rename: a reader sees the old file or the new one, never a part.
+
+    Raises KitError naming the file when the disk is full or the folder is read-only; the old file stays.
+    """
+    path = Path(path)
+    part = path.with_name(f"{path.name}.part-{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(part, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise KitError(f"Could not write {path}: {error.strerror}; free some space or choose another folder.") from error
+    fsync_folder(path.parent)
+    return path
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
