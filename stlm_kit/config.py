@@ -1,0 +1,234 @@
+"""What a decoder is: one frozen `DecoderConfig`, and the presets that give one a name and a source.
+
+A preset says what is computed (the sizes, the kind of norm, which keys a token sees); how a step is computed is a
+recipe's business (training/recipe.py). Nothing here imports torch, so that `stlm --help` stays quick.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from stlm_kit.errors import UsageError, first_sentence, near
+
+Size = Annotated[int, Field(ge=1)]
+
+
+class DecoderConfig(BaseModel, frozen=True, extra="forbid"):
+    """The architecture of a decoder-only transformer with pre-norm blocks and a final norm.
+
+    Raises UsageError with one sentence for a setting that is unknown, ill-typed, out of range, or at odds with another.
+    """
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    vocab_size: Size
+    context_length: Size  # input positions: what learned positions can hold, and the length the model is trained for
+    n_layers: Size
+    d_model: Size
+    n_heads: Size
+    n_kv_heads: Size | None = None  # None: as many as n_heads; 1 is multi-query attention
+    d_ff: Size
+    norm: Literal["layernorm", "rmsnorm"]
+    norm_epsilon: float = Field(1e-5, gt=0)
+    positions: Literal["learned", "sinusoidal", "rotary"]
+    rope_base: float = Field(10000.0, gt=0)
+    feed_forward: Literal["gelu", "gelu_tanh", "relu", "swiglu"]  # gelu_tanh: the approximation GPT-2 was trained with
+    bias: bool  # in every linear of a block and in the LayerNorms
+    head_bias: bool = False
+    tied_head: bool  # the head's weight is the embedding's, one matrix stored once
+    dropout: float = Field(0.0, ge=0, lt=1)
+    window: int | None = None  # w: a token sees itself and the w before it, so w + 1 keys
+    embedding_scale: bool = False  # token embeddings times sqrt(d_model), Vaswani et al. 2017, section 3.4
+    init_std: float = Field(0.02, gt=0)
+
+    def __init__(self, **settings) -> None:
+        for name in settings:
+            if name not in type(self).model_fields:
+                raise UsageError(f"A decoder has no setting named {name!r}.{near(name, type(self).model_fields)}")
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise UsageError(first_sentence(error)) from None
+
+    @field_validator("context_length", mode="before")
+    @classmethod
+    def _some_context(cls, value):
+        if value in (0, "0"):
+            raise ValueError("A context_length of 0 leaves nothing to predict from; give at least 1 position.")
+        return value
+
+    @field_validator("window")
+    @classmethod
+    def _some_window(cls, value: int | None) -> int | None:
+        if value is not None and value < 1:
+            raise ValueError(
+                f"A window of {value} would show no token the one before it; give at least 1, or None for no window."
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> DecoderConfig:
+        if self.d_model % self.n_heads:
+            raise ValueError(
+                f"n_heads = {self.n_heads} does not divide d_model = {self.d_model}; choose heads that do."
+            )
+        if self.n_heads % self.kv_heads:
+            raise ValueError(
+                f"n_kv_heads = {self.n_kv_heads} does not divide n_heads = {self.n_heads}; "
+                "every key-value head serves the same number of query heads."
+            )
+        if self.positions == "rotary" and self.head_dim % 2:
+            raise ValueError(
+                f"Rotary positions turn pairs of numbers, but each head is {self.head_dim} wide; "
+                "choose d_model and n_heads so that d_model / n_heads is even."
+            )
+        if self.positions == "sinusoidal" and self.d_model % 2:
+            raise ValueError(f"Sinusoidal positions come in pairs; d_model = {self.d_model} must be even.")
+        return self
+
+    @property
+    def head_dim(self) -> int:
+        return self.d_model // self.n_heads
+
+    @property
+    def kv_heads(self) -> int:
+        return self.n_heads if self.n_kv_heads is None else self.n_kv_heads
+
+
+class Preset(BaseModel, frozen=True, extra="forbid"):
+    """A configuration under a name: where it comes from, and what its source left open."""
+
+    name: str
+    config: DecoderConfig
+    source: str  # one sentence that cites the document
+    tokenizer: str  # the default tokenizer
+    published: bool  # a published size is never bent to fit another tokenizer; a laptop preset takes its vocab_size
+    note: str = ""  # what was undecided, and what the kit chose
+
+
+# The decoder of Vaswani et al. 2017, in its pre-norm form; GPT-2 (Radford et al. 2019); Llama (Touvron et al. 2023).
+_VASWANI = {"norm": "layernorm", "positions": "sinusoidal", "feed_forward": "relu", "bias": True, "dropout": 0.1}
+_VASWANI |= {"embedding_scale": True}
+_GPT2 = {"norm": "layernorm", "positions": "learned", "feed_forward": "gelu_tanh", "bias": True, "tied_head": True}
+_LLAMA = {"norm": "rmsnorm", "positions": "rotary", "feed_forward": "swiglu", "bias": False, "tied_head": True}
+
+_STLM = "Super Tiny Language Models (Guertler, Hillier et al. 2024, arXiv 2405.14159)"
+_MEMORY = "Memory-efficient transformer training techniques (results and code published on GitHub)"
+
+_ALL = [
+    Preset(
+        name="memory-study",
+        config=DecoderConfig(
+            vocab_size=50257, context_length=255, n_layers=4, d_model=256, n_heads=8, d_ff=1024,
+            tied_head=False, head_bias=True, **_VASWANI,
+        ),
+        source=f"{_MEMORY}, section 'Experimental Results': the model that produced its tables.",
+        tokenizer="gpt2",
+        published=True,
+        note="Rows of 256 tokens leave 255 input positions. The text calls the head tied; its own count, 28,941,393, "
+        "needs a separate head with a bias.",
+    ),
+    Preset(
+        name="memory-study-text",
+        config=DecoderConfig(
+            vocab_size=10000, context_length=512, n_layers=6, d_model=512, n_heads=8, d_ff=2048,
+            tied_head=True, **_VASWANI,
+        ),
+        source=f"{_MEMORY}, sections 'Overview' and 'Configuration': what its text prints, not what its tables used.",
+        tokenizer="bpe-10000",
+        published=True,
+        note="Whether the head has a bias is not printed, and no reading gives the sample report's 42,567,680: "
+        "tied as the text says gives 24,035,328, untied with a bias 29,165,328. The kit takes the text at its word. "
+        "The text states a maximum sequence length of 512 tokens; here that is 512 input positions.",
+    ),
+    Preset(
+        name="stlm-50m",
+        config=DecoderConfig(
+            vocab_size=50257, context_length=512, n_layers=10, d_model=512, n_heads=16, n_kv_heads=4, d_ff=1536,
+            dropout=0.1, **_LLAMA,
+        ),
+        source=f"{_STLM}, Table 1, with the 4 key-value heads and the tied head of its public code.",
+        tokenizer="gpt2",
+        published=True,
+        note="Table 1 gives neither the key-value heads nor the tying: with 16 key-value heads it is 59,821,056, "
+        "and untied 85,552,640 (16) or 81,620,480 (4). The code's 'group size 4' gives 4 query heads to each "
+        "key-value head; as 16 / 4 is also 4, both readings agree here. Its code raises dropout from 0 to 0.1 over "
+        "10,000 iterations; the schedule belongs to training.",
+    ),
+    Preset(
+        name="stlm-50m-code",
+        config=DecoderConfig(
+            vocab_size=50257, context_length=512, n_layers=8, d_model=512, n_heads=16, n_kv_heads=4, d_ff=1320,
+            dropout=0.1, **_LLAMA,
+        ),
+        source=f"The public code of {_STLM}, its baseline configuration in the week of the paper.",
+        tokenizer="gpt2",
+        published=True,
+        note="8 layers and a feed-forward width of 1,320, where Table 1 of the paper prints 10 and 1,536.",
+    ),
+    Preset(
+        name="layerdrop-12",
+        config=DecoderConfig(
+            vocab_size=10000, context_length=512, n_layers=12, d_model=512, n_heads=8, d_ff=2048,
+            tied_head=True, **_VASWANI,
+        ),
+        source="A proposal on dynamic LayerDrop with distillation, section 4.1: 12 layers, 512, 8 heads, 2,048, "
+        "a decoder as in Vaswani et al. 2017.",
+        tokenizer="bpe-10000",
+        published=True,
+        note="Vocabulary, length, dropout, tying and the place of the norms are not stated. The kit takes a BPE of "
+        "10,000 (so that the layers, not the embedding, hold most parameters), 512 positions, dropout 0.1 and a tied "
+        "head as in Vaswani et al., and norms before each sub-layer, since dropping whole layers wants a clean "
+        "residual path.",
+    ),
+    Preset(
+        name="gpt2-small",
+        config=DecoderConfig(
+            vocab_size=50257, context_length=1024, n_layers=12, d_model=768, n_heads=12, d_ff=3072,
+            dropout=0.1, **_GPT2,
+        ),
+        source="GPT-2 small (Radford et al. 2019, Language Models are Unsupervised Multitask Learners), as released.",
+        tokenizer="gpt2",
+        published=True,
+        note="The paper's own 117M is a miscount; the released weights hold 124,439,808.",
+    ),
+    Preset(
+        name="laptop-llama",
+        config=DecoderConfig(
+            vocab_size=2048, context_length=128, n_layers=4, d_model=128, n_heads=8, n_kv_heads=2, d_ff=384, **_LLAMA
+        ),
+        source="The kit's own: stlm-50m in small, for a minute on a laptop.",
+        tokenizer="bpe-2048",
+        published=False,
+        note="Same proportions as stlm-50m: 4 query heads a key-value head, a feed-forward of 3 d_model.",
+    ),
+    Preset(
+        name="laptop-gpt2",
+        config=DecoderConfig(
+            vocab_size=257, context_length=128, n_layers=4, d_model=128, n_heads=4, d_ff=512, **_GPT2
+        ),
+        source="The kit's own: GPT-2 in small, the character model of the first chapters.",
+        tokenizer="bytes",
+        published=False,
+        note="No dropout: a minute of training does not over-fit.",
+    ),
+]  # fmt: skip
+PRESETS: dict[str, Preset] = {entry.name: entry for entry in _ALL}
+
+
+def preset_entry(name: str) -> Preset:
+    """The preset called `name`, with its source and notes; UsageError with the near names when there is none."""
+    if name not in PRESETS:
+        hint = near(name, PRESETS) or f" There are {', '.join(PRESETS)}."
+        raise UsageError(f"There is no preset named {name!r}.{hint}")
+    return PRESETS[name]
+
+
+def preset(name: str, **overrides) -> DecoderConfig:
+    """The configuration called `name`, with any settings replaced: `preset("stlm-50m", n_kv_heads=16)`.
+
+    Raises UsageError for an unknown name (naming the near ones) and for settings that do not fit.
+    """
+    return DecoderConfig(**{**preset_entry(name).config.model_dump(), **overrides})

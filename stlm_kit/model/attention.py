@@ -1,0 +1,177 @@
+"""Causal attention, four ways behind one signature: attention(q, k, v, window=None, documents=None, dropout=0.0).
+
+`eager` is the readable specification: it writes the score matrix out. `sdpa`, `flex` and `flash` compute the same with
+kernels that need not; the tests hold them to it. k and v may have fewer heads than q (grouped queries, Ainslie et al.
+2023): query head h then reads key-value head h // (n_heads / n_kv_heads).
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from stlm_kit.errors import KitError, UsageError, near
+
+Query = Float[Tensor, "batch n_heads seq head_dim"]
+KeyValue = Float[Tensor, "batch n_kv_heads seq head_dim"]
+Documents = Int[Tensor, "batch seq"]
+
+
+def visible(
+    length: int, window: int | None = None, documents: Documents | None = None, device: torch.device | None = None
+) -> Bool[Tensor, "*batch 1 seq seq"]:
+    """Which key (column) each query (row) may see: none after it, at most `window` before it, its own document only."""
+    query = torch.arange(length, device=device)[:, None]
+    key = torch.arange(length, device=device)
+    seen = key <= query
+    if window is not None:
+        seen = seen & (query - key <= window)
+    if documents is not None:
+        seen = seen & (documents[:, None, :, None] == documents[:, None, None, :])
+    return seen
+
+
+def eager(
+    q: Query,
+    k: KeyValue,
+    v: KeyValue,
+    window: int | None = None,
+    documents: Documents | None = None,
+    dropout: float = 0.0,
+) -> Query:
+    """Scaled dot-product attention as written in Vaswani et al. 2017, equation 1."""
+    group = q.shape[1] // k.shape[1]
+    if group > 1:
+        k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+    scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
+    scores = scores.masked_fill(~visible(q.shape[2], window, documents, q.device), -math.inf)
+    weights = F.dropout(scores.softmax(dim=-1), dropout)
+    return weights @ v
+
+
+def sdpa(
+    q: Query,
+    k: KeyValue,
+    v: KeyValue,
+    window: int | None = None,
+    documents: Documents | None = None,
+    dropout: float = 0.0,
+) -> Query:
+    """torch's fused kernel. Plain causal attention needs no mask; a window or documents cost one boolean per score."""
+    grouped = q.shape[1] != k.shape[1]
+    if window is not None and window >= q.shape[2] - 1:
+        window = None  # wide enough to see everything
+    if window is None and documents is None:
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=grouped)
+    seen = visible(q.shape[2], window, documents, q.device)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=dropout, enable_gqa=grouped)
+
+
+@functools.cache
+def _compiled_flex() -> Callable:
+    from torch.nn.attention.flex_attention import flex_attention
+
+    return torch.compile(flex_attention, dynamic=False)  # uncompiled it would write the score matrix out
+
+
+def _block_mask(length: int, window: int | None, documents: Documents | None, device: torch.device):
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def seen(batch, head, query, key):
+        inside = key <= query
+        if window is not None:
+            inside = inside & (query - key <= window)
+        if documents is not None:
+            inside = inside & (documents[batch, query] == documents[batch, key])
+        return inside
+
+    batch = None if documents is None else documents.shape[0]
+    return create_block_mask(seen, batch, None, length, length, device=device)
+
+
+# Without documents every layer of every step has the same mask.
+_lasting_block_mask = functools.lru_cache(maxsize=8)(_block_mask)
+
+
+def flex(
+    q: Query,
+    k: KeyValue,
+    v: KeyValue,
+    window: int | None = None,
+    documents: Documents | None = None,
+    dropout: float = 0.0,
+) -> Query:
+    """torch's FlexAttention: the mask is a function, compiled into a kernel that skips blocks with nothing to see.
+
+    It cannot drop attention weights. On CPU it has no backward pass, so `set_attention` offers it on a GPU only.
+    """
+    from torch.nn.attention.flex_attention import flex_attention
+
+    if dropout:
+        raise KitError("Flex attention cannot drop attention weights; set dropout to 0 or use 'sdpa'.")
+    make = _lasting_block_mask if documents is None else _block_mask
+    mask = make(q.shape[2], window, documents, q.device)
+    kernel = _compiled_flex() if q.device.type == "cuda" else flex_attention
+    return kernel(q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
+
+
+def flash(
+    q: Query,
+    k: KeyValue,
+    v: KeyValue,
+    window: int | None = None,
+    documents: Documents | None = None,
+    dropout: float = 0.0,
+) -> Query:
+    """FlashAttention's own package (Dao 2023), for bf16 and fp16 on a GPU.
+
+    A document has to be one contiguous run of its row: runs become separate sequences, without padding.
+    """
+    from flash_attn import flash_attn_func, flash_attn_varlen_func
+
+    if q.dtype not in (torch.bfloat16, torch.float16):
+        raise KitError(f"Flash attention computes in bf16 or fp16, not {q.dtype}; use a bf16 recipe or 'sdpa'.")
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # flash-attn wants [batch, seq, heads, head_dim]
+    reach = (-1 if window is None else window, 0)
+    if documents is None:
+        out = flash_attn_func(q, k, v, dropout_p=dropout, causal=True, window_size=reach)
+    else:
+        batch, length = documents.shape
+        begins = torch.ones_like(documents, dtype=torch.bool)
+        begins[:, 1:] = documents[:, 1:] != documents[:, :-1]  # a row's first position always begins one
+        starts = begins.flatten().nonzero().flatten()
+        bounds = torch.cat([starts, starts.new_tensor([batch * length])]).to(torch.int32)
+        q, k, v = (x.flatten(0, 1) for x in (q, k, v))
+        out = flash_attn_varlen_func(
+            q, k, v, bounds, bounds, length, length, dropout_p=dropout, causal=True, window_size=reach
+        ).unflatten(0, (batch, length))
+    return out.transpose(1, 2)
+
+
+BACKENDS: dict[str, Callable[..., Tensor]] = {"eager": eager, "sdpa": sdpa, "flex": flex, "flash": flash}
+
+
+def unavailable(name: str) -> str | None:
+    """Why this machine cannot run a backend, as one sentence; None where it can."""
+    if name in ("flex", "flash") and not torch.cuda.is_available():
+        return f"Attention {name!r} needs a CUDA GPU and this machine offers none; use 'sdpa'."
+    if name == "flash" and importlib.util.find_spec("flash_attn") is None:
+        return "Attention 'flash' needs the flash-attn package; install requirements-gpu.txt or use 'sdpa'."
+    return None
+
+
+def get_attention(name: str) -> Callable[..., Tensor]:
+    """The backend called `name`. UsageError for an unknown name; KitError for one this machine cannot run."""
+    if name not in BACKENDS:
+        hint = near(name, BACKENDS) or f" There are {', '.join(BACKENDS)}."
+        raise UsageError(f"There is no attention named {name!r}.{hint}")
+    if reason := unavailable(name):
+        raise KitError(reason)
+    return BACKENDS[name]

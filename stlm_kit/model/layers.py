@@ -1,0 +1,146 @@
+"""The parts of a block that are not attention: norms, positions, feed-forwards."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from stlm_kit.config import DecoderConfig
+from stlm_kit.errors import KitError
+
+
+def make_norm(config: DecoderConfig) -> nn.Module:
+    """LayerNorm (Ba et al. 2016) centres and scales each position; RMSNorm (Zhang and Sennrich 2019) only scales it."""
+    if config.norm == "rmsnorm":
+        return nn.RMSNorm(config.d_model, eps=config.norm_epsilon)
+    return nn.LayerNorm(config.d_model, eps=config.norm_epsilon, bias=config.bias)
+
+
+class LearnedPositions(nn.Module):
+    """One trained vector a position, added to the token embeddings (Radford et al. 2018)."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(config.context_length, config.d_model))
+
+    def forward(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch seq d_model"]:
+        length, room = x.shape[1], self.weight.shape[0]
+        if length > room:
+            raise KitError(
+                f"The input has {length} positions but this model learned only {room}; "
+                "shorten the input, or use rotary or sinusoidal positions."
+            )
+        return x + self.weight[:length]
+
+
+def sinusoids(length: int, width: int, base: float = 10000.0) -> Float[Tensor, "length width"]:
+    """Sines in the even columns, cosines in the odd ones (Vaswani et al. 2017, section 3.5)."""
+    rates = torch.exp(torch.arange(0, width, 2) * (-math.log(base) / width))
+    angles = torch.arange(length)[:, None] * rates
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
+
+
+class SinusoidalPositions(nn.Module):
+    """Fixed waves added to the token embeddings: a buffer, so neither trained nor counted nor saved."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.register_buffer("table", sinusoids(config.context_length, config.d_model), persistent=False)
+
+    def forward(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch seq d_model"]:
+        length = x.shape[1]
+        if length > self.table.shape[0]:  # longer than trained for: defined all the same, at the cost of making it anew
+            return x + sinusoids(length, x.shape[2]).to(self.table)
+        return x + self.table[:length]
+
+
+def rotary_angles(length: int, width: int, base: float) -> Float[Tensor, "length half"]:
+    """The angle by which position p turns pair i of a head: p / base^(2i / width) (Su et al. 2021, section 3.2.2)."""
+    rates = base ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)
+    return torch.arange(length, dtype=torch.float32)[:, None] * rates
+
+
+class Rotary(nn.Module):
+    """The cosines and sines of rotary positions, computed once for the model and shared by its blocks."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.width, self.base = config.head_dim, config.rope_base
+        angles = rotary_angles(config.context_length, self.width, self.base)
+        self.register_buffer("cos", angles.cos(), persistent=False)
+        self.register_buffer("sin", angles.sin(), persistent=False)
+
+    def forward(self, length: int, dtype: torch.dtype) -> tuple[Float[Tensor, "seq half"], Float[Tensor, "seq half"]]:
+        if length > self.cos.shape[0]:
+            angles = rotary_angles(length, self.width, self.base).to(self.cos)
+            return angles.cos().to(dtype), angles.sin().to(dtype)
+        return self.cos[:length].to(dtype), self.sin[:length].to(dtype)
+
+
+def rotate(
+    x: Float[Tensor, "batch heads seq head_dim"],
+    cos: Float[Tensor, "seq half"],
+    sin: Float[Tensor, "seq half"],
+) -> Float[Tensor, "batch heads seq head_dim"]:
+    """Turn each pair (i, i + head_dim/2) by its position's angle.
+
+    Hugging Face pairs the two halves of a head, Su et al. pair neighbours: the same map with the columns renamed.
+    """
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+class FeedForward(nn.Module):
+    """Two matrices with a GELU (Radford et al. 2018) or ReLU (Vaswani et al. 2017, section 3.3) between them.
+
+    Dropout follows the output; the ReLU form drops after the activation too, as the memory study's code does.
+    """
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.bias)
+        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.bias)
+        self.kind = config.feed_forward
+        self.hidden_dropout = nn.Dropout(config.dropout) if self.kind == "relu" else nn.Identity()
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch seq d_model"]:
+        x = self.up(x)
+        x = F.relu(x) if self.kind == "relu" else F.gelu(x, approximate="tanh" if self.kind == "gelu_tanh" else "none")
+        return self.dropout(self.down(self.hidden_dropout(x)))
+
+
+class SwiGLU(nn.Module):
+    """Three matrices: one gates another through a SiLU (Shazeer 2020, equation 6)."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.gate = nn.Linear(config.d_model, config.d_ff, bias=config.bias)
+        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.bias)
+        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.bias)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch seq d_model"]:
+        return self.dropout(self.down(F.silu(self.gate(x)) * self.up(x)))
+
+
+def make_feed_forward(config: DecoderConfig) -> FeedForward | SwiGLU:
+    return SwiGLU(config) if config.feed_forward == "swiglu" else FeedForward(config)
+
+
+def check_ids(ids: Int[Tensor, "batch seq"], vocab_size: int) -> None:
+    """KitError for a token id outside the vocabulary, where looking is free (on a GPU it would wait for the device)."""
+    if ids.device.type != "cpu" or ids.numel() == 0 or torch.compiler.is_compiling():
+        return
+    if isinstance(ids, torch._subclasses.FakeTensor):  # shapes only: there are no ids to look at
+        return
+    low, high = ids.aminmax()
+    if low < 0 or high >= vocab_size:
+        worst = int(low) if low < 0 else int(high)
+        raise KitError(
+            f"Token id {worst} lies outside the vocabulary of {vocab_size}; encode the text with the model's tokenizer."
+        )
