@@ -1,0 +1,6 @@
+"""Evaluation: looks at a model from outside, never trains it."""
+
+from stlm_kit.evaluation.influence import influence_matrix
+from stlm_kit.evaluation.perplexity import Perplexity, evaluate_text, evaluate_tokens
+
+__all__ = ["Perplexity", "evaluate_text", "evaluate_tokens", "influence_matrix"]

@@ -1,0 +1,157 @@
+"""Perplexity and bits per byte of whole documents.
+
+Each document is scored token by token. Its first token is predicted from the end-of-document token alone, as it is at
+the start of every document in packed training; that token is only ever context, never a target, and has no bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from stlm_kit.data.batches import IGNORE
+from stlm_kit.errors import KitError, UsageError
+
+if TYPE_CHECKING:
+    from stlm_kit.data.token_files import TokenFile
+    from stlm_kit.data.tokenizers import Tokenizer
+    from stlm_kit.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """What a model gave a text: summed nats over all targets, how many targets, and the UTF-8 bytes they spell."""
+
+    nats: float
+    n_targets: int
+    n_bytes: int
+
+    @property
+    def loss(self) -> float:
+        """Mean nats a token."""
+        return self.nats / self.n_targets
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the mean nats a token; comparable only between models with the same tokenizer."""
+        return math.exp(min(self.loss, 700.0))  # exp(710) overflows
+
+    @property
+    def bits_per_byte(self) -> float:
+        """nats / (ln 2 x bytes): comparable across tokenizers, since the bytes are those of the raw text."""
+        return self.nats / (math.log(2) * self.n_bytes)
+
+    def __add__(self, other: Perplexity) -> Perplexity:
+        return Perplexity(self.nats + other.nats, self.n_targets + other.n_targets, self.n_bytes + other.n_bytes)
+
+
+def evaluate_tokens(
+    model: nn.Module,
+    tokens: TokenFile,
+    *,
+    context_length: int | None = None,
+    batch_size: int = 8,
+    max_documents: int | None = None,
+    recipe: Recipe | None = None,
+) -> Perplexity:
+    """The perplexity of a token file's documents (the first `max_documents`), bytes taken from the raw documents.
+
+    A document longer than `context_length` (default: the model's) is cut into windows one after the other, so that each
+    of its tokens is scored exactly once; the first tokens of a window see little context, as in training.
+    """
+    if tokens.vocab_size > model.config.vocab_size:
+        raise KitError(
+            f"The text was tokenized into {tokens.vocab_size:,} different tokens and the model knows "
+            f"{model.config.vocab_size:,}; evaluate it with the tokenizer it was trained with."
+        )
+    n = tokens.n_documents if max_documents is None else min(max_documents, tokens.n_documents)
+    documents = ((tokens.document(i), int(tokens.document_bytes[i])) for i in range(n))
+    return _score(model, documents, tokens.end_of_document, context_length, batch_size, recipe)
+
+
+def evaluate_text(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    documents: Sequence[str],
+    *,
+    context_length: int | None = None,
+    batch_size: int = 8,
+    recipe: Recipe | None = None,
+) -> Perplexity:
+    """The perplexity of texts, each its own document; see `evaluate_tokens`."""
+    if isinstance(documents, str):
+        raise UsageError("Give evaluate_text a list of documents; put a single text into brackets.")
+    pairs = zip(tokenizer.encode_batch(list(documents)), (len(text.encode()) for text in documents), strict=True)
+    return _score(model, pairs, tokenizer.end_of_document, context_length, batch_size, recipe)
+
+
+@torch.no_grad()
+def _score(
+    model: nn.Module,
+    documents: Iterable[tuple[Sequence[int], int]],
+    end_of_document: int,
+    context_length: int | None,
+    batch_size: int,
+    recipe: Recipe | None,
+) -> Perplexity:
+    """Sum the nats of (token ids, bytes) pairs. Empty documents hold nothing to score and are passed over."""
+    longest = model.config.context_length
+    context_length = longest if context_length is None else context_length
+    if not 1 <= context_length <= longest:
+        raise UsageError(f"context_length = {context_length} will not do: the model takes 1 to {longest} positions.")
+    if batch_size < 1:
+        raise UsageError(f"batch_size = {batch_size} will not do: score at least 1 window at a time.")
+    device = next(model.parameters()).device
+    scored = {"bytes": 0}
+
+    def counted() -> Iterator[Sequence[int]]:
+        for ids, n_bytes in documents:
+            scored["bytes"] += n_bytes
+            yield ids
+
+    was_training = model.training
+    model.eval()
+    nats, n_targets = 0.0, 0
+    try:
+        windows = _windows(counted(), end_of_document, context_length)
+        while batch := list(islice(windows, batch_size)):
+            inputs, targets = (tensor.to(device) for tensor in _pad(batch, end_of_document))
+            with recipe.autocast(device.type) if recipe is not None else nullcontext():
+                logits = model(inputs)
+            losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
+            nats += losses.cpu().sum(dtype=torch.float64).item()  # IGNORE costs 0; float32 sums of millions would drift
+            n_targets += int((targets != IGNORE).sum())
+    finally:
+        model.train(was_training)
+    if not n_targets:
+        raise KitError("There is no text to score: every document is empty; give some text.")
+    return Perplexity(nats, n_targets, scored["bytes"])
+
+
+def _windows(documents: Iterable[Sequence[int]], end_of_document: int, context_length: int) -> Iterator[Tensor]:
+    """Rows of up to context_length + 1 ids; each starts with the last id of the one before, the first with the end."""
+    for ids in documents:
+        row = torch.from_numpy(np.concatenate([[end_of_document], np.asarray(ids, dtype=np.int64)]))
+        for start in range(0, len(row) - 1, context_length):
+            yield row[start : start + context_length + 1]
+
+
+def _pad(rows: Sequence[Tensor], filler: int) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]:
+    """(inputs, targets) of rows of unequal length: the filler stands on the right, where a causal model never looks."""
+    length = max(len(row) for row in rows) - 1
+    inputs = torch.full((len(rows), length), filler)
+    targets = torch.full((len(rows), length), IGNORE)
+    for i, row in enumerate(rows):
+        inputs[i, : len(row) - 1] = row[:-1]
+        targets[i, : len(row) - 1] = row[1:]
+    return inputs, targets

@@ -1,0 +1,80 @@
+"""Text from a decoder: greedy or sampled, one token at a time, without a cache."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from stlm_kit.errors import KitError, UsageError
+
+if TYPE_CHECKING:
+    from stlm_kit.data.tokenizers import Tokenizer
+
+
+@torch.no_grad()
+def generate(
+    model: nn.Module,
+    tokenizer: Tokenizer,
+    prompt: str = "",
+    max_new_tokens: int = 100,
+    temperature: float = 0.0,
+    seed: int = 0,
+    stop_at_end: bool = True,
+) -> str:
+    """The prompt followed by up to `max_new_tokens` tokens of the model's.
+
+    temperature: 0 takes the likeliest token each time; above 0 tokens are drawn from softmax(logits / temperature) by a
+    generator of its own, so that the same seed gives the same text and no other random number is disturbed.
+    stop_at_end: stop where the model ends the document; otherwise it goes on with the next one.
+    An empty prompt starts a new document. Of a context longer than the model's `context_length` the last part counts.
+    Raises UsageError for a setting out of range, KitError for a prompt that the model's vocabulary lacks.
+    """
+    if not isinstance(prompt, str):
+        raise UsageError(f"The prompt must be a text, and this is a {type(prompt).__name__}; decode token ids first.")
+    if max_new_tokens < 0:
+        raise UsageError(f"max_new_tokens = {max_new_tokens} will not do: give 0 or more.")
+    if not 0 <= temperature < float("inf"):
+        raise UsageError(f"temperature = {temperature} will not do: give 0 (always the likeliest token) or more.")
+    ids = prompt_ids(model, tokenizer, prompt)
+    n_prompt, device = len(ids), next(model.parameters()).device
+    generator = torch.Generator().manual_seed(seed)
+    was_training = model.training
+    model.eval()
+    try:
+        for _ in range(max_new_tokens):
+            context = torch.tensor([ids[-model.config.context_length :]], device=device)
+            logits = model.head(model.features(context)[0, -1])  # only the last position needs the head
+            chosen = pick(logits[: tokenizer.vocab_size].float().cpu(), temperature, generator)
+            if stop_at_end and chosen == tokenizer.end_of_document:
+                break
+            ids.append(chosen)
+    finally:
+        model.train(was_training)
+    return prompt + tokenizer.decode(ids[n_prompt:])
+
+
+def prompt_ids(model: nn.Module, tokenizer: Tokenizer, prompt: str) -> list[int]:
+    """End of document, then the prompt's tokens: how every document began in training.
+
+    Raises KitError for half a character (a lone surrogate) and for a tokenizer that is not the model's.
+    """
+    ids = [tokenizer.end_of_document, *tokenizer.encode(prompt)]
+    if max(ids) >= model.config.vocab_size:
+        raise KitError(
+            f"The prompt has the token {max(ids)} and the model knows {model.config.vocab_size:,} tokens; "
+            "use the tokenizer it was trained with."
+        )
+    return ids
+
+
+def pick(logits: Float[Tensor, " vocab"], temperature: float, generator: torch.Generator) -> int:
+    """The id of the next token: the likeliest at temperature 0, else a draw from softmax(logits / temperature)."""
+    if not torch.isfinite(logits).any() or torch.isnan(logits).any():
+        raise KitError("The model's logits are not numbers; its training has gone wrong, use an earlier checkpoint.")
+    if temperature == 0:
+        return int(logits.argmax())
+    # Subtracting the maximum first keeps a tiny temperature from overflowing.
+    return int(torch.multinomial(((logits - logits.max()) / temperature).softmax(-1), 1, generator=generator))

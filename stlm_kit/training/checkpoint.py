@@ -1,0 +1,152 @@
+"""Checkpoints: safetensors and JSON, nothing pickled, and at every moment one whole checkpoint on disk.
+
+    checkpoint/step-120.part/   written and synced, then renamed to
+    checkpoint/step-120/        model.safetensors  optimizer.safetensors  state.json
+    checkpoint/latest           the text "step-120", replaced after the rename; older ones are deleted last
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from stlm_kit.errors import KitError
+from stlm_kit.paths import atomic_write, file_sha256, fsync_folder
+
+PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt"}
+
+
+def save_checkpoint(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict) -> Path:
+    """Write `folder`/step-N so that a kill at any moment leaves the previous checkpoint or this one, whole.
+
+    `state` is JSON: whatever the loop needs to go on. Raises KitError on a full disk; the previous checkpoint stays.
+    """
+    final, part = folder / f"step-{step}", folder / f"step-{step}.part"
+    try:
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        save_file(model_tensors(model), part / "model.safetensors")
+        save_file(optimizer_tensors(model, optimizer), part / "optimizer.safetensors")
+        for path in part.iterdir():
+            _sync(path)
+        checksums = {path.name: file_sha256(path) for path in sorted(part.iterdir())}
+        atomic_write(part / "state.json", json.dumps({"step": step, **state, "sha256": checksums}, indent=1))
+        if final.exists():  # saved before by a process killed before `latest`: the same numbers
+            shutil.rmtree(part)
+        else:
+            os.rename(part, final)
+            fsync_folder(folder)
+        atomic_write(folder / "latest", final.name)
+    except (OSError, SafetensorError, KitError) as error:
+        shutil.rmtree(part, ignore_errors=True)
+        raise KitError(
+            f"Could not save the checkpoint of step {step} in {folder}: {error}; free some space and start the same "
+            "command again, it goes on from the checkpoint before."
+        ) from error
+    for old in folder.glob("step-*"):
+        if old != final:
+            shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint to go on from, or None where the run has none yet."""
+    folder = Path(folder)
+    try:
+        return folder / (folder / "latest").read_text().strip()
+    except FileNotFoundError:
+        # Killed between the first rename and the writing of `latest`: a folder without .part is whole.
+        whole = [path for path in folder.glob("step-*") if path.suffix != ".part"]
+        return max(whole, key=lambda path: int(path.name.removeprefix("step-")), default=None)
+
+
+def load_state(checkpoint: Path) -> dict:
+    """The checkpoint's state.json after its files passed their checksums; KitError names the file that did not."""
+    checkpoint = Path(checkpoint)
+    try:
+        state = json.loads((checkpoint / "state.json").read_text())
+        checksums = state["sha256"]
+    except (OSError, ValueError, KeyError) as error:
+        raise _damaged(checkpoint / "state.json") from error
+    for name, expected in checksums.items():
+        path = checkpoint / name
+        if not path.is_file() or file_sha256(path) != expected:
+            raise _damaged(path)
+    return state
+
+
+def restore(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
+    """Put a checkpoint's numbers into `model` and `optimizer` in place; gives its state. KitError if it does not fit."""
+    state = load_state(checkpoint)
+    load_weights(model, checkpoint / "model.safetensors")
+    moments = read_tensors(checkpoint / "optimizer.safetensors")
+    for name, parameter in model.named_parameters():
+        keys = [key for key in moments if key.rsplit("/", 1)[0] == name]
+        optimizer.state[parameter] = {
+            key.rsplit("/", 1)[1]: moments[key] if key.endswith("/step") else moments[key].to(parameter.device)
+            for key in keys
+        }
+    return state
+
+
+def load_weights(model: nn.Module, path: Path) -> None:
+    """Copy the weights of a safetensors file into `model`; KitError where names or shapes are another model's."""
+    tensors = read_tensors(path)
+    own = model_tensors(model)
+    if tensors.keys() != own.keys() or any(tensors[name].shape != own[name].shape for name in own):
+        odd = sorted(tensors.keys() ^ own.keys()) or [n for n in own if tensors[n].shape != own[n].shape]
+        raise KitError(
+            f"The weights in {path} belong to another configuration (they differ at {odd[0]!r}); "
+            "load them with the preset they were trained with."
+        )
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. A pickle is refused unread: unpickling runs whatever code it holds."""
+    path = Path(path)
+    if path.suffix in PICKLES:
+        raise KitError(f"{path} is a pickle, which can run code when it is opened; convert it to safetensors first.")
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise KitError(f"There is no file {path}; check the run directory.") from error
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path) from error
+
+
+def model_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Every parameter once (a tied matrix under its first name) and every saved buffer, sharing memory with the model."""
+    saved = model.state_dict()
+    named = [*model.named_parameters(), *model.named_buffers()]  # both name a shared tensor once
+    return {name: tensor.detach() for name, tensor in named if name in saved}
+
+
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state as "parameter name/moment name" -> tensor."""
+    return {
+        f"{name}/{moment}": torch.as_tensor(value).contiguous()
+        for name, parameter in model.named_parameters()
+        for moment, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def _sync(path: Path) -> None:
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _damaged(path: Path) -> KitError:
+    return KitError(
+        f"{path} is damaged or is no safetensors checkpoint; restore it from a copy, or choose a new run directory "
+        "and train again."
+    )

@@ -1,0 +1,222 @@
+"""The training loop: steps 1 to N, each a pure function of the seed, the step's number and the weights before it.
+
+Nothing random survives from one step to the next (batches are numbered, the generator is seeded anew each step), so
+a run that is killed and resumed computes what an unbroken one computes, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from stlm_kit.errors import Interrupted, KitError
+from stlm_kit.training.checkpoint import latest_checkpoint, restore, save_checkpoint
+from stlm_kit.training.interrupts import StopRequests
+from stlm_kit.training.optimizer import build_optimizer
+from stlm_kit.training.progress import Progress
+from stlm_kit.training.recipe import Recipe
+from stlm_kit.training.run_folder import RunFolder
+from stlm_kit.training.settings import TrainingSettings
+from stlm_kit.training.step import Step, set_learning_rate
+
+if TYPE_CHECKING:
+    from stlm_kit.data.batches import Batch
+    from stlm_kit.model.decoder import Decoder
+
+
+class NumberedBatches(Protocol):
+    """Batches that any step can name: `batches[i]` is the same batch whenever it is asked for."""
+
+    description: str
+
+    def __getitem__(self, index: int) -> Batch: ...
+
+
+@dataclass
+class TrainResult:
+    """What a run leaves: `metrics` as in metrics.jsonl, `result` as in result.json, and the trained `model`."""
+
+    model: Decoder
+    metrics: list[dict]
+    result: dict = field(default_factory=dict)
+    run_dir: Path | None = None
+
+    @property
+    def losses(self) -> list[float]:
+        """The training loss of each step, in nats a token."""
+        return [row["loss"] for row in self.metrics if "loss" in row]
+
+    @property
+    def validation(self) -> list[tuple[int, dict]]:
+        """(step, what `evaluate` said) for each evaluation."""
+        return [(row["step"], row["validation"]) for row in self.metrics if "validation" in row]
+
+
+def train(
+    model: Decoder,
+    batches: NumberedBatches,
+    settings: TrainingSettings,
+    *,
+    run_dir: Path | str | None = None,
+    evaluate: Callable[[Decoder], dict[str, float]] | None = None,
+    sample: Callable[[Decoder], str] | None = None,
+    about: dict | None = None,
+    loggers: Sequence[Callable[[dict], None]] = (),
+    progress: bool = True,
+) -> TrainResult:
+    """Train `model` in place on numbered batches, on the device it lies on.
+
+    With a `run_dir` everything is written there, a finished run is not run again, and an interrupted one goes on from
+    its checkpoint; without one nothing touches the disk. `evaluate(model)` gives a row of figures ("perplexity" is
+    what `target_perplexity` looks at), `sample(model)` a text; `about` joins the run's configuration (corpus,
+    tokenizer); each logger is called with each row.
+
+    Raises Interrupted after a signal, when the state is saved; KitError when a loss is not finite (naming the step;
+    the last good checkpoint stays), when the folder belongs to another run, or when the disk is full.
+    """
+    loop = _Loop(model, batches, settings, evaluate, sample, loggers, progress)
+    if run_dir is None:
+        return loop.run(None)
+    with RunFolder(run_dir, loop.configuration(about or {})) as folder:
+        return loop.run(folder)
+
+
+class _Loop:
+    def __init__(self, model, batches, settings, evaluate, sample, loggers, progress):
+        self.model, self.batches, self.settings = model, batches, settings
+        self.evaluate, self.sample, self.loggers, self.progress = evaluate, sample, loggers, progress
+        self.recipe = Recipe.named(settings.recipe)
+        self.metrics: list[dict] = []
+        self.seconds_before = 0.0
+
+    def configuration(self, about: dict) -> dict:
+        """What config.json holds: everything that changes the numbers, and `made_by`, which marks them."""
+        return {
+            **about,
+            "model": self.model.config.model_dump(),
+            "training": self.settings.model_dump(),
+            "recipe": self.recipe.describe(),
+            "batches": self.batches.description,
+        }
+
+    def run(self, folder: RunFolder | None) -> TrainResult:
+        optimizer = build_optimizer(self.model, self.settings)
+        first = self._resume(folder, optimizer) if folder else 0
+        if folder and (done := folder.result):
+            return TrainResult(self.model, self.metrics, done, folder.path)
+        settings = self.settings
+        step = Step(self.model, optimizer, self.recipe, clip=settings.clip, compile=settings.compile)
+        device = step.device
+        if device.type == "cuda":
+            torch.use_deterministic_algorithms(settings.deterministic)
+        bar = Progress(first, settings.steps, enabled=self.progress)
+        started = time.perf_counter() - self.seconds_before
+        number, reached = first, bool(self.metrics) and self._reached(self.metrics[-1])
+        self.model.train()
+        try:
+            with StopRequests() as stop:
+                for number in range(first + 1, settings.steps + 1) if not reached else ():
+                    row = self._one_step(step, optimizer, number, bar)
+                    self._look(row, number)
+                    self._note(row, folder)
+                    reached = self._reached(row)
+                    last = number == settings.steps or reached
+                    due = settings.checkpoint_every and number % settings.checkpoint_every == 0
+                    if folder and (due or last or stop.requested):
+                        state = {"seconds": time.perf_counter() - started}
+                        save_checkpoint(folder.path / "checkpoint", number, self.model, optimizer, state)
+                    if last:
+                        break
+                    if stop.requested:
+                        where = f"its state is in {folder.path}" if folder else "nothing was kept (no run directory)"
+                        raise Interrupted(
+                            f"Stopped by {stop.requested} after step {number}; {where}, the same command goes on."
+                        )
+        finally:
+            bar.close()
+            self.model.eval()
+        stopped = "target_perplexity" if reached else "steps"
+        result = self._result(number, stopped, time.perf_counter() - started)
+        if folder:
+            folder.finish(result)
+        return TrainResult(self.model, self.metrics, result, folder.path if folder else None)
+
+    def _resume(self, folder: RunFolder, optimizer: torch.optim.Optimizer) -> int:
+        """Restore the folder's checkpoint, if any, and cut the metrics back to it; gives the step reached."""
+        checkpoint = latest_checkpoint(folder.path / "checkpoint")
+        if checkpoint is None:
+            self.metrics = folder.metrics(up_to_step=0)
+            return 0
+        state = restore(checkpoint, self.model, optimizer)
+        self.metrics = folder.metrics(up_to_step=state["step"])
+        self.seconds_before = state["seconds"]
+        return state["step"]
+
+    def _one_step(self, step: Step, optimizer: torch.optim.Optimizer, number: int, bar: Progress) -> dict:
+        settings = self.settings
+        torch.manual_seed((settings.seed << 32) + number)  # dropout draws the same masks after a resume
+        dropout = settings.dropout_at(number, self.model.config.dropout)
+        self.model.set_dropout(dropout)
+        set_learning_rate(optimizer, settings.learning_rate_at(number))
+        first = (number - 1) * settings.accumulation_steps
+        batches = [self.batches[first + i] for i in range(settings.accumulation_steps)]
+        loss = float(step(batches))
+        norm = None if step.gradient_norm is None else float(step.gradient_norm)
+        if not math.isfinite(loss) or (norm is not None and not math.isfinite(norm)):
+            raise KitError(
+                f"The loss or its gradient is not finite at step {number} (loss {loss}, gradient norm {norm}); the "
+                "last checkpoint is kept; lower the learning rate, clip, or look at that step's batch."
+            )
+        n_real = sum(batch.n_real for batch in batches)
+        return {
+            "step": number,
+            "loss": loss,
+            "learning_rate": settings.learning_rate_at(number),
+            "gradient_norm": norm,
+            "dropout": dropout,
+            "tokens": n_real,
+            "real_share": n_real / sum(batch.targets.numel() for batch in batches),
+            "tokens_per_second": round(bar.update(loss, n_real), 1),
+        }
+
+    def _look(self, row: dict, number: int) -> None:
+        """Evaluate and sample where they are due, into the step's row."""
+        settings = self.settings
+        self.model.eval()
+        last = number == settings.steps
+        if self.evaluate and (last or (settings.eval_every and number % settings.eval_every == 0)):
+            row["validation"] = self.evaluate(self.model)
+        if self.sample and (last or (settings.sample_every and number % settings.sample_every == 0)):
+            row["sample"] = self.sample(self.model)
+        self.model.train()
+
+    def _reached(self, row: dict) -> bool:
+        """Whether a row's evaluation reached the target perplexity."""
+        target = self.settings.target_perplexity
+        return target is not None and row.get("validation", {}).get("perplexity", math.inf) <= target
+
+    def _note(self, row: dict, folder: RunFolder | None) -> None:
+        self.metrics.append(row)
+        if folder:
+            folder.append(row)
+        for logger in self.loggers:
+            logger(row)
+
+    def _result(self, number: int, reason: str, seconds: float) -> dict:
+        evaluations = [row["validation"] for row in self.metrics if "validation" in row]
+        return {
+            "steps": number,
+            "stopped": reason,
+            "loss": self.metrics[-1]["loss"],
+            "validation": evaluations[-1] if evaluations else None,
+            "tokens": sum(row["tokens"] for row in self.metrics),
+            "seconds": round(seconds, 2),
+            "device": str(next(self.model.parameters()).device),
+            "recipe": self.recipe.name,
+        }

@@ -1,0 +1,115 @@
+"""A run's folder: who may write in it, what configuration it belongs to, and the files that tell its story.
+
+    config.json     what the run is; another configuration is refused
+    metrics.jsonl   one row a logged step, one an evaluation; cut back to the checkpoint on resume
+    result.json     written last: the run is finished
+    checkpoint/     see checkpoint.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from stlm_kit.errors import KitError
+from stlm_kit.paths import atomic_write
+
+
+class RunFolder:
+    """One run's folder, locked while the context is open. KitError when another process holds it or it is another run."""
+
+    def __init__(self, path: Path | str, config: dict):
+        self.path, self.config = Path(path), json.loads(json.dumps(config))
+        self.metrics_path = self.path / "metrics.jsonl"
+
+    def __enter__(self) -> RunFolder:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.path / ".lock")
+            self._lock.acquire(timeout=5)  # a killed run's last process needs a moment to go
+        except Timeout as error:
+            raise KitError(
+                f"Another process is training in {self.path}; wait for it or choose another run directory."
+            ) from error
+        except OSError as error:
+            raise KitError(f"Cannot use {self.path} as a run directory: {error.strerror}; choose another.") from error
+        try:
+            self._claim()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def _claim(self) -> None:
+        """Write config.json, or check that the one found asks for the same numbers."""
+        path = self.path / "config.json"
+        found = read_json(path)
+        if found is None:
+            if any((self.path / name).exists() for name in ("metrics.jsonl", "result.json", "checkpoint")):
+                raise KitError(f"{self.path} holds a run without its config.json; choose another run directory.")
+            atomic_write(path, json.dumps(self.config, indent=1))
+        elif difference := first_difference(found, self.config):
+            raise KitError(f"{self.path} holds another run ({difference}); choose another run directory.")
+
+    @property
+    def result(self) -> dict | None:
+        """The finished run's result, None while it is unfinished."""
+        return read_json(self.path / "result.json")
+
+    def metrics(self, up_to_step: int) -> list[dict]:
+        """The rows up to a step. Later ones, and half a row at the end, are cut from the file: they will come again."""
+        rows = []
+        if self.metrics_path.exists():
+            for line in self.metrics_path.read_text().splitlines():
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    break
+                if row["step"] <= up_to_step:
+                    rows.append(row)
+        atomic_write(self.metrics_path, "".join(json.dumps(row) + "\n" for row in rows))
+        return rows
+
+    def append(self, row: dict) -> None:
+        """Add a row to metrics.jsonl."""
+        try:
+            with open(self.metrics_path, "a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise KitError(f"Could not write {self.metrics_path}: {error.strerror}; free some space.") from error
+
+    def finish(self, result: dict) -> None:
+        """Write result.json."""
+        atomic_write(self.path / "result.json", json.dumps(result, indent=1))
+
+
+def read_json(path: Path) -> dict | None:
+    """A JSON file's content, None where there is no such file; KitError where it is damaged."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise KitError(f"{path} is damaged; restore it from a copy or choose a new run directory.") from error
+
+
+def first_difference(found: dict, asked: dict, prefix: str = "") -> str | None:
+    """Where two configurations differ first, as "name is 1 there and 2 here"; None where they agree.
+
+    What lies under "made_by" (versions, source) is not compared: it marks a result, it does not make another run.
+    """
+    for key in sorted(found.keys() | asked.keys()):
+        if not prefix and key == "made_by":
+            continue
+        there, here = found.get(key), asked.get(key)
+        if isinstance(there, dict) and isinstance(here, dict):
+            if difference := first_difference(there, here, f"{prefix}{key}."):
+                return difference
+        elif there != here:
+            return f"{prefix}{key} is {there!r} there and {here!r} here"
+    return None
