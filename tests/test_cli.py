@@ -1,0 +1,146 @@
+"""The command line as its users run it: a process, its exit status, its one sentence."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+STLM = [sys.executable, "-m", "stlm_kit"]
+SMALL = ["--set", "n_layers=1", "--set", "d_model=32", "--set", "n_heads=2", "--set", "n_kv_heads=1", "--set", "d_ff=32"]
+
+
+@pytest.fixture
+def text_file(tmp_path):
+    path = tmp_path / "verses.txt"
+    path.write_text("\n\n".join(f"Verse {n}: the {'quick ' * (n % 7)}fox number {n} jumps." for n in range(60)))
+    return path
+
+
+def stlm(*arguments, **options):
+    return subprocess.run([*STLM, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options)
+
+
+def train_command(text_file, run_dir, steps=40, *extra):
+    settings = ["--tokenizer", "bytes", "--batch-size", "4", "--context-length", "16", "--steps", steps]
+    return ["train", "--corpus", text_file, *settings, *SMALL, "--run-dir", run_dir, "--json", *extra]
+
+
+def losses(run_dir):
+    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == list(range(1, len(rows) + 1))
+    return [row["loss"] for row in rows]
+
+
+def test_train_evaluate_generate_export(text_file, tmp_path):
+    run = tmp_path / "run"
+    done = stlm(*train_command(text_file, run))
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["steps"] == 40 and result["validation"]["bits_per_byte"] < 8
+    assert done.stderr == ""  # no progress bar in a log
+
+    scored = stlm("evaluate", "--model", run, "--text", text_file, "--json")
+    assert json.loads(scored.stdout)["n_bytes"] == len(text_file.read_bytes())
+
+    first, second = (stlm("generate", "--model", run, "--prompt", "Verse 7:", "--seed", 3).stdout for _ in range(2))
+    assert first == second and first.startswith("Verse 7:")
+
+    assert stlm("export", "--model", run, "--to", "hf", "--out", tmp_path / "hf").returncode == 0
+    from transformers import AutoModelForCausalLM
+
+    from stlm_kit import count_parameters, load_run
+
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
+    assert model.num_parameters() == count_parameters(load_run(run).model)
+
+
+def test_killed_ten_times_the_run_still_computes_the_same_losses(text_file, tmp_path):
+    """kill -9 at ten random moments, the same command again each time: the losses of an unbroken run, bit for bit."""
+    steps = 2000
+    options = ["--set", "checkpoint_every=7"]
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    assert stlm(*train_command(text_file, unbroken, steps, *options)).returncode == 0
+    moments, kills = random.Random(0), 0
+    while kills < 10:
+        process = subprocess.Popen(
+            [*STLM, *map(str, train_command(text_file, broken, steps, *options))],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        before = (broken / "metrics.jsonl").stat().st_size if (broken / "metrics.jsonl").exists() else 0
+        deadline = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < deadline:  # until it has trained on, or is killed at its start
+            grown = (broken / "metrics.jsonl").exists() and (broken / "metrics.jsonl").stat().st_size > before
+            if grown or kills % 4 == 3:
+                break
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.3))
+        assert process.poll() is None, "the run ended before it could be killed; give it more steps"
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    assert stlm(*train_command(text_file, broken, steps, *options)).returncode == 0
+    assert losses(broken) == losses(unbroken)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
+def test_a_signal_saves_and_exits_with_3(text_file, tmp_path, name):
+    run = tmp_path / "run"
+    command = [*STLM, *map(str, train_command(text_file, run, 100_000))]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").stat().st_size:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(getattr(signal, name))
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert error.startswith(f"stlm: Stopped by {name} after step") and error.count("\n") == 1
+    step = int((run / "checkpoint" / "latest").read_text().removeprefix("step-"))
+    assert step == len(losses(run))
+
+
+def test_the_exit_status_and_sentence_of_every_mistake(text_file, tmp_path):
+    """One process each would cost minutes: the dispatcher is called in turn inside one."""
+    (tmp_path / "model.pt").write_bytes(b"\x80\x04.")
+    (tmp_path / "latin.txt").write_bytes("drżący".encode("iso-8859-2") * 9)
+    cases = [
+        (["train", "--preset", "stlm-50"], 2, "stlm-50m"),
+        (["train", "--steps", "0"], 2, "steps = 0 will not do"),
+        (["train", "--set", "lerning_rate=1"], 2, "learning_rate"),
+        (["train", "--set", "steps"], 2, "NAME=VALUE"),
+        (["train", "--corpus", "nowhere.txt"], 1, "nowhere.txt"),
+        (["train", "--corpus", tmp_path / "latin.txt"], 1, "byte"),
+        (["train", "--corpus", text_file, "--set", "n_heads=3"], 2, "n_heads"),
+        (["generate", "--model", tmp_path / "model.pt"], 1, "pickle"),
+        (["generate", "--model", tmp_path / "nowhere"], 1, "no run directory"),
+        (["evaluate", "--model", tmp_path / "nowhere", "--text", tmp_path / "absent.txt"], 1, "absent.txt"),
+        (["reproduce", "chapter-99"], 2, "chapter-99"),
+        (["reproduce", "-p", "sed=1"], 2, "seed"),
+    ]
+    script = "import sys, json; from stlm_kit.cli import main\nfor case in json.loads(sys.argv[1]): print(main(case), flush=True)"
+    arguments = json.dumps([list(map(str, case)) for case, _, _ in cases])
+    done = subprocess.run(
+        [sys.executable, "-c", script, arguments], capture_output=True, text=True, timeout=300,
+        env={**os.environ, "STLM_RUNS": str(tmp_path / "runs"), "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    sentences = [line for line in done.stderr.splitlines() if line.startswith("stlm: ")]
+    assert "Traceback" not in done.stderr
+    assert [int(status) for status in done.stdout.split()] == [status for _, status, _ in cases], done.stderr
+    assert len(sentences) == len(cases), done.stderr
+    for (case, _, word), sentence in zip(cases, sentences, strict=True):
+        assert word in sentence, f"{case}: {sentence}"
+
+
+def test_wrong_use_exits_with_2():
+    assert stlm("no-such-command").returncode == 2
+    assert stlm("train", "--no-such-option").returncode == 2
+
+
+def test_importing_the_kit_costs_half_a_second_beyond_torch_at_most():
+    """A bound wide enough to hold on a busy machine: what matters is that nothing heavy is imported."""
+    script = "import sys, stlm_kit; print(sorted({name.split('.')[0] for name in sys.modules} & {'datasets', 'transformers', 'matplotlib', 'scipy', 'papermill', 'IPython', 'pandas'}))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip() == "[]"

@@ -1,0 +1,69 @@
+"""CONTRIBUTING.md's examples, followed to the letter."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+PAGE = Path(__file__).parent.parent / "CONTRIBUTING.md"
+
+
+def example(kind: str) -> str:
+    found = re.search(rf"^```\w+ {kind}\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert found, f"CONTRIBUTING.md has no example of a {kind}"
+    return found[1]
+
+
+def test_a_claim():
+    from stlm_kit import preset
+    from stlm_kit.studies.ledger import Claim, verdict
+
+    claim = Claim(source="stlm", **yaml.safe_load(example("claim")))
+    found = 24 * 20 * preset("stlm-50m").context_length
+    assert verdict(claim, found) == "exact"
+    assert verdict(claim, found + 1) == "contradicted"
+
+
+def test_a_recipe():
+    exec(example("recipe"), {})
+
+
+def test_a_study(tmp_path):
+    from stlm_kit.studies.study import load_study
+
+    path = tmp_path / "example.yaml"
+    path.write_text(example("study"))
+    runs = load_study(path).expand("laptop")
+    assert list(runs) == ["fp32-b4", "fp32-b8", "bf16-b4", "bf16-b8"]
+    from stlm_kit.pipeline import run_settings
+
+    for parameters in runs.values():
+        run_settings(**parameters)
+
+
+def test_a_chapter(tmp_path, monkeypatch):
+    import jupytext
+    import nbformat
+    import papermill
+
+    from stlm_kit.studies.parameters import declared, validate
+
+    monkeypatch.setenv("STLM_RUNS", str(tmp_path / "runs"))
+    path = tmp_path / "15_an_example.ipynb"
+    book = jupytext.reads(example("chapter"), fmt="py:light")
+    book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}  # as JupyterLab does
+    nbformat.write(book, path)
+    assert {"profile", "seed"} <= set(declared(path))
+    validate(path, {"seed": "3"})
+    executed = papermill.execute_notebook(path, tmp_path / "out.ipynb", {"seed": 3}, kernel_name="python3", progress_bar=False)
+    assert "same: one and one" in str(executed.cells[-1].outputs)
+
+
+def test_the_readme_lists_every_chapter():
+    chapters = sorted(PAGE.parent.glob("notebooks/[0-9]*.ipynb"))
+    readme = (PAGE.parent / "README.md").read_text()
+    assert chapters
+    missing = [path.name for path in chapters if path.name not in readme]
+    if missing:
+        pytest.fail(f"README.md's table lacks {', '.join(missing)}; add a line for each.")

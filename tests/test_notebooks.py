@@ -1,0 +1,159 @@
+"""Every notebook of the course keeps the limits of a chapter, and is committed as it ran."""
+
+import re
+import statistics
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from stlm_kit import checks
+from stlm_kit.studies import ledger, parameters
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+# run.ipynb is what the runner executes for one run of a study: parametrised like a chapter, but none itself.
+CHAPTERS = sorted(path for path in NOTEBOOKS.glob("*.ipynb") if path.name != "run.ipynb")
+ALL = sorted(NOTEBOOKS.glob("*.ipynb"))
+
+STANZAS, CELLS, WIDGETS, CLAIMS, CHECKED, LINES, FIGURE_BYTES = 6, 60, 2, 6, 5, 25, 80_000
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(path: Path) -> list[nbformat.NotebookNode]:
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def tagged(cell: nbformat.NotebookNode, tag: str) -> bool:
+    return tag in cell.metadata.get("tags", [])
+
+
+def markdown(path: Path) -> str:
+    return "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+
+
+def lines(source: str) -> int:
+    return sum(bool(line.strip()) for line in source.splitlines())
+
+
+def text_of(cell: nbformat.NotebookNode) -> str:
+    """What a cell printed, and the text of what it ended in."""
+    parts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.outputs]
+    return "".join("".join(part) for part in parts)
+
+
+chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+notebook = pytest.mark.parametrize("path", ALL, ids=lambda path: path.stem)
+
+
+def test_there_are_chapters():
+    assert CHAPTERS
+
+
+@notebook
+def test_it_is_a_plain_notebook_with_cell_ids_that_any_python_kernel_runs(path):
+    book = read(path)
+    assert (book.nbformat, book.nbformat_minor) >= (4, 5)
+    assert len({cell.id for cell in book.cells}) == len(book.cells)
+    assert book.metadata.kernelspec.name == "python3"
+    assert "jupytext" not in book.metadata
+
+
+@notebook
+def test_its_parameters_are_declared_in_the_vocabulary_and_validated_next(path):
+    names = parameters.declared(path)
+    assert {"profile", "seed"} <= set(names), "the cell tagged `parameters` declares profile and seed"
+    cells = code_cells(path)
+    place = next(i for i, cell in enumerate(cells) if tagged(cell, "parameters"))
+    assert re.search(r"checks\.parameters\(", cells[place + 1].source), "the next code cell validates them"
+    values: dict = {}
+    exec(cells[place].source, values)
+    parameters.check({name: values[name] for name in names})
+
+
+@chapter
+def test_limits_of_a_chapter(path):
+    cells, text = code_cells(path), markdown(path)
+    headings = re.findall(r"^## (.*)", text, re.MULTILINE)
+    stanzas = [heading for heading in headings if re.match(r"\d", heading)]
+    code = "\n".join(cell.source for cell in cells)
+    assert 1 <= len(stanzas) <= STANZAS
+    assert len(read(path).cells) <= CELLS
+    assert len(re.findall(r"\bwidgets\.shell\(", code)) <= WIDGETS
+    assert len(re.findall(r"\bchecks\.ledger\(", code)) <= CLAIMS
+    longest = max(cells, key=lambda cell: lines(cell.source))
+    assert lines(longest.source) <= LINES, longest.source
+    assert 2 <= statistics.median(lines(cell.source) for cell in cells) <= 8
+
+
+@chapter
+def test_it_opens_with_a_promise_and_ends_with_exercises_and_reading(path):
+    cells, text = read(path).cells, markdown(path)
+    assert re.match(r"# \d\d · .+", cells[0].source)
+    assert "You will be able to" in cells[0].source
+    assert re.search(r"\d+ minutes", cells[0].source) and re.search(r"\d+ (seconds|s)\b", cells[0].source)
+    for heading in ("## Ledger", "## Exercises", "## What to read next"):
+        assert heading in text
+
+
+@notebook
+def test_it_was_executed_in_order_without_an_error(path):
+    cells = [cell for cell in code_cells(path) if cell.source.strip()]
+    if path.name == "run.ipynb":  # it has nothing to say before a run gives it parameters
+        return
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    for cell in cells:
+        for output in cell.outputs:
+            assert output.output_type != "error", output.get("evalue")
+            assert output.get("name") != "stderr", f"a warning was stored: {output.get('text')}"
+
+
+@chapter
+def test_its_verdicts_are_compared_and_read_the_same_everywhere(path):
+    checked = [cell for cell in code_cells(path) if tagged(cell, "nbval-check-output")]
+    assert len(checked) >= CHECKED
+    for cell in checked:
+        text = text_of(cell)
+        assert text.strip(), f"a checked cell prints nothing: {cell.source}"
+        assert not re.search(r"\d\.\d{5,}|\d\.\d+e[+-]\d\d", text), f"a raw float is compared: {text}"
+    for cell in code_cells(path):
+        if re.search(r"^checks\.(same|within|shows|ledger)\(", cell.source, re.MULTILINE):
+            assert tagged(cell, "nbval-check-output"), f"this cell prints a verdict and is not compared: {cell.source}"
+
+
+@notebook
+def test_no_path_of_a_machine_or_of_the_repository_is_in_it(path):
+    book = nbformat.writes(read(path))
+    for pattern in (r"/home/\w", r"/root/", r"/tmp/", r"/work/", r"/Users/\w", r"[A-Z]:\\\\", r"\.\./", r"\.venv"):
+        assert not re.search(pattern, book), pattern
+
+
+@notebook
+def test_the_ledger_knows_its_claims(path):
+    code = "\n".join(cell.source for cell in code_cells(path))
+    for claim_id in re.findall(r"""checks\.(?:guess|ledger|reveal)\(\s*["']([^"']+)["']""", code):
+        ledger.find_claim(claim_id)
+
+
+@chapter
+def test_its_pictures_are_small(path):
+    for cell in code_cells(path):
+        for output in cell.outputs:
+            png = output.get("data", {}).get("image/png", "")
+            assert len(png) * 3 // 4 < FIGURE_BYTES, cell.source
+
+
+@chapter
+def test_a_widget_is_also_drawn_once_for_a_page_without_a_kernel(path):
+    code = "\n".join(cell.source for cell in code_cells(path))
+    for plot in re.findall(r"widgets\.shell\(\s*([\w.]+)", code):
+        assert re.search(rf"^(\w+ = )?{re.escape(plot)}\(", code, re.MULTILINE), f"{plot} is never called by itself"
+
+
+def test_verdict_lines_would_be_noticed():
+    """The pattern above that finds raw floats does find one, and passes what `checks` prints."""
+    raw = r"\d\.\d{5,}|\d\.\d+e[+-]\d\d"
+    assert re.search(raw, "loss 1.234567") and re.search(raw, "1.2e-07")
+    assert not re.search(raw, f"within 0.1 % of {checks.number(18959)} MiB") and not re.search(raw, "(within 1e-06)")
