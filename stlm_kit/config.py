@@ -114,7 +114,7 @@ _VASWANI |= {"embedding_scale": True}
 _GPT2 = {"norm": "layernorm", "positions": "learned", "feed_forward": "gelu_tanh", "bias": True, "tied_head": True}
 _LLAMA = {"norm": "rmsnorm", "positions": "rotary", "feed_forward": "swiglu", "bias": False, "tied_head": True}
 
-_STLM = "Super Tiny Language Models (Guertler, Hillier et al. 2024, arXiv 2405.14159)"
+_STLM = "Super Tiny Language Models (Hillier, Guertler et al. 2024, arXiv 2405.14159)"
 _MEMORY = "Memory-efficient transformer training techniques (results and code published on GitHub)"
 
 _ALL = [

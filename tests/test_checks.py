@@ -177,6 +177,8 @@ def test_the_ledger_prints_the_published_precision_only(capsys):
         (88.0, 1, "88"),
         (5.54908, None, "5.549"),
         (295.56, None, "295.6"),
+        (5.5, None, "5.5"),
+        (1200.3, None, "1,200"),
         (18950.7, None, "18,951"),
         (0.0005, None, "0.0005"),
     ],

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 import stlm_kit as kit
 from stlm_kit import plots
+from stlm_kit.data import TokenFile
 
 
 def decoder(**overrides) -> kit.Decoder:
@@ -59,9 +60,9 @@ def test_long_runs_are_smoothed_and_levels_are_drawn():
     rows = [{"step": step, "loss": 3.0 + (-1) ** step} for step in range(1, 301)]
     axes = plots.losses(rows, levels={"pairs": 2.5}).axes[0]
     smooth = next(line for line in axes.lines if line.get_label() == "training")
-    assert np.abs(np.asarray(smooth.get_ydata())[10:] - 3.0).max() < 0.2
+    assert np.abs(np.asarray(smooth.get_ydata())[10:-10] - 3.0).max() < 0.2
     assert "pairs" in [text.get_text() for text in axes.texts]
-    assert plots.running_mean([1, 3, 5, 7], 2) == [1, 2, 4, 6]
+    assert plots.running_mean([1, 3, 8, 7, 9], 3) == [1, 4, 6, 8, 9]
 
 
 def test_validation_loss_is_read_from_a_number_a_loss_or_a_perplexity():
@@ -85,3 +86,76 @@ def test_the_style_is_drawn_in_and_mistakes_are_not_swallowed():
     assert plots.losses(ROWS).axes[0].lines[0].get_color() == plots.PALETTE[0]
     with pytest.raises(kit.UsageError):
         plots.influence(decoder(), torch.zeros(2, 3, dtype=torch.long))
+
+
+def test_token_strips_show_every_byte_once():
+    gpt2 = kit.load_tokenizer("gpt2")
+    for text in ("a żółty 🌻", "", "x" * 200, "$ _ ^"):
+        axes = plots.token_strips(text, {"GPT-2": gpt2}).axes[0]
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["characters", "bytes", "GPT-2"]
+    written = [label.get_text() for label in plots.token_strips("a żółty 🌻", {}).axes[0].texts]
+    assert "f09f8cbb" in written and "9" in written and "15" in written  # 9 characters in 15 bytes
+    with pytest.raises(kit.KitError, match="surrogate"):
+        plots.token_strips("\ud800", {"GPT-2": gpt2})
+
+
+def test_packing_counts_padding_and_left_out_targets():
+    tokens = TokenFile.in_memory(["abc", "defgh", "i", "jklmnop"], kit.load_tokenizer("bytes"))
+    padded = kit.DocumentBatches(tokens, 4, 8)[0]
+    packed = kit.PackedBatches(tokens, 2, 8, attend_across_documents=False)[0]
+    left, right = plots.packing(padded, packed).axes
+    assert left.get_title(loc="left").startswith("one document a row: 50 %")
+    assert len(right.lines[0].get_xdata()) == packed.targets.numel() - packed.n_real
+
+
+def test_bars_and_lines_draw_what_they_are_given():
+    bars = plots.grouped_bars({"g": {"a": 1.0, "b": 2.5}, "h": {"b": 3.0}}, "y").axes[0]
+    assert sorted(label.get_text() for label in bars.texts) == ["1.00", "2.50", "3.00"]
+    line = plots.lines({"a": ([1, 2, 4], [1, 2, 3])}, "x", "y", log_x=True).axes[0]
+    assert line.lines[0].get_ydata().tolist() == [1, 2, 3] and line.get_xscale() == "log"
+
+
+def test_a_schedule_stands_beside_the_loss_it_led_to():
+    from stlm_kit import plots
+
+    rows = [{"step": i, "loss": float(i), "learning_rate": 0.1 * i} for i in (1, 2, 3, 4)]
+    rows[-1]["validation"] = {"loss": 9.0}
+    left, right = plots.schedule_and_loss({"a run": rows}, mean_over=2).axes
+    assert left.lines[0].get_ydata().tolist() == [row["learning_rate"] for row in rows]
+    assert right.lines[0].get_ydata().tolist() == [1.0, 1.5, 2.5, 3.5]
+    assert right.lines[1].get_xydata().tolist() == [[4.0, 9.0]]
+
+
+def test_seeds_draw_a_dot_a_run_a_line_a_seed_and_a_bar_a_mean():
+    from stlm_kit import plots
+
+    axes = plots.seeds({"one": [1.0, 2.0, 3.0], "other": [2.0, 2.0, 5.0]}, "y").axes[0]
+    drawn = [line.get_ydata() for line in axes.lines]
+    assert [list(y) for y in drawn[:3]] == [[1.0, 2.0], [2.0, 2.0], [3.0, 5.0]]
+    assert [list(y) for y in drawn[3:]] == [[1.0, 2.0, 3.0], [2.0, 2.0], [2.0, 2.0, 5.0], [3.0, 3.0]]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["one", "other"]
+
+
+def counts(**overrides) -> dict[str, int]:
+    with torch.device("meta"):
+        return kit.parameter_table(kit.Decoder(kit.preset("stlm-50m", **overrides)))
+
+
+def test_parameters_stacks_each_model_and_writes_its_total_or_share():
+    tables = {"tied": counts(), "untied": counts(tied_head=False)}
+    axes = plots.parameters(tables).axes[0]
+    assert [text.get_text().strip() for text in axes.texts] == ["55,888,896", "81,620,480"]
+    ends = [max(bar.get_x() + bar.get_width() for group in axes.containers for bar in [group[row]]) for row in range(2)]
+    assert ends == pytest.approx([55.888896, 81.62048])
+    shares = [text.get_text().strip() for text in plots.parameters(tables, share=True).axes[0].texts]
+    assert shares == ["46.0 % vocabulary", "63.1 % vocabulary"]
+
+
+def test_decoder_size_counts_the_preset_and_heads_change_nothing():
+    figure = plots.decoder_size()
+    assert figure.axes[0].get_title(loc="left") == "55,888,896 parameters"
+    assert [text.get_text().strip() for text in figure.axes[1].texts] == ["107", "213", "853"]  # MiB
+    titles = {plots.decoder_size(n_heads=heads).axes[0].get_title(loc="left") for heads in (4, 8, 16, 32)}
+    assert titles == {"55,888,896 parameters"}
+    with pytest.raises(kit.UsageError, match="does not divide"):
+        plots.decoder_size(n_heads=7)

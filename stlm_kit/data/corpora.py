@@ -180,6 +180,9 @@ def contiguous_blocks(rows: list[Document], name: str) -> dict[str, list[Documen
                     blocks[split].append((document, text[begin:end]))
                 begin = end
         start += len(text)
+    empty = [split for split in SPLITS if not blocks[split]]
+    if empty:
+        raise KitError(f"The corpus {name} has too little text for its {empty[0]} part; give more text.")
     return blocks
 
 

@@ -60,7 +60,7 @@ class Tokenizer:
         raise NotImplementedError
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids` (list, array, tensor), exact for what `encode` gave; bytes that are no UTF-8 give U+FFFD."""
+        """The text of `ids` (list, array, tensor): exact for what `encode` gave; invalid UTF-8 becomes U+FFFD."""
         ids = ids.tolist() if hasattr(ids, "tolist") else ids
         return b"".join(self.token_bytes(token) for token in ids).decode(errors="replace")
 

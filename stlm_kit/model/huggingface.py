@@ -137,7 +137,8 @@ def kit_config(given: dict[str, Any]) -> DecoderConfig:
                 n_layers=given["num_hidden_layers"], d_model=given["hidden_size"], n_heads=given["num_attention_heads"],
                 n_kv_heads=None if kv_heads == given["num_attention_heads"] else kv_heads,
                 d_ff=given["intermediate_size"], norm="rmsnorm", norm_epsilon=given.get("rms_norm_eps", 1e-6),
-                positions="rotary", rope_base=rope.get("rope_theta", given.get("rope_theta", 10000.0)), feed_forward="swiglu", bias=bias,
+                positions="rotary", rope_base=rope.get("rope_theta", given.get("rope_theta", 10000.0)),
+                feed_forward="swiglu", bias=bias,
                 tied_head=given.get("tie_word_embeddings", False), dropout=given.get("attention_dropout", 0.0),
                 init_std=given.get("initializer_range", 0.02),
             )  # fmt: skip

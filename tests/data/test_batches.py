@@ -24,7 +24,7 @@ def token_file(documents):
 TOKENS = token_file([[10 * i + j for j in range(i + 1)] for i in range(20)])  # documents of 1 to 20 tokens
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(documents, st.integers(1, 3), st.integers(1, 10), st.integers(0, 5))
 def test_packed_rows_cover_the_file_once_an_epoch(documents, batch_size, context_length, seed):
     tokens = token_file(documents)
@@ -41,7 +41,7 @@ def test_packed_rows_cover_the_file_once_an_epoch(documents, batch_size, context
     assert batches.n_rows - len(rows) < batch_size
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(documents, st.integers(1, 10), st.integers(0, 5))
 def test_separated_documents_neither_mix_nor_predict_each_other(documents, context_length, seed):
     tokens = token_file(documents)
@@ -57,7 +57,7 @@ def test_separated_documents_neither_mix_nor_predict_each_other(documents, conte
         assert torch.equal(targets[:-1][kept], inputs[1:][kept])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(documents, st.integers(1, 12), st.integers(0, 5))
 def test_a_document_a_row(documents, context_length, seed):
     tokens = token_file(documents)

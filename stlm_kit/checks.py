@@ -1,0 +1,247 @@
+"""What notebook cells call: parameters, guesses, checks and the ledger.
+
+Everything printed here reads the same on every machine: a bound ("within 1e-06"), never a raw float, so that a stored
+output can be compared with a fresh one. A check that fails raises AssertionError with one sentence.
+"""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+from stlm_kit.errors import UsageError
+from stlm_kit.paths import atomic_write, runs_dir
+from stlm_kit.studies import ledger as _ledger
+from stlm_kit.studies import parameters as _parameters
+
+
+def parameters(**values: Any) -> SimpleNamespace:
+    """The notebook's parameters, each checked for type and range, as attributes: `run.steps`.
+
+    Raises UsageError: one sentence for an unknown name, a wrong type, or a value out of range.
+    """
+    wrong = [name for name, value in values.items() if isinstance(value, str) and not _parameters.takes_text(name)]
+    if wrong:  # in a notebook "100" is a slip, not a way to write 100
+        raise UsageError(f"{wrong[0]} = {values[wrong[0]]!r} is a text; take the quotes away.")
+    return SimpleNamespace(**_parameters.check(values, where="This notebook"))
+
+
+# --- guesses ---
+
+
+def guess(claim_id: str, value: bool | float | str | None = None) -> None:
+    """Keep the reader's guess about a claim, to be shown beside the answer. None (no guess yet) passes quietly.
+
+    Guesses are kept in runs/guesses.json. Raises UsageError for a claim the ledger lacks.
+    """
+    _ledger.find_claim(claim_id)
+    if value is None:
+        return
+    from filelock import FileLock
+
+    path = runs_dir() / "guesses.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):  # two notebooks may be open at once
+        atomic_write(path, json.dumps({**guesses(), claim_id: _ledger.plain(value)}, indent=1) + "\n")
+
+
+def guesses() -> dict[str, Any]:
+    """The reader's guesses so far: {claim id: value}; {} before the first."""
+    path = runs_dir() / "guesses.json"
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):  # a damaged file costs the guesses, never the chapter
+        return {}
+
+
+def reveal(claim_id: str) -> None:
+    """Print guess, published and found together; before the claim is answered, that it is still open."""
+    claim = _ledger.find_claim(claim_id)
+    _print_row(claim, _ledger.answers().get(claim_id))
+
+
+# --- checks ---
+
+
+def same(mine: Any, kits: Any, tolerance: float = 1e-6, what: str = "both ways") -> None:
+    """Assert that a hand-built value is the kit's: tensors, arrays, numbers, strings, lists or dicts of these.
+
+    tolerance: the largest absolute difference allowed between two numbers. Prints "same: <what> (within 1e-06)", or
+    "(exactly)" where no fractions were compared or the tolerance is 0.
+    """
+    fractions = _compare(mine, kits, tolerance, what, "")
+    print(f"same: {what} ({f'within {tolerance:g}' if fractions and tolerance else 'exactly'})")
+
+
+def _compare(mine: Any, kits: Any, tolerance: float, what: str, at: str) -> bool:
+    """Raise AssertionError where the two differ; return whether any fractions were compared. at: "[2]['loss']"."""
+    place = f" at {at}" if at else ""
+    if isinstance(mine, dict) and isinstance(kits, dict):
+        if mine.keys() != kits.keys():
+            odd = sorted(map(repr, mine.keys() ^ kits.keys()))
+            raise AssertionError(f"{what}: only one of the two has {', '.join(odd[:3])}{place}.")
+        return _compare_items([(f"{at}[{key!r}]", mine[key], kits[key]) for key in kits], tolerance, what)
+    if isinstance(mine, (str, bytes)) or isinstance(kits, (str, bytes)) or mine is None or kits is None:
+        if type(mine) is not type(kits) or mine != kits:
+            raise AssertionError(f"{what}: yours is {_short(mine)}, the kit's is {_short(kits)}{place}.")
+        return False
+    if _is_plain_list(mine) or _is_plain_list(kits):
+        if len(mine) != len(kits):
+            raise AssertionError(f"{what}: yours has {len(mine)} items, the kit's {len(kits)}{place}.")
+        return _compare_items([(f"{at}[{i}]", mine[i], kits[i]) for i in range(len(kits))], tolerance, what)
+    return _compare_numbers(mine, kits, tolerance, what, place)
+
+
+def _compare_items(items: list[tuple[str, Any, Any]], tolerance: float, what: str) -> bool:
+    """`_compare` for (place, mine, kit's) of a list or a dict: all of them, even after the first fraction."""
+    fractions = [_compare(mine, kits, tolerance, what, at) for at, mine, kits in items]
+    return any(fractions)
+
+
+def _compare_numbers(mine: Any, kits: Any, tolerance: float, what: str, place: str) -> bool:
+    """`_compare` for tensors, arrays and numbers."""
+    import numpy as np
+
+    mine, kits = _array(mine, what), _array(kits, what)
+    if mine.shape != kits.shape:
+        raise AssertionError(f"{what}: yours has shape {mine.shape}, the kit's {kits.shape}{place}.")
+    if mine.size == 0:
+        return False
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(mine.astype(np.float64) - kits.astype(np.float64))
+    difference = np.where(mine == kits, 0.0, difference)  # two infinities of one sign are the same number
+    if np.isnan(difference).any():
+        where = tuple(int(i) for i in np.argwhere(np.isnan(difference))[0])
+        raise AssertionError(f"{what}: not a number at {where}{place}; look for 0/0 or a row that is masked whole.")
+    if difference.max() > tolerance:
+        worst = np.unravel_index(difference.argmax(), difference.shape)
+        share = f"{(difference > tolerance).sum():,} of {difference.size:,} numbers"
+        where = f" at {tuple(map(int, worst))}" if difference.ndim else place
+        raise AssertionError(
+            f"{what}: {share} differ by more than {tolerance:g}; the largest difference is {difference.max():.3g}"
+            f"{where}, where yours is {mine[worst]:.6g} and the kit's {kits[worst]:.6g}."
+        )
+    return not (np.issubdtype(mine.dtype, np.integer) or mine.dtype == bool)
+
+
+def _is_plain_list(value: Any) -> bool:
+    """Lists that are compared item by item (a list of plain numbers may also be compared with an array at once)."""
+    return isinstance(value, (list, tuple)) and not all(isinstance(item, (bool, int, float)) for item in value)
+
+
+def _array(value: Any, what: str):
+    """A numpy array of a tensor, an array, a number or a list of numbers."""
+    import numpy as np
+
+    if hasattr(value, "detach"):  # a tensor: numpy has no bfloat16
+        value = value.detach().cpu()
+        value = value.double().numpy() if value.is_floating_point() else value.numpy()
+    array = np.asarray(value)
+    if array.dtype == object or array.dtype.kind in "US":
+        raise AssertionError(f"{what}: {_short(value)} cannot be compared; give tensors, arrays, numbers or strings.")
+    return array
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def within(
+    found: float,
+    expected: float,
+    tolerance: float | None = None,
+    what: str = "",
+    unit: str = "",
+    relative: float | None = None,
+) -> None:
+    """Assert |found - expected| <= tolerance (absolute), or <= relative * |expected|. Give one of the two bounds.
+
+    Prints "within 0.1 % of 18,959 MiB: <what>": the expected value must therefore be a constant, not a measurement.
+    """
+    if (tolerance is None) == (relative is None):
+        raise UsageError("Give within() either a tolerance or relative=..., and only one of them.")
+    found, expected = float(found), float(expected)
+    bound = tolerance if relative is None else relative * abs(expected)
+    near = f"{f'{tolerance:,g}' if relative is None else f'{100 * relative:g} %'} of {number(expected)}{_unit(unit)}"
+    if not abs(found - expected) <= bound:  # written so that NaN fails
+        raise AssertionError(f"{what or 'the value'}: found {number(found)}{_unit(unit)}, which is not within {near}.")
+    print(f"within {near}" + (f": {what}" if what else ""))
+
+
+def shows(condition: Any, what: str) -> None:
+    """Assert that something shows in this run. Prints "shows: <what>"."""
+    if not bool(condition):
+        raise AssertionError(f"this run does not show that {what}; run the cells above again, in order.")
+    print(f"shows: {what}")
+
+
+# --- the ledger ---
+
+
+def ledger(claim_id: str, found: Any, how: str = "", *, by: str | None = None, missing: str | None = None) -> None:
+    """Record what this notebook found for a claim, and print it beside the published value with the verdict.
+
+    found: computed in the notebook; a dict {reading: value} where the source can be read in several ways; None where it
+    cannot be answered here. missing: the quantity the source does not give. by: "computed", "predicted", "measured" or
+    "cited" where it is not the usual one of the claim's kind. See `studies.ledger.verdict`.
+    """
+    _ledger.record(claim_id, found, how, by=by, missing=missing)
+    answer = {"found": _ledger.plain(found), "how": how, "by": by, "missing": missing}
+    _print_row(_ledger.find_claim(claim_id), answer)
+
+
+def _print_row(claim: _ledger.Claim, answer: dict | None) -> None:
+    row = _ledger.row(claim, answer)
+    print(f"{claim.id} · {row['verdict']}")
+    print(f"  {claim.statement}")
+    if claim.id in guesses():
+        print(f"  your guess  {show(guesses()[claim.id], claim)}")
+    sign = {"equal": "", "at_least": "at least ", "at_most": "at most "}[claim.compare]
+    print(f"  published   {sign}{show(claim.value, claim)}")
+    if answer is None or answer["found"] is None:
+        print("  found       not answered here")
+    elif isinstance(answer["found"], dict):
+        for reading, value in answer["found"].items():
+            print(f"  found       {show(value, claim)}, read as: {reading}")
+    else:
+        differs = _ledger.is_number(answer["found"]) and answer["found"] != claim.value
+        bound = f" (within {number(row['tolerance'])})" if differs and row["verdict"] != "contradicted" else ""
+        print(f"  found       {show(answer['found'], claim)}{bound}")
+    if answer and answer.get("missing"):
+        print(f"  not given   {answer['missing']}")
+    if claim.reading and row["verdict"] in ("contradicted", "underdetermined", "exact"):
+        print(f"  reading     {claim.reading}")
+
+
+def show(value: Any, claim: _ledger.Claim) -> str:
+    """A value at the claim's printed precision, with its unit."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return (" to " if len(value) == 2 else ", ").join(show(part, claim) for part in value)
+    if not _ledger.is_number(value):
+        return str(value)
+    digit = claim.printed_digit
+    rounded = round(value / digit) * digit if digit and isinstance(value, float) else value
+    return number(rounded, digit) + _unit(claim.unit)
+
+
+def number(value: float, digit: float | None = None) -> str:
+    """A number with thousands separated: to the worth of its last digit where that is given, else to about 4 digits."""
+    if digit and digit < 1:
+        decimals = 0
+        while round(10**-decimals, 12) > digit * (1 + 1e-9):
+            decimals += 1
+        return f"{value:,.{decimals}f}"
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    if not 1 <= abs(value) < float("inf"):  # NaN too
+        return f"{value:.4g}"
+    text = f"{value:,.{max(0, 4 - len(str(int(abs(value)))))}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _unit(unit: str) -> str:
+    return f" {unit}" if unit and unit not in ("1", "bool", "text") else ""

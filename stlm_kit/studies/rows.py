@@ -1,0 +1,76 @@
+"""Result rows: one a run of a study, and all of a study's in one file.
+
+The notebook of a run leaves its numbers as row.json; the collector joins them with what the runner knows (configuration
+and hash, versions, machine, date) and writes runs/<study>/rows.jsonl. Rows worth keeping are copied from there into
+data/results/<study>.jsonl.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from stlm_kit.errors import KitError
+from stlm_kit.paths import atomic_write, runs_dir
+from stlm_kit.studies.runs import FINISHED, read_record
+
+# What torch and Python say when memory ends, on a GPU and on a CPU.
+OUT_OF_MEMORY = re.compile(r"OutOfMemoryError|MemoryError|can't allocate memory|CUDA out of memory|not enough memory")
+
+
+def run_folder() -> Path | None:
+    """Where this kernel's run keeps its files: $STLM_RUN_DIR. None for a reader in JupyterLab, who keeps nothing."""
+    given = os.environ.get("STLM_RUN_DIR")
+    return Path(given) if given else None
+
+
+def record_row(**numbers: Any) -> dict[str, Any]:
+    """Keep a run's numbers as row.json in its folder, where it has one, and give them back.
+
+    Numbers must be finite: KitError names the one that is not.
+    """
+    try:
+        text = json.dumps(numbers, indent=1, allow_nan=False)
+    except ValueError as error:
+        wrong = [name for name, value in numbers.items() if value != value or value in (float("inf"), -float("inf"))]
+        raise KitError(f"{' and '.join(wrong) or 'A number'} of this run is not finite; it is no result.") from error
+    if folder := run_folder():
+        atomic_write(folder / "row.json", text + "\n")
+    return numbers
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ended, on a GPU or on a CPU."""
+    return OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}") is not None
+
+
+def row(folder: Path) -> dict[str, Any] | None:
+    """The result row of a run's folder; None while it has none."""
+    record = read_record(folder)
+    if record.get("status") not in FINISHED:
+        return None
+    about = {name: record.get(name) for name in ("study", "name", "hash", "profile", "parameters", "seconds")}
+    about |= {"date": record.get("ended"), "machine": record.get("machine"), "versions": record["identity"]["versions"]}
+    sentence = {"sentence": record["sentence"]} if record.get("sentence") else {}
+    return {**about, "status": record["status"], **sentence, **own_row(folder)}
+
+
+def own_row(folder: Path) -> dict[str, Any]:
+    """The numbers that a run's notebook left; {} where it left none."""
+    try:
+        return json.loads((folder / "row.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def collect(study: str) -> list[dict[str, Any]]:
+    """Every result row of a study, oldest first, written to runs/<study>/rows.jsonl as well."""
+    folder = runs_dir() / study
+    rows = [found for path in folder.glob("*/run.json") if (found := row(path.parent))]
+    rows.sort(key=lambda row: (row["date"] or "", row["name"]))
+    if rows:
+        atomic_write(folder / "rows.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return rows

@@ -1,0 +1,57 @@
+"""Signals that ask the runner to stop: noted, passed on to the kernel, obeyed once the kernel has saved."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+class StopSignal:
+    """Within this context SIGTERM, SIGUSR1 (a batch system's warning) and Ctrl-C set `requested` to the signal's name.
+
+    The kernel gets a SIGTERM: a training run inside saves at its next step and raises Interrupted, anything else ends
+    at once. (SIGINT would be lost in a kernel that is between two cells.) A second Ctrl-C kills the kernel. Outside the
+    main thread Python allows no handlers.
+    """
+
+    def __init__(self) -> None:
+        self.requested: str | None = None
+        self._kernel: Callable[[], int | None] = lambda: None
+        self._previous: dict[int, object] = {}
+
+    def _note(self, number: int, frame: object) -> None:
+        if self.requested is None:
+            self.requested = signal.Signals(number).name
+            self._send(signal.SIGTERM)
+        elif number == signal.SIGINT:  # in a hurry
+            self._send(getattr(signal, "SIGKILL", signal.SIGTERM))
+
+    def _send(self, number: int) -> None:
+        try:
+            if pid := self._kernel():
+                os.kill(pid, number)
+        except ProcessLookupError:  # it has gone already
+            pass
+
+    @contextmanager
+    def forwarding(self, kernel: Callable[[], int | None]) -> Iterator[None]:
+        """Pass signals on to the process whose id `kernel()` gives (None: there is none yet)."""
+        self._kernel = kernel
+        try:
+            yield
+        finally:
+            self._kernel = lambda: None
+
+    def __enter__(self) -> StopSignal:
+        if threading.current_thread() is threading.main_thread():
+            for name in ("SIGTERM", "SIGUSR1", "SIGINT"):
+                if number := getattr(signal, name, None):  # Windows has no SIGUSR1
+                    self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,163 @@
+"""A study file: the runs that answer the claims of one source document, as a grid over parameters.
+
+    runs:
+    - name: "{technique}-b{batch_size}"          # filled from the grid and the parameters
+      about: one sentence
+      grid:
+        technique:                               # labels, each standing for some parameters
+          fp32: {recipe: fp32}
+          window-16: {recipe: bf16, window: 16}
+        batch_size: [32, 64, 128]                # or plain values of the parameter of that name
+      parameters: {corpus: sotu}                 # for every run
+      profiles:                                  # what a profile adds; its grid replaces axes of the same name
+        laptop: {parameters: {preset: laptop-llama}, grid: {batch_size: [4, 8]}}
+        mig20: {parameters: {preset: memory-study}}
+      answers: [mem.expected.window.mem]         # the claims that these runs answer
+
+The other keys of the file (source, title, citation, claims) belong to the ledger.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stlm_kit.errors import KitError, UsageError, first_sentence, near
+from stlm_kit.studies.notebooks import suggest
+
+PROFILES = ("laptop", "mig20")
+Axis = list[bool | int | float | str] | dict[str, dict[str, Any]]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProfilePart(_Strict):
+    """What one profile adds to a grid."""
+
+    parameters: dict[str, Any] = {}
+    grid: dict[str, Axis] = {}
+
+
+class Grid(_Strict):
+    """Runs that differ along the axes of `grid`: one run for each combination, the last axis changing fastest."""
+
+    name: str
+    about: str = ""
+    grid: dict[str, Axis] = {}
+    parameters: dict[str, Any] = {}
+    profiles: dict[Literal["laptop", "mig20"], ProfilePart] = Field(min_length=1)
+    answers: list[str] = []
+
+    def expand(self, profile: str) -> dict[str, dict[str, Any]]:
+        """{run name: parameters} at a profile; {} where it has none. KitError for a name that cannot be filled."""
+        if profile not in self.profiles:
+            return {}
+        part = self.profiles[profile]
+        axes = [_steps(name, part.grid.get(name, axis)) for name, axis in {**self.grid, **part.grid}.items()]
+        runs: dict[str, dict[str, Any]] = {}
+        for steps in itertools.product(*axes):
+            values = {**self.parameters, **part.parameters}
+            labels: dict[str, Any] = {}
+            for label, changes in steps:
+                values |= changes
+                labels |= label
+            name = self._fill({**values, **labels, "profile": profile})
+            if name in runs:
+                raise KitError(
+                    f"Two runs are called {name!r}; let the name {self.name!r} mention every axis of the grid."
+                )
+            runs[name] = values
+        return runs
+
+    def _fill(self, values: dict[str, Any]) -> str:
+        try:
+            name = self.name.format(**values)
+        except (KeyError, IndexError, ValueError) as error:
+            raise KitError(f"The run name {self.name!r} cannot be filled; it may use {', '.join(values)}.") from error
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", name)  # it becomes a folder's name
+
+
+def _steps(name: str, axis: Axis) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each place on an axis as (what the run's name calls it, the parameters it sets)."""
+    if isinstance(axis, dict):
+        return [({name: label}, parameters) for label, parameters in axis.items()]
+    return [({name: value}, {name: value}) for value in axis]
+
+
+class Study(_Strict):
+    """A study file. `claims` are only looked at for their ids; the ledger reads them."""
+
+    source: str
+    title: str
+    citation: str
+    claims: list[dict[str, Any]] = []
+    runs: list[Grid] = []
+
+    @property
+    def name(self) -> str:
+        return self.source
+
+    def expand(self, profile: str) -> dict[str, dict[str, Any]]:
+        """{run name: parameters} over all grids. UsageError where the study has no runs at this profile."""
+        runs: dict[str, dict[str, Any]] = {}
+        for grid in self.runs:
+            for name, parameters in grid.expand(profile).items():
+                if name in runs:
+                    raise KitError(f"The study {self.name} has two runs called {name!r}; rename one of the grids.")
+                runs[name] = parameters
+        if not runs:
+            offered = sorted({profile for grid in self.runs for profile in grid.profiles})
+            has = f"it has runs at {' and '.join(offered)}" if offered else "so far it only holds claims"
+            raise UsageError(f"The study {self.name} has no runs at the profile {profile}; {has}.")
+        return runs
+
+
+def studies_dir() -> Path:
+    """Where the kit's study files lie."""
+    return Path(__file__).resolve().parent
+
+
+def study_names() -> list[str]:
+    """The names of the kit's studies."""
+    return sorted(path.stem for path in studies_dir().glob("*.yaml"))
+
+
+def load_study(name_or_path: str | Path) -> Study:
+    """A study by name ("memory"), or a study file of one's own by path.
+
+    Raises UsageError for an unknown name, KitError for a file that is not a study: one sentence naming the field.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".yaml":
+        path = studies_dir() / f"{name_or_path}.yaml"
+        if not path.is_file():
+            name = str(name_or_path)
+            raise UsageError(f"There is no study {name!r}.{suggest(name, study_names())}")
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise KitError(f"The study file {path} cannot be read: {error.strerror}; check the path.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        place = f" near line {line + 1}" if line is not None else ""
+        raise KitError(f"The study file {path.name} is not YAML{place}; check its indentation and colons.") from error
+    if not isinstance(content, dict):
+        raise KitError(
+            f"The study file {path.name} needs the keys source, title, citation, runs and claims at its top."
+        )
+    try:
+        study = Study.model_validate(content)
+    except ValidationError as error:
+        raise KitError(f"{path.name}: {first_sentence(error)}") from error
+    claims = {str(claim.get("id")) for claim in study.claims}
+    for claim in (claim for grid in study.runs for claim in grid.answers):
+        if claim not in claims:
+            raise KitError(f"{path.name} has runs that answer {claim!r}, none of its claims.{near(claim, claims)}")
+    return study

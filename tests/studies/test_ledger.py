@@ -1,0 +1,182 @@
+"""Claims, verdicts, records and rows of the ledger."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from stlm_kit.errors import KitError, UsageError
+from stlm_kit.studies import ledger
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("STLM_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("STLM_RUN_DIR", raising=False)
+    return tmp_path / "runs"
+
+
+def claim(published, kind="arithmetic", unit="tokens", **fields):
+    about = {"id": "a.b", "source": "memory", "where": "Table 1", "statement": "s", "how": "h"}
+    return ledger.Claim(**about, kind=kind, published=published, unit=unit, **fields)
+
+
+# --- the claims ---
+
+
+@pytest.mark.parametrize(
+    ("printed", "value", "bound"),
+    [
+        ("45.20", 45.2, 0.005),
+        ("45.2", 45.2, 0.05),
+        (5004, 5004, 0.5),
+        ("28,941,393", 28941393, 0.5),
+        ("50M", 50_000_000, 500_000),
+        ("1.1B", 1_100_000_000, 50_000_000),
+        ("1e-3", 0.001, 0.0005),
+        ("-16.7", -16.7, 0.05),
+        ("2.0", 2.0, 0.05),
+        (["30", "40.0"], [30, 40.0], 0.5),
+        (True, True, 0.0),
+        ("GPT-2", "GPT-2", 0.0),
+        (None, None, 0.0),
+    ],
+)
+def test_the_printed_form_gives_value_and_tolerance(printed, value, bound):
+    found = claim(printed, unit="bool" if isinstance(printed, bool) else "tokens")
+    assert found.value == value and type(found.value) is type(value)
+    assert found.bound == pytest.approx(bound)
+
+
+def test_a_text_that_looks_like_a_number_stays_a_text():
+    paper = claim("1910.02054", unit="text")
+    assert paper.value == "1910.02054"
+    assert ledger.verdict(paper, "1909.11556") == "contradicted"
+
+
+def test_every_claim_of_the_kit_is_well_formed_and_named_once():
+    claims = ledger.load_claims()
+    ids = [claim.id for claim in claims]
+    assert len(ids) == len(set(ids)) > 0
+    for one in claims:
+        assert one.statement and one.where and one.how
+        assert (one.unit == "bool") == isinstance(one.value, bool), one.id
+        if ledger.is_number(one.value):
+            assert one.unit not in ("", "text")
+    assert {one.source for one in ledger.load_claims("stlm")} == {"stlm"}
+
+
+def test_a_malformed_claim_is_refused():
+    for fields in ({"kind": "hearsay"}, {"unit": ""}, {"unit": "bool"}, {"tolerance": -1}, {"typo": 1}):
+        with pytest.raises(ValidationError):
+            claim(10, **fields)
+
+
+def test_unknown_names_are_refused_with_the_near_ones():
+    with pytest.raises(UsageError, match="memory"):
+        ledger.load_claims("memories")
+    with pytest.raises(UsageError, match=r"'mem\.params\.total'"):
+        ledger.find_claim("mem.param.total")
+
+
+# --- verdicts ---
+
+
+@pytest.mark.parametrize(
+    ("one", "found", "options", "expected"),
+    [
+        (claim("45.20"), 45.2049, {}, "exact"),
+        (claim("45.20"), 45.21, {}, "contradicted"),
+        (claim("45.20", tolerance=1), 45.21, {}, "within_tolerance"),
+        (claim("10"), 10.5, {}, "exact"),  # half a digit itself still rounds to it
+        (claim("10"), 88.2, {}, "contradicted"),
+        (claim(["30", "40"]), 35, {}, "exact"),
+        (claim(["30", "40"]), 40.6, {}, "contradicted"),
+        (claim(["53", "50"]), [52.7, 50.1], {}, "exact"),
+        (claim(["53", "50"]), [50.1, 52.7], {}, "contradicted"),
+        (claim(["53", "50"]), [52.7], {}, "contradicted"),
+        (claim("120", compare="at_least"), 5000, {}, "exact"),
+        (claim("120", compare="at_least"), 119, {}, "contradicted"),
+        (claim("40", compare="at_most"), 12, {}, "exact"),
+        (claim(True, unit="bool"), True, {}, "confirmed"),
+        (claim(True, unit="bool", kind="trend"), False, {}, "contradicted"),
+        (claim(True, unit="bool"), 1, {}, "contradicted"),  # a number is no answer to yes or no
+        (claim("GPT-2", unit="text"), "GPT-2", {}, "exact"),
+        (claim("18959", kind="predictable", tolerance=20), 18950, {}, "predicted"),
+        (claim("18959", kind="predictable", tolerance=20), 18950, {"by": "measured"}, "measured"),
+        (claim("18959", kind="predictable"), 18950, {}, "contradicted"),
+        (claim("15.05", kind="full_scale"), 15.05, {"by": "measured"}, "measured"),
+        (claim("4", kind="config"), 4, {}, "setting"),
+        (claim("3B", kind="config"), 3_800_000_000, {}, "contradicted"),
+        (claim("4"), None, {}, "open"),
+        (claim("4", kind="full_scale"), None, {}, "needs_gpu"),
+        (claim("40", kind="full_scale"), None, {"missing": "the tokenizer"}, "underdetermined"),
+        (claim("4"), {"one reading": 4, "another": 5}, {}, "underdetermined"),
+        (claim("4"), {"one reading": 6, "another": 5}, {}, "contradicted"),
+        (claim("4"), {"one reading": 4.1, "another": 4}, {}, "exact"),
+    ],
+)
+def test_verdicts(one, found, options, expected):
+    assert ledger.verdict(one, found, **options) == expected
+
+
+# --- records and rows ---
+
+
+def test_a_record_is_one_file_and_turns_its_row(runs):
+    before = {row["id"]: row for row in ledger.rows()}
+    assert before["mem.params.total"]["verdict"] == "open"
+    assert before["poster.ppl.finetune_end"]["verdict"] == "needs_gpu"
+    path = ledger.record("mem.params.total", torch.tensor(28941393), "counted")
+    assert path == runs / "interactive" / "ledger" / "mem.params.total.json"
+    row = next(row for row in ledger.rows("memory") if row["id"] == "mem.params.total")
+    assert list(row) == [
+        "id", "source", "kind", "statement", "unit", "published", "found", "tolerance", "verdict", "how",
+    ]  # fmt: skip
+    assert (row["published"], row["found"], row["verdict"], row["how"]) == (28941393, 28941393, "exact", "counted")
+    json.dumps(ledger.rows())
+
+
+def test_the_runner_gives_the_folder_and_the_latest_answer_counts(runs, monkeypatch):
+    ledger.record("mem.params.total", 1)
+    run = runs / "memory" / "base-1a2b"
+    monkeypatch.setenv("STLM_RUN_DIR", str(run))
+    assert ledger.record("mem.params.total", np.int64(28941393)).parent == run / "ledger"
+    monkeypatch.delenv("STLM_RUN_DIR")
+    assert ledger.answers()["mem.params.total"]["found"] == 28941393
+    ledger.record("mem.params.total", 2)
+    assert ledger.answers()["mem.params.total"]["found"] == 2
+
+
+def test_what_is_missing_and_what_is_cited_stand_in_the_row():
+    ledger.record("poster.ppl.finetune_end", None, missing="the tokenizer")
+    ledger.record("mem.params.total", 28941393, "their code", by="cited")
+    rows = {row["id"]: row for row in ledger.rows()}
+    assert rows["poster.ppl.finetune_end"]["verdict"] == "underdetermined"
+    assert "the tokenizer" in rows["poster.ppl.finetune_end"]["how"]
+    assert rows["mem.params.total"]["how"] == "their code (cited, not run)"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "sentence"),
+    [
+        (("no.such.claim", 1), {}, "no claim"),
+        (("mem.params.total", float("nan")), {}, "finite"),
+        (("mem.params.total", object()), {}, "no answer"),
+        (("mem.params.total", 1), {"by": "guessed"}, "no evidence"),
+        (("poster.ppl.finetune_end", 39.0), {}, "published size"),  # a laptop answers none by accident
+    ],
+)
+def test_what_is_no_answer_is_refused(runs, arguments, options, sentence):
+    with pytest.raises(UsageError, match=sentence):
+        ledger.record(*arguments, **options)
+    assert not list(runs.rglob("*.json"))
+
+
+def test_a_damaged_answer_is_named(runs):
+    path = ledger.record("mem.params.total", 1)
+    path.write_text("{")
+    with pytest.raises(KitError, match="delete it"):
+        ledger.rows()
