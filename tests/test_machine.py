@@ -18,9 +18,9 @@ def test_this_machine_runs_the_course():
     [
         (machine._cores(1), True, "double"),
         (machine._cores(2), True, ""),
-        (machine._memory(2 * machine.GIB), False, "3 GiB"),
-        (machine._memory(8 * machine.GIB), True, ""),
-        (machine._memory(None), True, ""),
+        (machine._memory(2.0), False, "3 GiB"),
+        (machine._memory(8.0), True, ""),
+        (machine._memory(0.0), True, ""),
     ],
 )
 def test_what_falls_short_gets_a_sentence(finding, enough, advice):

@@ -55,24 +55,13 @@ def figures(notebook: Path) -> list[Figure]:
 
 
 def verdicts(notebook: Path) -> list[str]:
-    """The lines that the cells tagged nbval-check-output printed, without the ledger's (those are `answers`)."""
+    """What the checks in the cells tagged nbval-check-output printed; what the ledger printed there is in `answers`."""
     lines = []
     for cell in read_cells(notebook):
         if CHECKED in tags(cell):
             texts = ["".join(out["text"]) for out in cell.get("outputs", []) if out["output_type"] == "stream"]
-            lines += _without_ledger("".join(texts).splitlines())
+            lines += [line for line in "".join(texts).splitlines() if line.startswith(("same: ", "within ", "shows: "))]
     return lines
-
-
-def _without_ledger(lines: list[str]) -> list[str]:
-    """Lines without the ledger's blocks: "id · verdict", then lines indented by two."""
-    kept, inside = [], False
-    for line in lines:
-        starts = re.fullmatch(r"[\w.-]+ · \w+", line) is not None
-        inside = starts or (inside and line.startswith("  "))
-        if not inside and line.strip():
-            kept.append(line.strip())
-    return kept
 
 
 def answers(folder: Path) -> list[Answer]:

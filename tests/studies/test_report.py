@@ -32,7 +32,7 @@ def executed(course, run: Run, status: str = "done", **record) -> Run:
     run.folder.mkdir(parents=True)
     notebook = nbformat.read(run.notebook, as_version=4)
     checked = course.code("checks.same(...)", "nbval-check-output")
-    checked.outputs = [stream("same: both <ways> & more (exactly)\n" + LEDGER + "shows: a trend\n")]
+    checked.outputs = [stream("same: both <ways> & more (exactly)\nother words\n" + LEDGER + "shows: a trend\n")]
     unchecked = course.code("print(...)")
     unchecked.outputs = [stream("0.123456\n"), picture()]
     notebook.cells += [checked, course.prose("## 1. The *loss*"), unchecked]
@@ -86,7 +86,7 @@ def test_links_lead_to_files(page):
     links = [
         value for name, value in References(page.read_text()).found if name == "href" and not value.startswith("#")
     ]
-    assert len(links) == 6  # page, notebook and log of the two chapters that ran
+    assert len(links) == 7  # page, notebook and log of the two chapters that ran, and a figure
     for link in links:
         assert (page.parent / unquote(link)).is_file(), link
 
