@@ -3,7 +3,7 @@
     python benchmarks/training_throughput.py [--json] [--recipe bf16] [--steps 5] [--rounds 2]
 
 Each candidate trains in a process of its own (so that peak memory is its own), `--rounds` times in turn, with the same
-tokens, fused AdamW and clipping. A figure is the median over all its steps; each is also printed as a ratio to its peer.
+tokens, fused AdamW and clipping. A figure is the median over all its steps, printed as a ratio to its peer as well.
 """
 
 from __future__ import annotations
@@ -91,7 +91,13 @@ def work(name: str, recipe: str, steps: int) -> dict:
         losses.append(float(step(ids)))
         seconds.append(time.perf_counter() - started)
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"seconds": seconds[2:], "peak_mib": peak_mib, "first_loss": losses[0], "last_loss": losses[-1], "threads": threads}
+    return {
+        "seconds": seconds[2:],
+        "peak_mib": peak_mib,
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+        "threads": threads,
+    }
 
 
 def measure(names: list[str], recipe: str, steps: int, rounds: int) -> dict[str, dict]:
@@ -100,7 +106,9 @@ def measure(names: list[str], recipe: str, steps: int, rounds: int) -> dict[str,
     for _ in range(rounds):
         for name in names:
             command = [sys.executable, __file__, "--worker", name, "--recipe", recipe, "--steps", str(steps)]
-            row = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+            row = json.loads(
+                subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
+            )
             kept = found.setdefault(name, {**row, "seconds": [], "peak_mib": 0.0})
             kept["seconds"] += row["seconds"]
             kept["peak_mib"] = max(kept["peak_mib"], row["peak_mib"])

@@ -58,7 +58,7 @@ def guesses() -> dict[str, Any]:
 def reveal(claim_id: str) -> None:
     """Print guess, published and found together; before the claim is answered, that it is still open."""
     claim = _ledger.find_claim(claim_id)
-    _print_row(claim, _ledger.answers().get(claim_id))
+    _print_row(claim, _ledger.best_answer(claim, _ledger.answers().get(claim_id)))
 
 
 # --- checks ---
@@ -207,11 +207,12 @@ def _print_row(claim: _ledger.Claim, answer: dict | None) -> None:
             print(f"  found       {show(value, claim)}, read as: {reading}")
     else:
         differs = _ledger.is_number(answer["found"]) and answer["found"] != claim.value
-        bound = f" (within {number(row['tolerance'])})" if differs and row["verdict"] != "contradicted" else ""
+        agrees = row["verdict"] not in ("contradicted", "underdetermined")
+        bound = f" (within {number(row['tolerance'])})" if differs and agrees else ""
         print(f"  found       {show(answer['found'], claim)}{bound}")
     if answer and answer.get("missing"):
         print(f"  not given   {answer['missing']}")
-    if claim.reading and row["verdict"] in ("contradicted", "underdetermined", "exact"):
+    if claim.reading and row["verdict"] not in ("open", "needs_gpu"):
         print(f"  reading     {claim.reading}")
 
 

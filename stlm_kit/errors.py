@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class KitError(Exception):
-    """Something a user can mend (a path, a file, a full disk). The command line prints it and exits with `exit_status`."""
+    """Something a user can mend: a path, a file, a full disk. The command line exits with `exit_status`."""
 
     exit_status = 1
 

@@ -46,19 +46,21 @@ def atomic_write(path: Path, content: bytes | str) -> Path:
     part = path.with_name(f"{path.name}.part-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
+        with part.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+        part.replace(path)
     except OSError as error:
         part.unlink(missing_ok=True)
-        raise KitError(f"Could not write {path}: {error.strerror}; free some space or choose another folder.") from error
+        raise KitError(
+            f"Could not write {path}: {error.strerror}; free some space or choose another folder."
+        ) from error
     fsync_folder(path.parent)
     return path
 
 
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's content, in hexadecimal."""
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

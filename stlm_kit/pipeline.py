@@ -114,7 +114,10 @@ def train_from_text(
 
     def evaluate(model: Decoder) -> dict[str, float]:
         score = evaluate_tokens(
-            model, tokens["validation"], batch_size=settings.batch_size, max_documents=settings.eval_documents,
+            model,
+            tokens["validation"],
+            batch_size=settings.batch_size,
+            max_documents=settings.eval_documents,
             recipe=recipe,
         )
         return {"perplexity": score.perplexity, "bits_per_byte": score.bits_per_byte}
@@ -137,8 +140,15 @@ def train_from_text(
 
             loggers.append(stack.enter_context(WandbLogger(wandb, about, Path(run_dir or "."))))
         result = train(
-            model, batches, settings.training, run_dir=run_dir, evaluate=evaluate,
-            sample=sample if settings.sample_every else None, about=about, loggers=loggers, progress=progress,
+            model,
+            batches,
+            settings.training,
+            run_dir=run_dir,
+            evaluate=evaluate,
+            sample=sample if settings.sample_every else None,
+            about=about,
+            loggers=loggers,
+            progress=progress,
         )
     if run_dir is not None:
         tokenizer.save(Path(run_dir) / "tokenizer")
@@ -152,7 +162,10 @@ def make_batches(settings: RunSettings, tokens: TokenFile) -> PackedBatches | Do
     if settings.packing == "documents":
         return DocumentBatches(tokens, settings.batch_size, settings.context_length, seed=settings.seed)
     return PackedBatches(
-        tokens, settings.batch_size, settings.context_length, seed=settings.seed,
+        tokens,
+        settings.batch_size,
+        settings.context_length,
+        seed=settings.seed,
         attend_across_documents=settings.attend_across_documents,
     )
 

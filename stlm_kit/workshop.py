@@ -1,4 +1,4 @@
-"""The commands of someone working on the kit: test, lint, lab, notebooks, data packages. Twins of the Makefile's targets."""
+"""The commands of someone working on the kit: test, lint, lab, notebooks, data packages; twins of make's targets."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from stlm_kit.errors import KitError
@@ -36,21 +37,20 @@ def run_test(options: argparse.Namespace) -> int:
     folder = _checkout()
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     environment |= {"HF_HUB_OFFLINE": "1", "JUPYTER_PLATFORM_DIRS": "1"}
-    pytest = [sys.executable, "-m", "pytest"]
-    if options.pytest_arguments:
-        return subprocess.call([*pytest, *options.pytest_arguments], cwd=folder, env=environment)
-    workers = str(os.cpu_count() or 2)
-    return subprocess.call(
-        [*pytest, "-n", workers, "--dist", "loadfile", "--nbval-lax", "--nbval-current-env",
-         "--nbval-cell-timeout", "600", "tests", "notebooks"],
-        cwd=folder, env=environment,
-    )
+    workers = ["-n", str(os.cpu_count() or 2), "--dist", "loadfile"]
+    notebooks = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "600"]
+    arguments = options.pytest_arguments or [*workers, *notebooks, "tests", "notebooks"]
+    with tempfile.TemporaryDirectory(prefix="stlm-test-") as runs:  # a reader's runs and guesses change no test
+        environment["STLM_RUNS"] = runs
+        return subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=folder, env=environment)
 
 
 def run_lint(options: argparse.Namespace) -> int:
     folder = _checkout()
     ruff = [sys.executable, "-m", "ruff"]
-    return subprocess.call([*ruff, "check", "."], cwd=folder) or subprocess.call([*ruff, "format", "--check", "."], cwd=folder)
+    return subprocess.call([*ruff, "check", "."], cwd=folder) or subprocess.call(
+        [*ruff, "format", "--check", "."], cwd=folder
+    )
 
 
 def run_lab(options: argparse.Namespace) -> int:

@@ -128,18 +128,18 @@ def test_shows(capsys):
 
 
 def test_a_guess_is_kept_and_shown_beside_the_answer(capsys, runs):
-    checks.guess("stlm.tokens.ten_times")
+    checks.guess("mem.window.long_seq")
     assert not (runs / "guesses.json").exists()
-    checks.guess("stlm.tokens.ten_times", 50)
+    checks.guess("mem.window.long_seq", 50)
     checks.guess("mem.expected.window.mem", "cannot know")
     assert capsys.readouterr().out == ""
-    checks.reveal("stlm.tokens.ten_times")
+    checks.reveal("mem.window.long_seq")
     before = capsys.readouterr().out
-    assert "· open" in before and "your guess  50" in before and "published   10" in before
-    checks.ledger("stlm.tokens.ten_times", 3e9 / 34e6, "words seen over words there are")
+    assert "· open" in before and "your guess  50" in before and "published   1,024" in before
+    checks.ledger("mem.window.long_seq", 300, "timed at growing lengths")
     after = capsys.readouterr().out
-    assert "stlm.tokens.ten_times · contradicted" in after and "your guess  50" in after and "found       88" in after
-    checks.reveal("stlm.tokens.ten_times")
+    assert "mem.window.long_seq · contradicted" in after and "your guess  50" in after and "found       300" in after
+    checks.reveal("mem.window.long_seq")
     assert capsys.readouterr().out == after
 
 

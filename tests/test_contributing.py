@@ -52,11 +52,17 @@ def test_a_chapter(tmp_path, monkeypatch):
     monkeypatch.setenv("STLM_RUNS", str(tmp_path / "runs"))
     path = tmp_path / "15_an_example.ipynb"
     book = jupytext.reads(example("chapter"), fmt="py:light")
-    book.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}  # as JupyterLab does
+    book.metadata.kernelspec = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }  # as JupyterLab does
     nbformat.write(book, path)
     assert {"profile", "seed"} <= set(declared(path))
     validate(path, {"seed": "3"})
-    executed = papermill.execute_notebook(path, tmp_path / "out.ipynb", {"seed": 3}, kernel_name="python3", progress_bar=False)
+    executed = papermill.execute_notebook(
+        path, tmp_path / "out.ipynb", {"seed": 3}, kernel_name="python3", progress_bar=False
+    )
     assert "same: one and one" in str(executed.cells[-1].outputs)
 
 

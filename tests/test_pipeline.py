@@ -31,7 +31,9 @@ def run_dir(text_file, tmp_path_factory):
 
 
 def test_a_run_leaves_what_the_readme_promises(run_dir):
-    assert {"config.json", "metrics.jsonl", "result.json", "checkpoint", "tokenizer"} <= {p.name for p in run_dir.iterdir()}
+    assert {"config.json", "metrics.jsonl", "result.json", "checkpoint", "tokenizer"} <= {
+        p.name for p in run_dir.iterdir()
+    }
     config = json.loads((run_dir / "config.json").read_text())
     assert {"run", "content", "model", "training", "recipe", "batches", "made_by"} == set(config)
     assert config["run"]["split_seed"] == 0 and "attend across documents" in config["batches"]

@@ -65,7 +65,9 @@ def test_what_is_installed_is_what_is_pinned():
 
 def test_the_conda_environment_installs_the_same_file():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    assert [item for item in environment["dependencies"] if isinstance(item, dict)] == [{"pip": ["-r requirements.txt"]}]
+    assert [item for item in environment["dependencies"] if isinstance(item, dict)] == [
+        {"pip": ["-r requirements.txt"]}
+    ]
     assert "pip" in environment["dependencies"]
     assert any(str(item).startswith("python=3.") for item in environment["dependencies"])
 
@@ -83,7 +85,13 @@ def test_every_package_that_the_kit_imports_is_declared():
             assert not owners or owners & allowed, f"{path.name} imports {module}, of {owners}"
 
 
-OPTIONAL = {"transformers", "wandb", "flash-attn", "speakleash", "ruff"}  # imported where they are used, with a sentence
+OPTIONAL = {
+    "transformers",
+    "wandb",
+    "flash-attn",
+    "speakleash",
+    "ruff",
+}  # imported where they are used, with a sentence
 
 
 def tomllib_dependencies() -> list[str]:

@@ -137,7 +137,7 @@ def _blame(error: PapermillExecutionError, cell: int, stop: StopSignal) -> Outco
     message = re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue)).strip()
     text = f"{error.ename}: {message}"
     status = "out_of_memory" if OUT_OF_MEMORY.search(text) else "failed"
-    ours = error.ename in ("KitError", "UsageError") or (error.ename == "AssertionError" and message)
+    ours = message and error.ename in ("KitError", "UsageError", "AssertionError")  # a sentence already
     sentence = (message if ours else text).splitlines()[0][:400]
     lines = [line.strip() for line in error.source.splitlines() if line.strip()]
     line = next((line for line in lines if not line.startswith("#")), "")

@@ -38,6 +38,15 @@ USUAL_EVIDENCE: dict[str, Evidence | None] = {
 MULTIPLES = {"K": 10**3, "M": 10**6, "B": 10**9}
 
 
+class Citation(BaseModel):
+    """An answer that is looked up, not computed: what the cited place says."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    found: Scalar | list[Scalar]
+    source: str = Field(min_length=1, description="paper and section, or repository, commit and file")
+
+
 class Claim(BaseModel):
     """One published statement. `published` is as printed: "45.20" keeps its last digit, "50M" its multiple."""
 
@@ -55,6 +64,9 @@ class Claim(BaseModel):
     setting: dict[str, Any] = {}
     how: str = Field(description="how the claim is, or will be, answered")
     reading: str | None = Field(default=None, description="the reading of the source that would be right")
+    used_by: str | None = Field(default=None, description="config only: preset:NAME.FIELD or study:settings.NAME")
+    cited: Citation | None = Field(default=None, description="the answer to a fact about others' papers or code")
+    merged: list[str] = Field(default=[], description="ids of claims that say the same and were merged into this one")
 
     @model_validator(mode="after")
     def _unit_for_numbers(self) -> Claim:
@@ -258,7 +270,28 @@ def row(claim: Claim, answer: dict | None) -> dict:
     }
 
 
+def computed(claim: Claim) -> dict | None:
+    """The answer that needs no run: a function's, the preset or study that uses a setting, or a citation."""
+    from stlm_kit.studies.answers import compute, functions
+    from stlm_kit.studies.used_by import used_value
+
+    if function := functions().get(claim.id):
+        return compute(function, claim.setting)
+    if claim.used_by:
+        return {"found": plain(used_value(claim.source, claim.used_by)), "how": f"used by {claim.used_by}", "by": None}
+    if claim.cited:
+        return {"found": claim.cited.found, "how": claim.cited.source, "by": "cited"}
+    return None
+
+
+def best_answer(claim: Claim, recorded: dict | None) -> dict | None:
+    """A run's answer outranks a citation; what is computed from presets and settings outranks a stored answer."""
+    ready = computed(claim)
+    ran = recorded is not None and recorded["found"] is not None
+    return recorded if ready is None or (ran and ready.get("by") == "cited") else ready
+
+
 def rows(source: str | None = None) -> list[dict]:
-    """Every claim joined with its latest answer; one that nothing answered reads open, or needs_gpu at full scale."""
-    found = answers()
-    return [row(claim, found.get(claim.id)) for claim in load_claims(source)]
+    """Every claim joined with its best answer; one that nothing answered reads open, or needs_gpu at full scale."""
+    recorded = answers()
+    return [row(claim, best_answer(claim, recorded.get(claim.id))) for claim in load_claims(source)]

@@ -14,6 +14,7 @@ from stlm_kit.errors import Interrupted, KitError
 from stlm_kit.paths import atomic_write, cache_dir
 from stlm_kit.studies.machine import duration
 from stlm_kit.studies.notebooks import Chapter, find_chapters
+from stlm_kit.studies.pages import without_widgets
 from stlm_kit.studies.signals import StopSignal
 
 
@@ -78,6 +79,4 @@ def stored(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             del cell.metadata["tags"]
         for output in cell.get("outputs", []):
             output.get("metadata", {}).pop("execution", None)
-            # A widget needs its kernel; the figure beside it is what a reader of the stored page sees.
-            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
-    return notebook
+    return without_widgets(notebook)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from stlm_kit.studies.identity import source_hash, versions
 from stlm_kit.studies.ledger import is_number
 from stlm_kit.studies.machine import describe_machine, duration, now
 from stlm_kit.studies.notebooks import Chapter, chapters, notebooks_dir
+from stlm_kit.studies.pages import html_page
 from stlm_kit.studies.plan import Request, chapter_run
 from stlm_kit.studies.rows import row
 from stlm_kit.studies.runs import FINISHED, Run, read_record
@@ -29,9 +29,6 @@ STATES = {
     "missing": "not run yet",
     "out_of_memory": "out of memory",
 }
-
-# The scripts of a page by nbconvert that would fetch, or would have fetched, MathJax, RequireJS and Mermaid.
-SCRIPTS = re.compile(r'<script(?: src=""| type="module"| type="text/x-mathjax-config")[^>]*>.*?</script>', re.DOTALL)
 
 
 @dataclass
@@ -161,7 +158,7 @@ def _study_table(name: str, runs: list[Run], report: Path) -> StudyTable:
     lines, pictures = [], []
     for run in runs:
         found = (row(run.folder) if run.finished else None) or {}
-        numbers = {key: value for key, value in found.items() if is_number(value) and key != "seconds"}
+        numbers = {key: value for key, value in found.get("metrics", {}).items() if is_number(value)}
         state = found.get("status") or run.state()
         line = {"name": run.name, "state": state, "label": STATES[state], "time": "", "link": "", "numbers": numbers}
         if found.get("seconds") is not None:
@@ -201,22 +198,3 @@ def _write_figures(section: Section, folder: Path) -> None:
 def _link(path: Path | None, folder: Path) -> str:
     """A relative link from the report to a file, so that the project can be moved; "" for no file."""
     return "" if path is None else quote(Path(os.path.relpath(path, folder)).as_posix())
-
-
-def html_page(notebook: Path) -> Path | None:
-    """The notebook as a page to read in a browser, beside it; made anew when the notebook is newer.
-
-    No external host: formulas stay as typed rather than fetch MathJax. None for a notebook that nbconvert cannot show.
-    """
-    page = notebook.with_suffix(".html")
-    if page.is_file() and page.stat().st_mtime >= notebook.stat().st_mtime:
-        return page
-    from nbconvert import HTMLExporter
-
-    exporter = HTMLExporter(mathjax_url="", require_js_url="", jquery_url="", mermaid_js_url="", widget_renderer_url="")
-    try:
-        text, _ = exporter.from_filename(str(notebook))
-        text = SCRIPTS.sub("", text)
-    except Exception:  # nbconvert raises what its templates raise; the notebook itself is still there to link to
-        return None
-    return atomic_write(page, text)

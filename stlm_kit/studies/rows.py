@@ -48,20 +48,38 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def row(folder: Path) -> dict[str, Any] | None:
-    """The result row of a run's folder; None while it has none."""
+    """The result row of a run's folder, in the shape of data/results; None while the run is not finished."""
     record = read_record(folder)
     if record.get("status") not in FINISHED:
         return None
-    about = {name: record.get(name) for name in ("study", "name", "hash", "profile", "parameters", "seconds")}
-    about |= {"date": record.get("ended"), "machine": record.get("machine"), "versions": record["identity"]["versions"]}
-    sentence = {"sentence": record["sentence"]} if record.get("sentence") else {}
-    return {**about, "status": record["status"], **sentence, **own_row(folder)}
+    trained = _json(folder / "config.json")
+    configuration = {**trained["run"], **trained["training"]} if "training" in trained else record["parameters"]
+    numbers = own_row(folder)
+    status, said = numbers.pop("status", record["status"]), numbers.pop("said", record.get("sentence"))
+    return {
+        **{name: record.get(name) for name in ("study", "name", "hash", "profile")},
+        "status": status,
+        **({"said": said} if said else {}),
+        "seed": configuration.get("seed"),
+        "configuration": configuration,
+        "source": record["identity"]["source"],
+        "versions": record["identity"]["versions"],
+        "device": numbers.pop("device", None),
+        "machine": record.get("machine"),
+        "date": record.get("ended"),
+        "seconds": record.get("seconds"),
+        "metrics": numbers,
+    }
 
 
 def own_row(folder: Path) -> dict[str, Any]:
     """The numbers that a run's notebook left; {} where it left none."""
+    return _json(folder / "row.json")
+
+
+def _json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads((folder / "row.json").read_text("utf-8"))
+        return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
         return {}
 

@@ -22,6 +22,8 @@ from stlm_kit.studies.rows import collect, own_row
 from stlm_kit.studies.runs import FINISHED, Run
 from stlm_kit.studies.signals import StopSignal
 
+BAR = "{desc} |{bar}| {n_fmt} of {total_fmt} [{elapsed}{postfix}]"
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -49,7 +51,7 @@ def reproduce(request: Request, *, force: bool = False, figures: Path | None = N
     ended: list[Ended] = []
     quiet = not sys.stderr.isatty()
     unit = "chapter" if all(run.is_chapter for run in runs) else "run"
-    with StopSignal() as stop, tqdm(total=len(runs), unit=unit, disable=quiet, leave=False) as bar:
+    with StopSignal() as stop, tqdm(total=len(runs), bar_format=BAR, disable=quiet, leave=False) as bar:
         for run in runs:
             bar.set_description(run.name)
             ended.append(_one(run, stop, force, bar))

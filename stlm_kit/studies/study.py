@@ -98,6 +98,7 @@ class Study(_Strict):
     title: str
     citation: str
     claims: list[dict[str, Any]] = []
+    settings: dict[str, Any] = {}  # what the source states and no preset holds: its optimizer, data, hardware
     runs: list[Grid] = []
 
     @property

@@ -1,4 +1,4 @@
-"""How a decoder learns: recipe, loss, step, schedules, loop, checkpoint. Knows nothing of memory, evaluation or studies."""
+"""How a decoder learns: recipe, loss, step, schedules, loop, checkpoint. Knows nothing of evaluation or studies."""
 
 from stlm_kit.training.loop import TrainResult, train
 from stlm_kit.training.recipe import Recipe

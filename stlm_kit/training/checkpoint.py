@@ -1,8 +1,8 @@
 """Checkpoints: safetensors and JSON, nothing pickled, and at every moment one whole checkpoint on disk.
 
-    checkpoint/step-120.part/   written and synced, then renamed to
-    checkpoint/step-120/        model.safetensors  optimizer.safetensors  state.json
-    checkpoint/latest           the text "step-120", replaced after the rename; older ones are deleted last
+checkpoint/step-120.part/   written and synced, then renamed to
+checkpoint/step-120/        model.safetensors  optimizer.safetensors  state.json
+checkpoint/latest           the text "step-120", replaced after the rename; older ones are deleted last
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def save_checkpoint(folder: Path, step: int, model: nn.Module, optimizer: torch.
         if final.exists():  # saved before by a process killed before `latest`: the same numbers
             shutil.rmtree(part)
         else:
-            os.rename(part, final)
+            part.rename(final)
             fsync_folder(folder)
         atomic_write(folder / "latest", final.name)
     except (OSError, SafetensorError, KitError) as error:
@@ -83,7 +83,7 @@ def load_state(checkpoint: Path) -> dict:
 
 
 def restore(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
-    """Put a checkpoint's numbers into `model` and `optimizer` in place; gives its state. KitError if it does not fit."""
+    """Put a checkpoint's numbers into `model` and `optimizer` in place, give its state; KitError if they do not fit."""
     state = load_state(checkpoint)
     load_weights(model, checkpoint / "model.safetensors")
     moments = read_tensors(checkpoint / "optimizer.safetensors")
@@ -125,7 +125,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Every parameter once (a tied matrix under its first name) and every saved buffer, sharing memory with the model."""
+    """Every parameter once (a tied matrix under its first name) and every saved buffer, memory shared with `model`."""
     saved = model.state_dict()
     named = [*model.named_parameters(), *model.named_buffers()]  # both name a shared tensor once
     return {name: tensor.detach() for name, tensor in named if name in saved}
@@ -141,7 +141,7 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dic
 
 
 def _sync(path: Path) -> None:
-    with open(path, "rb") as file:
+    with path.open("rb") as file:
         os.fsync(file.fileno())
 
 

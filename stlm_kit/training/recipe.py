@@ -42,7 +42,9 @@ class Recipe:
         for part in name.split("+"):
             if part not in cls.NAMES:
                 known = ", ".join(cls.NAMES)
-                raise UsageError(f"There is no recipe part {part!r} in {name!r}; known: {known}.{near(part, cls.NAMES)}")
+                raise UsageError(
+                    f"There is no recipe part {part!r} in {name!r}; known: {known}.{near(part, cls.NAMES)}"
+                )
             for field, value in cls.NAMES[part].items():
                 if chosen.setdefault(field, value) != value:
                     raise UsageError(

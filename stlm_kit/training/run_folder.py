@@ -1,9 +1,9 @@
 """A run's folder: who may write in it, what configuration it belongs to, and the files that tell its story.
 
-    config.json     what the run is; another configuration is refused
-    metrics.jsonl   one row a logged step, one an evaluation; cut back to the checkpoint on resume
-    result.json     written last: the run is finished
-    checkpoint/     see checkpoint.py
+config.json     what the run is; another configuration is refused
+metrics.jsonl   one row a logged step, one an evaluation; cut back to the checkpoint on resume
+result.json     written last: the run is finished
+checkpoint/     see checkpoint.py
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from stlm_kit.paths import atomic_write
 
 
 class RunFolder:
-    """One run's folder, locked while the context is open. KitError when another process holds it or it is another run."""
+    """One run's folder, locked while the context is open. KitError when another process or another run has it."""
 
     def __init__(self, path: Path | str, config: dict):
         self.path, self.config = Path(path), json.loads(json.dumps(config))
@@ -78,7 +78,7 @@ class RunFolder:
     def append(self, row: dict) -> None:
         """Add a row to metrics.jsonl."""
         try:
-            with open(self.metrics_path, "a") as file:
+            with self.metrics_path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
             raise KitError(f"Could not write {self.metrics_path}: {error.strerror}; free some space.") from error

@@ -6,7 +6,7 @@ import math
 
 
 def warmup_cosine(step: int, *, steps: int, warmup_steps: int, peak: float, minimum: float) -> float:
-    """Learning rate: linear from peak/warmup_steps up to `peak`, then half a cosine down to exactly `minimum` at `steps`.
+    """Learning rate: linear from peak/warmup_steps up to `peak`, then half a cosine to exactly `minimum` at `steps`.
 
     Loshchilov & Hutter 2017 (SGDR), equation 5 with one period, after a linear warm-up.
     """

@@ -127,15 +127,15 @@ def test_verdicts(one, found, options, expected):
 
 def test_a_record_is_one_file_and_turns_its_row(runs):
     before = {row["id"]: row for row in ledger.rows()}
-    assert before["mem.params.total"]["verdict"] == "open"
+    assert before["mem.window.long_seq"]["verdict"] == "open"
     assert before["poster.ppl.finetune_end"]["verdict"] == "needs_gpu"
-    path = ledger.record("mem.params.total", torch.tensor(28941393), "counted")
-    assert path == runs / "interactive" / "ledger" / "mem.params.total.json"
-    row = next(row for row in ledger.rows("memory") if row["id"] == "mem.params.total")
+    path = ledger.record("mem.window.long_seq", torch.tensor(1024), "timed")
+    assert path == runs / "interactive" / "ledger" / "mem.window.long_seq.json"
+    row = next(row for row in ledger.rows("memory") if row["id"] == "mem.window.long_seq")
     assert list(row) == [
         "id", "source", "kind", "statement", "unit", "published", "found", "tolerance", "verdict", "how",
     ]  # fmt: skip
-    assert (row["published"], row["found"], row["verdict"], row["how"]) == (28941393, 28941393, "exact", "counted")
+    assert (row["published"], row["found"], row["verdict"], row["how"]) == (1024, 1024, "measured", "timed")
     json.dumps(ledger.rows())
 
 
@@ -152,11 +152,19 @@ def test_the_runner_gives_the_folder_and_the_latest_answer_counts(runs, monkeypa
 
 def test_what_is_missing_and_what_is_cited_stand_in_the_row():
     ledger.record("poster.ppl.finetune_end", None, missing="the tokenizer")
-    ledger.record("mem.params.total", 28941393, "their code", by="cited")
+    ledger.record("mem.window.long_seq", 1024, "their code", by="cited")
     rows = {row["id"]: row for row in ledger.rows()}
     assert rows["poster.ppl.finetune_end"]["verdict"] == "underdetermined"
     assert "the tokenizer" in rows["poster.ppl.finetune_end"]["how"]
-    assert rows["mem.params.total"]["how"] == "their code (cited, not run)"
+    assert rows["mem.window.long_seq"]["how"] == "their code (cited, not run)"
+
+
+def test_a_run_outranks_a_citation_and_not_a_computation():
+    claim = ledger.find_claim("mem.base.bs128.train_time_s")
+    assert ledger.best_answer(claim, None)["by"] == "cited"
+    assert ledger.best_answer(claim, {"found": 300.0, "by": "measured", "how": "here"})["found"] == 300.0
+    counted = ledger.find_claim("mem.params.total")
+    assert ledger.best_answer(counted, {"found": 1, "by": None, "how": "miscounted"})["found"] == 28941393
 
 
 @pytest.mark.parametrize(

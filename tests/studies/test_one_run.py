@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from stlm_kit.errors import KitError, UsageError
+from stlm_kit.pipeline import run_settings
 from stlm_kit.studies import one_run
 from stlm_kit.studies.rows import is_out_of_memory, record_row
 
@@ -104,3 +105,6 @@ def test_training_interrupted_in_its_kernel_goes_on_bit_for_bit(tmp_path):
     assert again.returncode == 0 and "resumed" in out, out + err
     assert whole.wait(timeout=240) == 0
     assert len(losses("whole")) == 80 and losses("broken") == losses("whole")
+    [row] = [json.loads(line) for line in (tmp_path / "broken" / "mine" / "rows.jsonl").open()]
+    assert row["configuration"]["steps"] == 80 and row["metrics"]["perplexity"] > 1 and row["seed"] == 0
+    assert run_settings(**row["configuration"]).preset == "laptop-gpt2"

@@ -12,7 +12,7 @@ import pytest
 
 from stlm_kit.studies.executed import answers, figures, plain, verdicts
 from stlm_kit.studies.plan import Request, plan
-from stlm_kit.studies.report import html_page, readable, write_report
+from stlm_kit.studies.report import readable, write_report
 from stlm_kit.studies.runs import Run
 
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -123,26 +123,11 @@ def test_what_other_code_made_is_marked(course, page):
 
 def test_studies_are_tables(course, tmp_path):
     runs = plan(Request(["memory"]))
-    run = executed(course, runs[0], identity={"versions": {}}, study="memory")
+    run = executed(course, runs[0], identity={"source": "a", "versions": {}}, study="memory")
     (run.folder / "row.json").write_text(json.dumps({"perplexity": 12.5, "model_parameters": 1016960, "device": "cpu"}))
     text = write_report(runs, Request(["memory"]), tmp_path / "figures").read_text()
     assert "12.500" in text and "1,016,960" in text
     assert text.count("not run yet") >= len(runs) - 1
-
-
-def test_a_notebook_becomes_a_page_that_fetches_nothing(course, page):
-    [run, *_] = plan(Request(notebooks=course.folder))
-    made = html_page(run.executed)
-    references = References(made.read_text())
-    assert [value for _, value in references.found if not value.startswith(("data:", "#"))] == []
-    assert "import(" not in made.read_text() and "same: both" in made.read_text()
-    before = made.stat().st_mtime_ns
-    assert html_page(run.executed).stat().st_mtime_ns == before
-
-
-def test_a_notebook_that_cannot_be_shown_is_no_page(tmp_path):
-    (tmp_path / "bad.ipynb").write_text("{}")
-    assert html_page(tmp_path / "bad.ipynb") is None
 
 
 def test_reading_an_executed_notebook(course, page):

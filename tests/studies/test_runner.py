@@ -116,6 +116,8 @@ def test_changed_code_is_stale_and_force_begins_anew(course, go):
     course.chapter("00_a", "x = 2")
     [changed] = plan(Request(notebooks=course.folder))
     assert changed.state() == "stale" and changed.older() == first.run.folder
+    [other] = plan(Request(parameters={"steps": 9}, notebooks=course.folder))
+    assert other.state() == "missing"  # another run of that name, not an older one of this
     [end] = go()
     assert end.status == "done" and changed.state() == "done"
 
@@ -193,8 +195,8 @@ def test_out_of_memory_is_a_studys_result_and_a_chapters_failure(course, go, tmp
     assert [end.status for end in go(str(study), only="s2")] == ["out_of_memory"]
     assert [end.status for end in go(str(study), only="s2")] == ["skipped"]
     [row] = collect("mine")
-    assert (row["name"], row["status"], row["parameters"]["steps"]) == ("s2", "out_of_memory", 2)
-    assert "9 TiB" in row["sentence"] and row["versions"]["torch"]
+    assert (row["name"], row["status"], row["configuration"]["steps"]) == ("s2", "out_of_memory", 2)
+    assert "9 TiB" in row["said"] and row["versions"]["torch"]
     with pytest.raises(KitError, match="1 of 1 chapters failed"):
         go("00")
 

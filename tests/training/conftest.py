@@ -9,8 +9,18 @@ from stlm_kit.model.decoder import Decoder
 from stlm_kit.training.settings import TrainingSettings
 
 TINY = DecoderConfig(
-    vocab_size=17, context_length=8, n_layers=2, d_model=16, n_heads=2, d_ff=32, norm="rmsnorm", positions="rotary",
-    feed_forward="swiglu", bias=False, tied_head=True, dropout=0.1,
+    vocab_size=17,
+    context_length=8,
+    n_layers=2,
+    d_model=16,
+    n_heads=2,
+    d_ff=32,
+    norm="rmsnorm",
+    positions="rotary",
+    feed_forward="swiglu",
+    bias=False,
+    tied_head=True,
+    dropout=0.1,
 )
 
 

@@ -78,7 +78,7 @@ def test_a_pickle_is_refused_and_never_executed(tmp_path, make_model):
 
     for name in ("model.pt", "model.safetensors"):  # the second wears a false name
         (tmp_path / name).write_bytes(pickle.dumps(Bomb()))
-        with pytest.raises(KitError, match="pickle|damaged"):
+        with pytest.raises(KitError, match=r"pickle|damaged"):
             load_weights(make_model(), tmp_path / name)
     assert not (tmp_path / "executed").exists()
 
@@ -137,9 +137,10 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path):
     folder.mkdir()
     python = f"{sys.executable} {script} {folder}"
     mount = f"mount -t tmpfs -o size=200k tmpfs {folder}"
-    private = shutil.which("unshare") and subprocess.run(
-        ["unshare", "-rm", "sh", "-c", mount], capture_output=True
-    ).returncode == 0
+    private = (
+        shutil.which("unshare")
+        and subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode == 0
+    )
     command = ["unshare", "-rm", "sh", "-c", f"{mount} && {python}"] if private else [
         "sh", "-c", f"ulimit -f 200; {python}"
     ]  # fmt: skip

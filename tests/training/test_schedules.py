@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from stlm_kit.training.schedules import ramp, warmup_constant, warmup_cosine
 
-rates = st.floats(1e-6, 1.0)
+RATES = st.floats(1e-6, 1.0)
 
 
 @settings(max_examples=50, deadline=None)
-@given(warmup=st.integers(1, 500), rest=st.integers(1, 5000), peak=rates, share=st.floats(0, 1))
+@given(warmup=st.integers(1, 500), rest=st.integers(1, 5000), peak=RATES, share=st.floats(0, 1))
 def test_a_cosine_rises_to_its_peak_and_ends_exactly_at_its_minimum(warmup, rest, peak, share):
     def rate(step):
         return warmup_cosine(step, steps=warmup + rest, warmup_steps=warmup, peak=peak, minimum=share * peak)
@@ -36,7 +36,7 @@ def test_without_warm_up_the_first_step_is_already_on_the_cosine():
 
 
 def test_the_schedule_of_super_tiny_language_models():
-    stlm = dict(steps=25_000, warmup_steps=5_000, peak=6e-4, minimum=6e-5)
+    stlm = {"steps": 25_000, "warmup_steps": 5_000, "peak": 6e-4, "minimum": 6e-5}
     assert warmup_cosine(1, **stlm) == pytest.approx(1.2e-7)
     assert warmup_cosine(5_000, **stlm) == 6e-4
     assert warmup_cosine(15_000, **stlm) == pytest.approx(3.3e-4)
@@ -44,7 +44,8 @@ def test_the_schedule_of_super_tiny_language_models():
 
 
 def test_a_constant_rate_after_its_warm_up():
-    assert [warmup_constant(step, warmup_steps=4, peak=8.0) for step in (1, 2, 4, 5, 10**6)] == [2.0, 4.0, 8.0, 8.0, 8.0]
+    rates = [warmup_constant(step, warmup_steps=4, peak=8.0) for step in (1, 2, 4, 5, 10**6)]
+    assert rates == [2.0, 4.0, 8.0, 8.0, 8.0]
     assert warmup_constant(1, warmup_steps=0, peak=1e-3) == 1e-3
 
 
@@ -57,4 +58,5 @@ def test_a_ramp_stays_between_its_ends(start, end, steps, step):
 
 
 def test_a_ramp_is_straight():
-    assert [ramp(step, start=0.0, end=0.4, steps=5) for step in (1, 2, 3, 4, 5)] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+    rates = [ramp(step, start=0.0, end=0.4, steps=5) for step in (1, 2, 3, 4, 5)]
+    assert rates == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])

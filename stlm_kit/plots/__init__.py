@@ -1,0 +1,32 @@
+"""Pictures: pure functions from data to a matplotlib Figure, all in one house style.
+
+A notebook cell ends in the Figure; a widget (widgets.py) redraws one of these functions. Nothing here opens a window
+or touches matplotlib's global settings.
+"""
+
+from stlm_kit.plots.attention import influence
+from stlm_kit.plots.basic import grouped_bars, lines
+from stlm_kit.plots.sizes import GROUP_COLOURS, decoder_size, parameters
+from stlm_kit.plots.style import PALETTE, STYLE, figure, house_style
+from stlm_kit.plots.text import packing, token_strips
+from stlm_kit.plots.training import losses, running_mean, schedule_and_loss, seeds, validation_loss
+
+__all__ = [
+    "GROUP_COLOURS",
+    "PALETTE",
+    "STYLE",
+    "decoder_size",
+    "figure",
+    "grouped_bars",
+    "house_style",
+    "influence",
+    "lines",
+    "losses",
+    "packing",
+    "parameters",
+    "running_mean",
+    "schedule_and_loss",
+    "seeds",
+    "token_strips",
+    "validation_loss",
+]

@@ -1,0 +1,232 @@
+"""Answers to the claims of the source `memory` about its model: parameters, and the bytes a training step keeps."""
+
+from __future__ import annotations
+
+from functools import cache
+from math import log2
+
+from stlm_kit.config import preset
+from stlm_kit.studies.answers import Answer, answers, evidence, memory_plan, memory_tables  # noqa: F401
+
+# memory_plan and memory_tables are imported for their answers, which register themselves.
+MIB = 2**20
+STATE_BYTES = 16  # a parameter with its gradient and AdamW's two moments, all in FP32
+
+
+@cache
+def counted(name: str, **overrides) -> dict[str, int]:
+    """Parameters of a preset by group, and their "total"; counted on the meta device, where weights take no memory."""
+    import torch
+
+    from stlm_kit.model import Decoder, parameter_table
+
+    with torch.device("meta"):
+        table = parameter_table(Decoder(preset(name, **overrides)))
+    return {**table, "total": sum(table.values())}
+
+
+# Parameters
+
+
+@answers("mem.params.total")
+def parameters(setting):
+    """The preset's parameters, counted by storage"""
+    return counted(setting["preset"])["total"]
+
+
+@answers("mem.params.block")
+def block_parameters(setting):
+    """What one more layer adds to the preset's count"""
+    n_layers = preset(setting["preset"]).n_layers
+    return counted(setting["preset"], n_layers=n_layers + 1)["total"] - counted(setting["preset"])["total"]
+
+
+@answers("mem.block.share")
+def block_share(setting):
+    """Parameters of all blocks over the preset's count: n_layers times what one layer adds"""
+    return 100 * preset(setting["preset"]).n_layers * block_parameters(setting) / counted(setting["preset"])["total"]
+
+
+@answers("mem.depth.param_constant")
+def same_count_at_every_depth(setting):
+    """The preset counted at each depth"""
+    counts = {n_layers: counted(setting["preset"], n_layers=n_layers)["total"] for n_layers in setting["n_layers"]}
+    shown = ", ".join(f"{count:,} at {n_layers} layers" for n_layers, count in counts.items())
+    return Answer(len(set(counts.values())) == 1, how=f"the preset counted at each depth: {shown}")
+
+
+@answers("mem.embed.count")
+def embedding_entries(setting):
+    """Vocabulary times width, counted in the preset's embedding"""
+    return counted(setting["preset"])["embedding"]
+
+
+@answers("mem.embed.share_pct")
+def embedding_share(setting):
+    """The embedding table over all parameters of the preset"""
+    return 100 * counted(setting["preset"])["embedding"] / counted(setting["preset"])["total"]
+
+
+@answers("mem.embed.tied")
+def tied_head_gives_the_count(setting):
+    """Whether the printed total comes out with a tied head, with or without a bias"""
+    tied = [counted(setting["preset"], tied_head=True, head_bias=bias)["total"] for bias in (False, True)]
+    shown = " or ".join(f"{count:,}" for count in tied)
+    return Answer(
+        setting["printed_parameters"] in tied,
+        how=f"a tied head gives {shown}, a separate one with a bias {counted(setting['preset'])['total']:,}",
+    )
+
+
+@answers("mem.embed.bytes_fp32", "mem.embed.bytes_bf16")
+def embedding_mib(setting):
+    """Entries of the embedding table times bytes each, in MiB"""
+    return counted(setting["preset"])["embedding"] * setting["bytes"] / MIB
+
+
+@answers("mem.ffn.per_layer")
+def feed_forward_widths(setting):
+    """The widths that the preset's feed-forward layer passes through"""
+    config = preset(setting["preset"])
+    return [config.d_model, config.d_ff, config.d_model]
+
+
+@answers("mem.sample.params")
+def counts_of_the_documented_model(setting):
+    """The documented sizes counted with either vocabulary, tied as the text says or untied with a bias"""
+    return {
+        f"{vocab_size:,} tokens, {label}": counted(setting["preset"], vocab_size=vocab_size, **head)["total"]
+        for vocab_size in setting["vocab_sizes"]
+        for label, head in {"tied": {}, "untied with a bias": {"tied_head": False, "head_bias": True}}.items()
+    }
+
+
+# What a step keeps, in bytes: everything that backward needs
+
+
+def positions(setting) -> int:
+    """Token positions in a batch: rows of 256 tokens leave 255 inputs."""
+    return setting["batch_size"] * preset(setting["preset"]).context_length
+
+
+def logits_mib(setting, width: int = 4) -> float:
+    """One copy of the logits; width: bytes a number."""
+    return positions(setting) * preset(setting["preset"]).vocab_size * width / MIB
+
+
+def logit_copies() -> float:
+    """Copies alive at the peak: the logits, the zeros that backward scatters into, and the rows of real targets."""
+    return 2 + evidence("memory")["facts"]["valid_token_share"]
+
+
+def score_mib(setting, width: int = 4) -> float:
+    """A layer's attention matrices as eager attention keeps them: softmax, dropout's mask (a byte), what it leaves."""
+    config = preset(setting["preset"])
+    return setting["batch_size"] * config.n_heads * config.context_length**2 * (2 * width + 1) / MIB
+
+
+def feed_forward_mib(setting, width: int = 4) -> float:
+    """A layer's feed-forward activations: ReLU's output, dropout's mask (a byte), what it leaves."""
+    return positions(setting) * preset(setting["preset"]).d_ff * (2 * width + 1) / MIB
+
+
+def kept_by_blocks(setting) -> float:
+    """All that the blocks keep in FP32 apart from their inputs, which checkpointing keeps too."""
+    config = preset(setting["preset"])
+    # Both norms' outputs, queries, keys, values, mixed values and the stream between; two masks; the norms' statistics.
+    stream = positions(setting) * (config.d_model * (7 * 4 + 2 * 1) + 4 * 4) / MIB
+    return config.n_layers * (score_mib(setting) + feed_forward_mib(setting) + stream)
+
+
+@answers("mem.gradcp.forward_share")
+def block_activations(setting):
+    """Bytes kept inside the blocks, counted tensor by tensor: attention matrices, feed-forward, and the rest"""
+    return kept_by_blocks(setting)
+
+
+@answers("mem.gradcp.deeper_better")
+def saving_by_depth(setting):
+    """What checkpointing saves of the peak at each depth"""
+    kept = kept_by_blocks(setting) / preset(setting["preset"]).n_layers
+    layer = kept + block_parameters(setting) * STATE_BYTES / MIB
+    added = {n_layers: n_layers - preset(setting["preset"]).n_layers for n_layers in setting["n_layers"]}
+    shares = [100 * n_layers * kept / (setting["peak_mib"] + more * layer) for n_layers, more in added.items()]
+    shown = ", ".join(f"{share:.0f} % at {n_layers} layers" for share, n_layers in zip(shares, added, strict=True))
+    missing = "one depth; its section 4 says 12 layers and more, its future work 8 and more"
+    return Answer(None, how=f"it saves more with depth and without a threshold, by count {shown}", missing=missing)
+
+
+@answers("mem.attn.elements")
+def attention_matrix(setting):
+    """Sequence length squared"""
+    return setting["sequence_length"] ** 2
+
+
+@answers("mem.attn.quadratic")
+def growth_with_length(setting):
+    """The exponent between one length and twice that: log2 of the ratio"""
+    d_model, n_heads, length = setting["d_model"], setting["n_heads"], setting["sequence_length"]
+
+    def exponent(cost):
+        return log2(cost(2 * length) / cost(length))
+
+    return {
+        "operations": exponent(lambda n: 4 * n**2 * d_model),
+        "memory, scores stored": exponent(lambda n: n_heads * n**2),
+        "memory with FlashAttention": exponent(lambda n: 4 * n * d_model + n * n_heads),
+    }
+
+
+@answers("mem.embed.memory_bottleneck")
+def embeddings_outweigh_logits(setting):
+    """The embedding table with gradient and moments, beside the copies of the logits, as shares of the peak"""
+    table = counted(setting["preset"])["embedding"] * STATE_BYTES / MIB
+    logits = logit_copies() * logits_mib(setting)
+    shares = [100 * part / setting["peak_mib"] for part in (table, logits)]
+    return Answer(
+        table > logits,
+        how="of the peak, the table with gradient and moments takes {:.1f} %, the logits {:.0f} %".format(*shares),
+    )
+
+
+@answers("mem.act.small_vs_params")
+def activations_small_beside_parameters(setting):
+    """What checkpointing removes from the peak, beside weights, gradients and moments"""
+    activations = setting["peak_mib"] - setting["checkpointed_peak_mib"]
+    state = counted(setting["preset"])["total"] * STATE_BYTES / MIB
+    return Answer(
+        activations < state,
+        how=f"checkpointing removes {activations:,.0f} MiB; weights, gradients and moments take {state:,.0f} MiB",
+    )
+
+
+@answers("mem.bf16.all_tensors")
+def everything_halves(setting):
+    """What is left after backward, in BF16 and in FP32"""
+    runs = evidence("memory")["runs"]
+    bf16, fp32 = (runs[setting[name]]["after_backward_mib"] for name in ("run", "baseline"))
+    unhalved = 2 * bf16 - fp32  # zero if all of it were half as wide
+    state = counted(setting["preset"])["total"] * STATE_BYTES / MIB
+    how = f"after backward {unhalved:,.0f} MiB stay as wide; weights, gradients and moments are {state:,.0f} MiB"
+    return Answer(unhalved < state / 2, how=how, by="cited")
+
+
+@answers("mem.ffn.activation_dominant")
+def feed_forward_dominates(setting):
+    """The feed-forward layers' activations beside the attention matrices and beside the logits"""
+    n_layers = preset(setting["preset"]).n_layers
+    ffn, scores = feed_forward_mib(setting), score_mib(setting)
+    ffn_bf16, logits = n_layers * feed_forward_mib(setting, width=2), logits_mib(setting, width=2)
+    how = (
+        f"FP32, a layer: feed-forward {ffn:.0f} MiB, attention matrices {scores:.0f}; "
+        f"BF16 with FlashAttention: feed-forward {ffn_bf16:.0f} MiB, one copy of the logits {logits:,.0f}"
+    )
+    return Answer({"in FP32, beside attention": ffn > scores, "with FlashAttention": ffn_bf16 > logits}, how=how)
+
+
+@answers("mem.findings.vocab_smaller")
+def vocabulary_that_balances(setting):
+    """The vocabulary at which the logits' copies weigh as much as what checkpointing removed from the recorded peak"""
+    runs = evidence("memory")["runs"]
+    blocks = runs[setting["baseline"]]["peak_mib"] - runs[setting["run"]]["peak_mib"]
+    return blocks * MIB / (logit_copies() * positions(setting) * 4)

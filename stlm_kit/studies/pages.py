@@ -1,0 +1,71 @@
+"""An executed notebook as a page to read in a browser: no kernel, no script, no other host."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+from pathlib import Path
+
+from stlm_kit.paths import atomic_write
+
+FORMULA = re.compile(r"<(?:code|pre)\b.*?</(?:code|pre)>|(\$\$?)([^$<]+?)\1", re.DOTALL)  # code is no formula
+SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL | re.IGNORECASE)  # MathJax, RequireJS, widgets: from elsewhere
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def html_page(notebook: Path) -> Path | None:
+    """The notebook as a page beside it, made anew when the notebook is newer; None where nbconvert cannot show it."""
+    page = notebook.with_suffix(".html")
+    if page.is_file() and page.stat().st_mtime >= notebook.stat().st_mtime:
+        return page
+    try:
+        text = _convert(notebook)
+    except Exception:  # nbconvert raises what its templates raise; the notebook itself is still there to link to
+        return None
+    return atomic_write(page, text)
+
+
+def _convert(notebook: Path) -> str:
+    import nbformat
+    from jinja2 import pass_context
+    from nbconvert import HTMLExporter
+
+    class Exporter(HTMLExporter):
+        @pass_context
+        def markdown2html(self, context, source):
+            return FORMULA.sub(_drawn, super().markdown2html(context, source))
+
+    content = without_widgets(nbformat.read(notebook, as_version=4))
+    text, _ = Exporter().from_notebook_node(content, {"metadata": {"name": notebook.stem}})
+    return SCRIPT.sub("", text)
+
+
+def without_widgets(notebook):
+    """The notebook without its widgets, which are dead without a kernel; the figure beside each stays."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+    return notebook
+
+
+def _drawn(match: re.Match) -> str:
+    """A formula as a picture by matplotlib's own TeX; as typed where that does not know it."""
+    if match[1] is None:
+        return match[0]
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.mathtext import math_to_image
+
+    size, formula, buffer = 12, " ".join(html.unescape(match[2]).split()), io.BytesIO()
+    try:
+        depth = math_to_image(f"${formula}$", buffer, prop=FontProperties(size=size), dpi=72, format="svg")
+    except ValueError:
+        return match[0]
+    height = float(re.search(rb'<svg [^>]*?height="([\d.]+)pt"', buffer.getvalue(), re.DOTALL)[1])
+    style = f"height:{height / size:.2f}em;vertical-align:{-depth / size:.2f}em;max-width:100%"
+    if match[1] == "$$":
+        style += ";display:block;margin:1em auto"
+    picture = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{html.escape(formula)}" style="{style}" src="data:image/svg+xml;base64,{picture}">'

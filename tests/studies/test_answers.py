@@ -1,0 +1,79 @@
+"""Every arithmetic claim is answered by code that cannot see the published number, every setting has a user."""
+
+from collections import Counter
+
+import pytest
+
+from stlm_kit.studies import answers, ledger
+from stlm_kit.studies.used_by import used_value
+
+CLAIMS = {claim.id: claim for claim in ledger.load_claims()}
+ARITHMETIC = [claim for claim in CLAIMS.values() if claim.kind == "arithmetic"]
+EXPECTED = {"arithmetic": 150, "config": 122, "full_scale": 58, "trend": 50, "predictable": 26}  # of the four documents
+
+
+def by_id(claim):
+    return claim.id
+
+
+def test_all_claims_of_the_four_documents_are_there():
+    counts = Counter(claim.kind for claim in ledger.load_claims())
+    merged = [merged for claim in CLAIMS.values() for merged in claim.merged]
+    assert len(CLAIMS) == len(ledger.load_claims()), "an id stands twice"
+    assert not CLAIMS.keys() & set(merged)
+    assert sum(counts.values()) + len(merged) >= sum(EXPECTED.values())
+
+
+def test_every_function_answers_a_claim():
+    assert answers.functions().keys() <= CLAIMS.keys()
+
+
+@pytest.mark.parametrize("claim", ARITHMETIC, ids=by_id)
+def test_an_arithmetic_claim_is_answered_by_code_or_citation(claim):
+    answer = ledger.computed(claim)
+    assert answer is not None and (answer["found"] is not None or answer.get("missing"))
+    assert ledger.row(claim, answer)["verdict"] not in ("open", "needs_gpu")
+
+
+@pytest.mark.parametrize("claim", [c for c in CLAIMS.values() if c.id in answers.functions()], ids=by_id)
+def test_a_published_number_moved_beyond_its_tolerance_is_contradicted(claim):
+    answer = ledger.computed(claim)
+    row = ledger.row(claim, answer)
+    if row["verdict"] in ("contradicted", "underdetermined"):
+        pytest.skip("it is not confirmed as printed")
+    moved = claim.model_copy(update={"published": moved_away(claim)})
+    assert ledger.row(moved, answer)["verdict"] == "contradicted"
+
+
+def moved_away(claim):
+    """The published value, farther off than any tolerance of the claim."""
+    value = claim.value
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, list):
+        return [str(part + (max(value) - min(value)) + 2 * claim.bound + 1) for part in value]
+    if not ledger.is_number(value):
+        return f"not {value}"
+    away = 2 * claim.bound + max(abs(value), 1)
+    return str(value - away if claim.compare == "at_most" else value + away)
+
+
+@pytest.mark.parametrize("claim", [c for c in CLAIMS.values() if c.kind == "config"], ids=by_id)
+def test_a_setting_is_used_where_the_ledger_says(claim):
+    assert claim.used_by or claim.cited, "name the preset or study that uses it"
+    if claim.used_by:
+        assert ledger.row(claim, ledger.computed(claim))["verdict"] == "setting", used_value(
+            claim.source, claim.used_by
+        )
+
+
+@pytest.mark.parametrize("claim", [c for c in CLAIMS.values() if ledger.is_number(c.value)], ids=by_id)
+def test_a_number_has_a_unit(claim):
+    assert claim.unit.strip() and claim.unit != "bool"
+
+
+def test_an_unanswered_claim_never_reads_better_than_open(tmp_path, monkeypatch):
+    monkeypatch.setenv("STLM_RUNS", str(tmp_path))
+    for claim, row in zip(ledger.load_claims(), ledger.rows(), strict=True):
+        if ledger.computed(claim) is None:
+            assert row["verdict"] in ("open", "needs_gpu")
