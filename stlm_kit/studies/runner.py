@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import Timeout
@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from stlm_kit.errors import Interrupted, KitError
 from stlm_kit.paths import atomic_write, cache_dir, runs_dir
-from stlm_kit.studies.identity import identity
+from stlm_kit.studies.identity import identity, source_hash
 from stlm_kit.studies.machine import describe_machine, duration, now
 from stlm_kit.studies.plan import Request, declared, need_gpu, plan
 from stlm_kit.studies.rows import collect, own_row
@@ -67,7 +67,8 @@ def reproduce(request: Request, *, force: bool = False, figures: Path | None = N
         raise Interrupted("Stopped; what was finished is kept, and the same command goes on from there.")
     from stlm_kit.studies.report import write_report
 
-    report = write_report(runs, request, figures)
+    # A job of several shows what the others have done, too.
+    report = write_report(plan(replace(request, only=None, shard=None)), request, figures)
     print(f"Report: {report}")
     failed = [end for end in ended if end.status == "failed"]
     if failed:
@@ -90,6 +91,8 @@ def _one(run: Run, stop: StopSignal, force: bool, bar: tqdm) -> Ended:
     with lock:
         if run.finished and not force:  # that job finished it while we came here
             return Ended(run, "skipped", "up to date")
+        if source_hash.__wrapped__() != source_hash():  # a kernel would import other code than the hash names
+            return Ended(run, "failed", "not started: the kit's source has changed meanwhile; start the command again")
         if force and run.folder.exists():
             shutil.rmtree(run.folder)
         return _execute(run, stop, lambda cell, cells: bar.set_postfix_str(f"cell {cell} of {cells}"))

@@ -126,7 +126,7 @@ def test_studies_are_tables(course, tmp_path):
     run = executed(course, runs[0], identity={"source": "a", "versions": {}}, study="memory")
     (run.folder / "row.json").write_text(json.dumps({"perplexity": 12.5, "model_parameters": 1016960, "device": "cpu"}))
     text = write_report(runs, Request(["memory"]), tmp_path / "figures").read_text()
-    assert "12.500" in text and "1,016,960" in text
+    assert f"1 of {len(runs)} runs of" in text and "12.500" in text and "1,016,960" in text
     assert text.count("not run yet") >= len(runs) - 1
 
 

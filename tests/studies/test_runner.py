@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import nbformat
 import pytest
 from filelock import FileLock
 
+import stlm_kit
 from stlm_kit.cli import main
 from stlm_kit.errors import KitError
 from stlm_kit.studies.plan import Request, plan
@@ -199,6 +201,25 @@ def test_out_of_memory_is_a_studys_result_and_a_chapters_failure(course, go, tmp
     assert "9 TiB" in row["said"] and row["versions"]["torch"]
     with pytest.raises(KitError, match="1 of 1 chapters failed"):
         go("00")
+
+
+def test_code_that_changes_meanwhile_is_not_run_under_the_old_hash(course, tmp_path):
+    shutil.copytree(Path(stlm_kit.__file__).parent, tmp_path / "house" / "stlm_kit")
+    edit = "import stlm_kit, pathlib\npath = pathlib.Path(stlm_kit.__file__).with_name('errors.py')\n"
+    course.chapter("00_edits", edit + "path.write_text(path.read_text() + '# edited')")
+    course.chapter("01_after", "1")
+    command = [sys.executable, "-m", "stlm_kit", "reproduce", "--notebooks", str(course.folder)]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "house")}
+    job = subprocess.run(
+        [*command, "--figures", str(tmp_path / "figs")],
+        cwd=tmp_path / "house",
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert job.returncode == 1
+    assert "00_edits" in job.stdout and "done" in job.stdout
+    assert "01_after" in job.stdout and "source has changed meanwhile" in job.stdout
 
 
 def test_list_shows_states_and_starts_nothing(course, runs, capsys):
