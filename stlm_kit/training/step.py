@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from stlm_kit.data.batches import Batch
+from stlm_kit.training.compilation import compiled
 from stlm_kit.training.loss import plain_loss
 from stlm_kit.training.recipe import Recipe
 
@@ -28,7 +29,9 @@ class Step:
         self.gradient_norm: Tensor | None = None
         self.device = next(model.parameters()).device
         model.set_attention(recipe.attention)
-        self._nats: Callable[..., Tensor] = torch.compile(self._summed_nats) if compile else self._summed_nats
+        self._nats: Callable[..., Tensor] = (
+            compiled(self._summed_nats, self.device.type) if compile else self._summed_nats
+        )
 
     def _summed_nats(self, inputs: Tensor, targets: Tensor, documents: Tensor | None) -> Tensor:
         return plain_loss(self.model.features(inputs, documents), self.model.head, targets)

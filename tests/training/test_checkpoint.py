@@ -1,6 +1,7 @@
 """Checkpoints: whole or absent, checked when read, never unpickled."""
 
 import pickle
+import shlex
 import shutil
 import subprocess
 import sys
@@ -135,14 +136,10 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path):
     script.write_text(FULL_DISK)
     folder = tmp_path / "disk"
     folder.mkdir()
-    python = f"{sys.executable} {script} {folder}"
-    mount = f"mount -t tmpfs -o size=200k tmpfs {folder}"
-    private = (
-        shutil.which("unshare")
-        and subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode == 0
-    )
-    command = ["unshare", "-rm", "sh", "-c", f"{mount} && {python}"] if private else [
-        "sh", "-c", f"ulimit -f 200; {python}"
-    ]  # fmt: skip
+    python = shlex.join([sys.executable, str(script), str(folder)])
+    mount = shlex.join(["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(folder)])
+    alone = ["unshare", "-rm", "sh", "-c"]  # a mount that only this command sees
+    private = shutil.which("unshare") and subprocess.run([*alone, mount], capture_output=True).returncode == 0
+    command = [*alone, f"{mount} && {python}"] if private else ["sh", "-c", f"ulimit -f 200; {python}"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from stlm_kit import Interrupted, KitError
 from stlm_kit.training import train
 from stlm_kit.training.checkpoint import latest_checkpoint
+from stlm_kit.training.compilation import cannot_compile, compiled
 
 
 def evaluate(model):
@@ -124,8 +126,17 @@ def test_samples_loggers_and_the_dropout_schedule(batches, make_model, settings)
     assert [round(row["dropout"], 6) for row in seen[:5]] == [0.3, 0.2, 0.1, 0.0, 0.0]
 
 
+@pytest.mark.skipif(cannot_compile("cpu", Path(torch.__file__).parent) is not None, reason="cannot compile here")
 def test_compiled_and_plain_steps_agree(batches, make_model, settings):
     short = settings.model_copy(update={"steps": 3, "dropout_start": 0.0, "dropout_end": 0.0})
     plain = train(make_model(), batches, short)
     compiled = train(make_model(), batches, short.model_copy(update={"compile": True}))
     assert compiled.losses == pytest.approx(plain.losses, abs=1e-4)
+
+
+def test_what_keeps_torch_from_compiling_is_one_sentence(monkeypatch):
+    assert "holds a space" in cannot_compile("cpu", Path("/home/a b/torch"))
+    assert cannot_compile("cuda", Path("/home/a b/torch")) is None
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(KitError, match="needs a C\\+\\+ compiler|holds a space"):
+        compiled(len, "cpu")
