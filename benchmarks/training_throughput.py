@@ -19,7 +19,8 @@ import time
 from importlib import metadata
 
 BATCH_SIZE, CONTEXT_LENGTH = 4, 512
-CANDIDATES = {"kit-eager": "llama-eager", "kit-compiled": "llama-compiled"}  # each with its peer
+# Each with its peer. "chunked" is the plain step with the recipe part of that name: the same mathematics.
+CANDIDATES = {"kit-eager": "llama-eager", "kit-chunked": "llama-eager", "kit-compiled": "llama-compiled"}
 
 
 def kit_step(recipe_name: str, compiled: bool):
@@ -81,7 +82,7 @@ def work(name: str, recipe: str, steps: int) -> dict:
     torch.manual_seed(0)
     model, mode = name.split("-")
     make = {"kit": kit_step, "llama": llama_step}[model]
-    step, threads = make(recipe, mode == "compiled")
+    step, threads = make(recipe + "+chunked" if mode == "chunked" else recipe, mode == "compiled")
     length = CONTEXT_LENGTH + (model == "kit")  # transformers shifts inside, so its last input has no target
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(0, 50_257, (BATCH_SIZE, CONTEXT_LENGTH + 1), generator=generator)[:, :length]
@@ -130,7 +131,12 @@ def main() -> None:
         print(json.dumps(work(options.worker, options.recipe, options.steps)))
         return
     pairs = {kit: peer for kit, peer in CANDIDATES.items() if not (options.eager_only and "compiled" in kit)}
-    found = measure([name for pair in pairs.items() for name in pair], options.recipe, options.steps, options.rounds)
+    found = measure(
+        list(dict.fromkeys(name for pair in pairs.items() for name in pair)),
+        options.recipe,
+        options.steps,
+        options.rounds,
+    )
     report = {
         "model": "stlm-50m shape, dropout 0",
         "batch": f"{BATCH_SIZE} x {CONTEXT_LENGTH} tokens",

@@ -192,6 +192,23 @@ def ledger(claim_id: str, found: Any, how: str = "", *, by: str | None = None, m
     _print_row(_ledger.find_claim(claim_id), answer)
 
 
+def verdict(claim_id: str, found: Any) -> None:
+    """Print what you found beside the published value, with the verdict, and record nothing.
+
+    For a claim that the kit computes anew whenever the ledger is read. Raises AssertionError where the kit's own answer
+    leads to another verdict.
+    """
+    claim = _ledger.find_claim(claim_id)
+    kits = _ledger.row(claim, _ledger.best_answer(claim, _ledger.answers().get(claim_id)))
+    answer = {"found": _ledger.plain(found), "how": "", "by": None, "missing": None}
+    yours = _ledger.row(claim, answer)["verdict"]
+    if yours != kits["verdict"]:
+        raise AssertionError(
+            f"{claim_id}: what you found makes it {yours}, the kit's answer {kits['verdict']}; see `stlm ledger`."
+        )
+    _print_row(claim, answer)
+
+
 def _print_row(claim: _ledger.Claim, answer: dict | None) -> None:
     row = _ledger.row(claim, answer)
     print(f"{claim.id} · {row['verdict']}")
@@ -214,6 +231,15 @@ def _print_row(claim: _ledger.Claim, answer: dict | None) -> None:
         print(f"  not given   {answer['missing']}")
     if claim.reading and row["verdict"] not in ("open", "needs_gpu"):
         print(f"  reading     {claim.reading}")
+
+
+def in_words(claim: _ledger.Claim, found: Any) -> tuple[str, str]:
+    """(published, found) as a table shows them: units, bounds and every reading; "" for what is not there."""
+    sign = {"equal": "", "at_least": "at least ", "at_most": "at most "}[claim.compare]
+    published = "" if claim.value is None else sign + show(claim.value, claim)
+    if isinstance(found, dict):
+        return published, "; ".join(f"{reading}: {show(value, claim)}" for reading, value in found.items())
+    return published, "" if found is None else show(found, claim)
 
 
 def show(value: Any, claim: _ledger.Claim) -> str:

@@ -9,10 +9,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from stlm_kit.errors import Interrupted, KitError
+from stlm_kit.errors import Interrupted, KitError, UsageError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,18 +27,40 @@ def main(arguments: list[str] | None = None) -> int:
     parser = build_parser()
     options = parser.parse_args(arguments)
     try:
-        return options.command(options) or 0
+        with stopped_like_ctrl_c():
+            return options.command(options) or 0
     except KitError as error:
         if options.debug:
             raise
         print(f"stlm: {error}", file=sys.stderr)
         return error.exit_status
     except KeyboardInterrupt:
-        print("stlm: Stopped by Ctrl-C; start the same command again to go on.", file=sys.stderr)
+        print("stlm: Stopped before the next save; start the same command again to go on.", file=sys.stderr)
         return Interrupted.exit_status
     except BrokenPipeError:  # `stlm ledger | head`
         sys.stderr.close()
         return 0
+    except Exception as error:  # what no room foresaw: still one sentence, the traceback where it is asked for
+        if options.debug:
+            raise
+        first = next(iter(str(error).strip().splitlines()), "no reason given").rstrip(".")
+        print(f"stlm: {type(error).__name__}: {first}; run it with --debug to see where.", file=sys.stderr)
+        return KitError.exit_status
+
+
+@contextmanager
+def stopped_like_ctrl_c() -> Iterator[None]:
+    """SIGTERM and SIGUSR1 raise KeyboardInterrupt, as Ctrl-C does, wherever no loop has its own way to stop."""
+    previous = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGUSR1"):
+            if number := getattr(signal, name, None):  # Windows has no SIGUSR1
+                previous[number] = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -167,8 +193,10 @@ def run_export(options: argparse.Namespace) -> int:
     from stlm_kit.model.huggingface import export_to_hf
     from stlm_kit.pipeline import load_run
 
-    run = load_run(options.model)
     folder = options.out or Path(options.model) / "hf"
+    if (folder / "checkpoint").exists():  # both layouts have a config.json
+        raise UsageError(f"{folder} is a run directory, whose config.json would be lost; choose another folder.")
+    run = load_run(options.model)
     export_to_hf(run.model, folder, run.tokenizer)
     print(f"wrote {folder}; load it with transformers' AutoModelForCausalLM.from_pretrained")
     return 0

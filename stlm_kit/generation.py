@@ -38,6 +38,8 @@ def generate(
         raise UsageError(f"max_new_tokens = {max_new_tokens} will not do: give 0 or more.")
     if not 0 <= temperature < float("inf"):
         raise UsageError(f"temperature = {temperature} will not do: give 0 (always the likeliest token) or more.")
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"seed = {seed} will not do: give a whole number of 0 or more, below 2**63.")
     ids = prompt_ids(model, tokenizer, prompt)
     n_prompt, device = len(ids), next(model.parameters()).device
     generator = torch.Generator().manual_seed(seed)
@@ -76,5 +78,6 @@ def pick(logits: Float[Tensor, " vocab"], temperature: float, generator: torch.G
         raise KitError("The model's logits are not numbers; its training has gone wrong, use an earlier checkpoint.")
     if temperature == 0:
         return int(logits.argmax())
-    # Subtracting the maximum first keeps a tiny temperature from overflowing.
-    return int(torch.multinomial(((logits - logits.max()) / temperature).softmax(-1), 1, generator=generator))
+    # In float64 and with the maximum subtracted first, no temperature overflows: 0 / temperature stays 0.
+    scaled = (logits - logits.max()).double() / temperature
+    return int(torch.multinomial(scaled.softmax(-1).to(logits.dtype), 1, generator=generator))

@@ -21,24 +21,26 @@ def settings_from_options(options: argparse.Namespace) -> RunSettings:
     values = {name: getattr(options, name) for name in [*NAMED, "learning_rate"]}
     values = {name: value for name, value in values.items() if value is not None}
     overrides: dict[str, Any] = {}
+    settable = [name for name in RunSettings.model_fields if name != "overrides"]
     for text in options.set:
         name, equals, value = text.partition("=")
         name = name.strip().replace("-", "_")
         if not equals:
             raise UsageError(f"--set takes NAME=VALUE, and {text!r} has no '='.")
-        if name in RunSettings.model_fields and name != "overrides":
+        if name in settable:
             values[name] = parse_value(value, RunSettings.model_fields[name].annotation)
         elif name in DecoderConfig.model_fields:
             overrides[name] = parse_value(value, DecoderConfig.model_fields[name].annotation)
         else:
-            known = [*RunSettings.model_fields, *DecoderConfig.model_fields]
+            known = [*settable, *DecoderConfig.model_fields]
             raise UsageError(f"There is nothing to set under the name {name!r}.{near(name, known)}")
     return run_settings(**values, overrides=overrides)
 
 
 def parse_value(text: str, annotation: Any) -> Any:
     """The value a piece of text stands for, as YAML reads it; kept as text where a text is wanted."""
-    wanted = set(typing.get_args(annotation)) if isinstance(annotation, types.UnionType) else {annotation}
+    union = typing.get_origin(annotation) in (types.UnionType, typing.Union)  # Annotated[...] | None is a typing.Union
+    wanted = set(typing.get_args(annotation)) if union else {annotation}
     if text.strip().lower() in {"none", "null"} and type(None) in wanted:
         return None
     if str in wanted or any(typing.get_origin(kind) is typing.Literal for kind in wanted):
@@ -48,4 +50,7 @@ def parse_value(text: str, annotation: Any) -> Any:
             return float(text)
         except ValueError:
             return text  # let validation name the field
-    return yaml.safe_load(text)
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 from pathlib import Path
@@ -52,7 +53,8 @@ def atomic_write(path: Path, content: bytes | str) -> Path:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder may be a file
+            part.unlink(missing_ok=True)
         raise KitError(
             f"Could not write {path}: {error.strerror}; free some space or choose another folder."
         ) from error

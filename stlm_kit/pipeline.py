@@ -85,7 +85,13 @@ def pick_device(name: str) -> torch.device:
         raise UsageError(f"There is no device named {name!r}; choose cpu, cuda or mps.")
     if not available[kind]:
         raise KitError(f"This machine offers no {kind} device to torch; use --device cpu.")
-    return torch.device(name)
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"There is no device named {name!r}; choose cpu, cuda, cuda:N or mps.") from None
+    if device.index and (kind != "cuda" or device.index >= torch.cuda.device_count()):
+        raise KitError(f"This machine has no device {name}; they count from {kind}:0.")
+    return device
 
 
 def prepare(settings: RunSettings) -> tuple[Tokenizer, dict[str, TokenFile], DecoderConfig]:
@@ -147,11 +153,11 @@ def train_from_text(
             evaluate=evaluate,
             sample=sample if settings.sample_every else None,
             about=about,
+            keep=lambda folder: tokenizer.save(folder / "tokenizer"),
             loggers=loggers,
             progress=progress,
         )
     if run_dir is not None:
-        tokenizer.save(Path(run_dir) / "tokenizer")
         made_by = read_json(Path(run_dir) / "config.json")["made_by"]
         result.result["made_by_other_code"] = made_by != about["made_by"]
     return result
@@ -190,12 +196,19 @@ def load_run(run_dir: Path | str, device: str = "cpu") -> LoadedRun:
         raise KitError(f"{folder} is a pickle, which can run code when it is opened; give a run directory instead.")
     if not folder.exists():
         raise KitError(f"There is no run directory {folder}; check the path, or make one with `stlm train`.")
+    if not folder.is_dir():
+        raise KitError(f"{folder} is a file; give the run directory that `stlm train` wrote.")
     config = read_json(folder / "config.json")
     checkpoint = latest_checkpoint(folder / "checkpoint")
     if config is None or checkpoint is None:
         raise KitError(f"{folder} holds no trained run yet (no config.json or checkpoint); train it first.")
     state = load_state(checkpoint)
-    model = Decoder(DecoderConfig(**config["model"]))
+    try:
+        model = Decoder(DecoderConfig(**config["model"]))
+    except (KeyError, TypeError, UsageError) as error:
+        raise KitError(
+            f"{folder / 'config.json'} describes no decoder; restore it from a copy, or train the run again."
+        ) from error
     load_weights(model, checkpoint / "model.safetensors")
     tokenizer = load_tokenizer(str(folder / "tokenizer"))
     return LoadedRun(model.to(pick_device(device)).eval(), tokenizer, config, state["step"])

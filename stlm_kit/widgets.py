@@ -1,4 +1,4 @@
-"""Widgets: a shell of controls around a pure `plot(...) -> Figure` of plots.py.
+"""Widgets: a shell of controls around a pure `plot(...) -> Figure` of plots.py (or a table, as HTML).
 
 The notebook also calls the plot once by itself, so that a stored page shows it where no kernel runs.
 """
@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import ipywidgets
-from IPython.display import clear_output, display
+from IPython.display import HTML, clear_output, display
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
 from stlm_kit.errors import KitError, UsageError
 
 
-def shell(plot: Callable[..., Figure], **controls: ipywidgets.Widget) -> ipywidgets.VBox:
+def shell(plot: Callable[..., Figure | HTML], **controls: ipywidgets.Widget) -> ipywidgets.VBox:
     """Controls above the figure that `plot` draws from their values; each move of a control redraws it.
 
     controls: one widget for each argument of `plot` that the reader may change. A mistake (two controls that do not go
@@ -41,7 +41,7 @@ def shell(plot: Callable[..., Figure], **controls: ipywidgets.Widget) -> ipywidg
                 clear_output(wait=True)
                 print(f"This setting cannot be drawn: {error} ({type(error).__name__}).")
             finally:
-                if figure is not None:
+                if isinstance(figure, Figure):
                     pyplot.close(figure)
 
     for name, control in controls.items():

@@ -185,3 +185,15 @@ def test_the_ledger_prints_the_published_precision_only(capsys):
 )
 def test_numbers_as_printed(value, digit, text):
     assert checks.number(value, digit) == text
+
+
+def test_a_verdict_is_printed_and_nothing_is_recorded(capsys, runs):
+    checks.verdict("ld.plan.phase4_weeks", found=26 / 7)
+    out = capsys.readouterr().out
+    assert "ld.plan.phase4_weeks · contradicted" in out and "published   2 weeks" in out and "reading" in out
+    assert not list(runs.rglob("*.json"))
+
+
+def test_a_verdict_other_than_the_kits_own_is_refused():
+    with pytest.raises(AssertionError, match="makes it exact, the kit's answer contradicted"):
+        checks.verdict("ld.plan.phase4_weeks", found=2)

@@ -160,3 +160,54 @@ def test_importing_the_kit_imports_nothing_heavy():
     heavy = {"torch", "datasets", "transformers", "matplotlib", "scipy", "papermill", "IPython", "pandas"}
     script = f"import sys, stlm_kit; print(sorted({heavy!r} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_every_corpus_is_listed():
+    from stlm_kit.data import corpus_names
+
+    listed = stlm("data", "list")
+    assert listed.returncode == 0 and [line.split()[0] for line in listed.stdout.splitlines()] == corpus_names()
+
+
+SLOW = """
+import sys, time
+from stlm_kit import cli, pipeline
+pipeline.load_corpus = lambda *_, **__: print("up", flush=True) or time.sleep(60)
+sys.exit(cli.main(["train", "--corpus", "polish", "--run-dir", sys.argv[1]]))
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1"])
+def test_a_signal_before_the_first_step_says_that_it_can_go_on(tmp_path, name):
+    """Loading a large text takes minutes, and a batch system's warning may come then."""
+    command = [sys.executable, "-c", SLOW, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(getattr(signal, name))
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 3 and said.count("\n") == 1 and "again" in said
+
+
+def test_an_export_does_not_write_over_a_run(text_file, tmp_path):
+    from stlm_kit import cli
+
+    run = tmp_path / "run"
+    assert cli.main([str(part) for part in train_command(text_file, run, 2)]) == 0
+    before = (run / "config.json").read_text()
+    assert cli.main(["export", "--model", str(run), "--to", "hf", "--out", str(run)]) == 2
+    assert cli.main(["export", "--model", str(run), "--to", "hf", "--out", str(text_file)]) == 1  # a file
+    assert (run / "config.json").read_text() == before
+
+
+def test_the_unforeseen_is_one_sentence_too(monkeypatch, capsys):
+    from stlm_kit import cli
+    from stlm_kit.data import corpora
+
+    def fail():
+        raise RuntimeError("two\nlines")
+
+    monkeypatch.setattr(corpora, "describe", fail)
+    assert cli.main(["data", "list"]) == 1
+    assert capsys.readouterr().err == "stlm: RuntimeError: two; run it with --debug to see where.\n"
+    with pytest.raises(RuntimeError):
+        cli.main(["data", "--debug", "list"])

@@ -100,3 +100,14 @@ def test_a_prompt_outside_the_vocabulary_and_broken_weights_are_named():
         model.head.weight.fill_(float("nan"))
     with pytest.raises(kit.KitError, match="not numbers"):
         kit.generate(model, TOKENIZER, "hello")
+
+
+def test_a_tiny_temperature_is_nearly_greedy():
+    model = decoder()
+    assert kit.generate(model, TOKENIZER, "a", 5, temperature=1e-300) == kit.generate(model, TOKENIZER, "a", 5)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_a_seed_out_of_range(seed):
+    with pytest.raises(kit.UsageError, match="seed"):
+        kit.generate(decoder(), TOKENIZER, "a", 1, seed=seed)

@@ -1,11 +1,12 @@
 """From text to a trained decoder and back."""
 
 import json
+import shutil
 
 import pytest
 
 import stlm_kit as kit
-from stlm_kit import KitError, UsageError, load_run, run_settings, train_from_text
+from stlm_kit import Interrupted, KitError, UsageError, load_run, pipeline, run_settings, train_from_text
 
 SMALL = {"n_layers": 1, "d_model": 32, "n_heads": 2, "n_kv_heads": 1, "d_ff": 32}
 
@@ -100,3 +101,32 @@ def test_weights_and_biases_offline(text_file, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     train_from_text(settings(text_file), tmp_path / "run", wandb="test")
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_an_interrupted_run_can_be_read(text_file, tmp_path, monkeypatch):
+    """The tokenizer lies beside the checkpoint from the start, not from the end."""
+
+    def interrupt(*_, **__):
+        raise Interrupted("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "evaluate_tokens", interrupt)  # at step 3, after the checkpoint of step 2
+        with pytest.raises(Interrupted):
+            train_from_text(settings(text_file, checkpoint_every=2), tmp_path)
+    run = load_run(tmp_path)
+    assert run.step == 2 and run.tokenizer.name == "bytes"
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"model": {"foo": 1}}', '{"model": 3}', "{"])
+def test_a_foreign_configuration_is_named(run_dir, tmp_path, content):
+    shutil.copytree(run_dir, tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text(content)
+    with pytest.raises(KitError, match=r"config.json (is damaged|describes no decoder)") as caught:
+        load_run(tmp_path / "run")
+    assert caught.value.exit_status == 1
+
+
+@pytest.mark.parametrize("name", ["cpu:foo", "cpu:1", "cpu:", "cuda:99"])
+def test_a_device_that_is_none(name):
+    with pytest.raises(KitError, match=r"[Nn]o .*device"):
+        pipeline.pick_device(name)

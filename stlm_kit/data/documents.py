@@ -89,7 +89,7 @@ def jsonl_text(line: bytes | str, text_field: str, where: str) -> str:
         row = json.loads(line)
     except UnicodeDecodeError as error:
         raise KitError(f"{where} is not UTF-8: byte 0x{line[error.start]:02x} at {error.start}; convert it.") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise KitError(f"{where} is not JSON ({error}); mend or remove it.") from None
     if not isinstance(row, dict) or text_field not in row:
         fields = f" among {', '.join(map(repr, row))}" if isinstance(row, dict) and row else ""

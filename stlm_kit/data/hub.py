@@ -100,6 +100,13 @@ SPEAKLEASH = {"speakleash-forum": "forum_forum_poradnikogrodniczy_pl_corpus"}  #
 NAMES = (*HUB, *SPEAKLEASH)
 
 
+def describe() -> dict[str, str]:
+    """{name: where it lies, its licence, and that it is fetched when asked for} of every corpus in the tables."""
+    found = {name: f"{entry.repo} on the Hugging Face hub ({entry.licence})" for name, entry in HUB.items()}
+    found |= {name: f"Speakleash's {corpus}, through the package speakleash" for name, corpus in SPEAKLEASH.items()}
+    return {name: f"{where}; fetched only when asked for by name" for name, where in found.items()}
+
+
 def load_documents(name: str, max_documents: int | None = None, base: str | Path | None = None) -> tuple[Splits, str]:
     """(split -> documents, one phrase on their origin) of a corpus in the table.
 

@@ -31,6 +31,7 @@ END = "<|endoftext|>"  # how the end-of-document token is written in a tokenizer
 ENDS = (END, "<|end_of_text|>", "<|im_end|>", "</s>", "<eos>", "[EOS]")  # the names other files give it
 NAMES = ("bytes", "bpe", "bpe-2048", "gpt2")
 SMALLEST_BPE = 257  # 256 bytes and the end of document
+LARGEST_BPE = 2**24
 DEFAULT_BPE = 10_000  # the memory study's size
 
 
@@ -180,6 +181,8 @@ def load_tokenizer(name_or_path: str | Path, corpus: DatasetDict | Sequence[str]
             raise UsageError(
                 f"A byte-level BPE needs 256 bytes and an end token: bpe-{size} is below bpe-{SMALLEST_BPE}."
             )
+        if size > LARGEST_BPE:
+            raise UsageError(f"bpe-{size} is more than any text offers; ask for at most bpe-{LARGEST_BPE}.")
         if corpus is None:
             raise UsageError(
                 f"The tokenizer {name} is trained here and needs a corpus: load_tokenizer({name!r}, corpus)."

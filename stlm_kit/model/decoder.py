@@ -98,6 +98,8 @@ class Decoder(nn.Module):
     @torch.no_grad()
     def reset_parameters(self) -> None:
         """Draw all weights anew from torch's global generator."""
+        if self.embedding.weight.is_meta:  # shapes only: nothing to draw
+            return
         std = self.config.init_std
         for name, parameter in self.named_parameters():
             if name.endswith("bias"):

@@ -6,6 +6,7 @@ or touches matplotlib's global settings.
 
 from stlm_kit.plots.attention import influence
 from stlm_kit.plots.basic import grouped_bars, lines
+from stlm_kit.plots.ledger import VERDICT_COLOURS, published_found
 from stlm_kit.plots.sizes import GROUP_COLOURS, decoder_size, parameters
 from stlm_kit.plots.style import PALETTE, STYLE, figure, house_style
 from stlm_kit.plots.text import packing, token_strips
@@ -15,6 +16,7 @@ __all__ = [
     "GROUP_COLOURS",
     "PALETTE",
     "STYLE",
+    "VERDICT_COLOURS",
     "decoder_size",
     "figure",
     "grouped_bars",
@@ -24,6 +26,7 @@ __all__ = [
     "losses",
     "packing",
     "parameters",
+    "published_found",
     "running_mean",
     "schedule_and_loss",
     "seeds",

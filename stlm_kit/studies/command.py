@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
+from stlm_kit.errors import UsageError, near
 from stlm_kit.studies.plan import Request, parse_parameters, parse_shard, plan
 from stlm_kit.studies.runs import Run
 
@@ -44,7 +45,7 @@ def run_reproduce(options: argparse.Namespace) -> int:
         profile=options.profile,
         parameters=parse_parameters(options.parameters),
         only=options.only,
-        shard=parse_shard(options.shard) if options.shard else None,
+        shard=None if options.shard is None else parse_shard(options.shard),
         notebooks=options.notebooks,
     )
     if options.list:
@@ -85,7 +86,9 @@ def list_runs(runs: list[Run]) -> None:
 
 def add_ledger(parser: argparse.ArgumentParser) -> None:
     """The options of `stlm ledger`."""
-    parser.add_argument("source", nargs="?", help="only this source: poster, memory, layerdrop or stlm")
+    parser.add_argument("--source", help="only this source: poster, memory, layerdrop or stlm")
+    parser.add_argument("--kind", help="only claims of this kind: arithmetic, predictable, trend, full_scale or config")
+    parser.add_argument("--verdict", help="only claims with this verdict, such as contradicted")
     parser.add_argument("--json", action="store_true", help="every field, as a list of objects")
 
 
@@ -94,7 +97,15 @@ def run_ledger(options: argparse.Namespace) -> int:
     from stlm_kit.checks import show
     from stlm_kit.studies import ledger
 
-    rows = ledger.rows(options.source)
+    for name, known in (("kind", ledger.KINDS), ("verdict", ledger.VERDICTS)):
+        wanted = getattr(options, name)
+        if wanted is not None and wanted not in known:
+            raise UsageError(f"There is no {name} {wanted!r}; there are {', '.join(known)}.{near(wanted, known)}")
+    rows = [
+        row
+        for row in ledger.rows(options.source)
+        if options.kind in (None, row["kind"]) and options.verdict in (None, row["verdict"])
+    ]
     if options.json:
         print(json.dumps(rows, indent=1, ensure_ascii=False))
         return 0

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 from jupyter_client.kernelspec import KernelSpec
@@ -190,8 +191,32 @@ class Client(PapermillNotebookClient):
     def execute_cell(self, cell, cell_index, **options):
         if self._stop.requested:
             raise Stopped
+        look_again(self.kc.shell_channel)
         self._on_cell(cell_index)
         return super().execute_cell(cell, cell_index, **options)
+
+
+def look_again(channel) -> None:
+    """Let a channel's `get_msg` look at its socket once a second, however long it may wait.
+
+    nbclient answers widgets through the socket on which it awaits the cell's reply, past that socket's event loop: a
+    reply that comes in that moment is then never announced, and a chapter with a widget would hang now and then.
+    """
+    if hasattr(channel, "waits_once"):
+        return
+    channel.waits_once = channel.get_msg
+
+    async def get_msg(timeout: float | None = None):
+        left = timeout
+        while True:
+            step = 1.0 if left is None else min(1.0, left)
+            try:
+                return await channel.waits_once(timeout=step)
+            except Empty:
+                if left is not None and (left := left - step) <= 0:
+                    raise
+
+    channel.get_msg = get_msg
 
 
 class OwnKernelEngine(Engine):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stlm_kit.checks import show
+from stlm_kit.checks import in_words
 from stlm_kit.errors import UsageError
 from stlm_kit.studies import ledger
 from stlm_kit.studies.notebooks import read_cells, tags
@@ -81,13 +81,8 @@ def _answer(answer: dict[str, Any]) -> Answer:
     except UsageError:  # recorded by a study that is not the kit's
         return Answer(answer["id"], answer["id"], "", str(answer["found"]), "", answer.get("how", ""))
     row = ledger.row(claim, answer)
-    value = row["found"]
-    if isinstance(value, dict):
-        shown = "; ".join(f"{reading}: {show(part, claim)}" for reading, part in value.items())
-    else:
-        shown = "not answered here" if value is None else show(value, claim)
-    sign = {"equal": "", "at_least": "at least ", "at_most": "at most "}[claim.compare]
-    published = "" if claim.value is None else sign + show(claim.value, claim)
+    published, found = in_words(claim, row["found"])
+    shown = found or "not answered here"
     return Answer(claim.id, claim.statement, published, shown, row["verdict"].replace("_", " "), row["how"])
 
 

@@ -12,18 +12,20 @@ import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stlm_kit.errors import KitError, UsageError, first_sentence, near
 from stlm_kit.paths import atomic_write, runs_dir
+from stlm_kit.studies.packaged import read_yaml
 
 SOURCES = ("poster", "memory", "layerdrop", "stlm")
 Kind = Literal["arithmetic", "predictable", "trend", "full_scale", "config"]
+KINDS = get_args(Kind)
+VERDICTS = ("exact", "within_tolerance", "predicted", "measured", "confirmed", "contradicted", "underdetermined")
+VERDICTS += ("needs_gpu", "open", "setting")
 Evidence = Literal["computed", "predicted", "measured", "cited"]
 Scalar = bool | int | float | str
 # How a kind of claim is answered unless the answer says otherwise. A full-scale claim has no default: only a run at the
@@ -116,9 +118,8 @@ def parse_printed(printed: Scalar | None) -> tuple[Scalar | None, float]:
 
 @cache
 def _load(source: str) -> tuple[Claim, ...]:
-    study = yaml.safe_load(resources.files("stlm_kit.studies").joinpath(f"{source}.yaml").read_text("utf-8"))
     claims = []
-    for entry in study["claims"]:
+    for entry in read_yaml("stlm_kit.studies", source)["claims"]:
         try:
             claims.append(Claim(source=source, **entry))
         except ValidationError as error:

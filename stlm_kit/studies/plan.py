@@ -39,6 +39,8 @@ def plan(request: Request) -> list[Run]:
     """
     if request.profile not in PROFILES:
         raise UsageError(f"There is no profile {request.profile!r}.{suggest(request.profile, list(PROFILES))}")
+    if request.notebooks is not None and not request.notebooks.is_dir():
+        raise KitError(f"There is no folder {request.notebooks}; give the one that holds your chapters.")
     given = absolute_paths(vocabulary.check(request.parameters))
     if "profile" in given:
         raise UsageError("Give the profile as --profile, not as a parameter.")

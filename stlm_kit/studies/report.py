@@ -12,6 +12,7 @@ from stlm_kit.paths import atomic_write, project_dir
 from stlm_kit.studies.executed import Answer, Figure, answers, figures, plain, verdicts
 from stlm_kit.studies.identity import source_hash, versions
 from stlm_kit.studies.ledger import is_number
+from stlm_kit.studies.ledger_page import ledger_summary
 from stlm_kit.studies.machine import describe_machine, duration, now
 from stlm_kit.studies.notebooks import Chapter, chapters, notebooks_dir
 from stlm_kit.studies.pages import html_page
@@ -114,6 +115,7 @@ def render(sections: list[Section], tables: list[StudyTable]) -> str:
         total=duration(sum(section.seconds or 0 for section in done)),
         n_checks=sum(len(section.checks) for section in done),
         verdicts=Counter(answer.verdict for section in done for answer in section.answers if answer.verdict),
+        ledger=ledger_summary(),
         machine=describe_machine(),
         versions=versions(),
         source=source_hash()[:10],

@@ -19,6 +19,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from stlm_kit.errors import KitError
 from stlm_kit.paths import atomic_write, runs_dir
 from stlm_kit.studies.identity import run_hash
 
@@ -73,7 +74,12 @@ class Run:
     def lock(self) -> FileLock:
         """The lock that whoever executes the run holds; the system frees it when its holder dies."""
         folder = runs_dir().absolute() / self.study / ".locks"
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise KitError(
+                f"Cannot keep runs in {runs_dir()}: {error.strerror}; set STLM_RUNS to a folder that can be written."
+            ) from error
         return FileLock(folder / f"{self.folder.name}.lock")
 
     def older(self) -> Path | None:

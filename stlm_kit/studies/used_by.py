@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache, reduce
-from importlib import resources
+from functools import reduce
 from typing import Any
-
-import yaml
 
 from stlm_kit.config import preset
 from stlm_kit.errors import KitError
+from stlm_kit.studies.packaged import read_yaml
 
 
 def used_value(source: str, used_by: str) -> Any:
@@ -23,14 +21,9 @@ def used_value(source: str, used_by: str) -> Any:
             name, field = path.rsplit(".", 1)
             return getattr(preset(name), field)
         if kind == "study":
-            return reduce(lambda place, key: place[key], path.split("."), _study(source))
+            return reduce(lambda place, key: place[key], path.split("."), read_yaml("stlm_kit.studies", source))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise KitError(
             f"{source}.yaml says that {used_by} uses a setting, and there is no such thing; name its user."
         ) from error
     raise KitError(f"{source}.yaml has used_by {used_by!r}; write preset:NAME.FIELD or study:settings.NAME.")
-
-
-@cache
-def _study(source: str) -> dict[str, Any]:
-    return yaml.safe_load(resources.files("stlm_kit.studies").joinpath(f"{source}.yaml").read_text("utf-8"))

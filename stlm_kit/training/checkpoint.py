@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from stlm_kit.errors import KitError
 from stlm_kit.paths import atomic_write, file_sha256, fsync_folder
 
+FILES = ("model.safetensors", "optimizer.safetensors")
 PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt"}
 
 
@@ -32,11 +34,10 @@ def save_checkpoint(folder: Path, step: int, model: nn.Module, optimizer: torch.
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        save_file(model_tensors(model), part / "model.safetensors")
-        save_file(optimizer_tensors(model, optimizer), part / "optimizer.safetensors")
-        for path in part.iterdir():
-            _sync(path)
-        checksums = {path.name: file_sha256(path) for path in sorted(part.iterdir())}
+        for name, tensors in zip(FILES, (model_tensors(model), optimizer_tensors(model, optimizer)), strict=True):
+            save_file(tensors, part / name)
+            _sync(part / name)
+        checksums = {name: file_sha256(part / name) for name in FILES}
         atomic_write(part / "state.json", json.dumps({"step": step, **state, "sha256": checksums}, indent=1))
         if final.exists():  # saved before by a process killed before `latest`: the same numbers
             shutil.rmtree(part)
@@ -59,12 +60,13 @@ def save_checkpoint(folder: Path, step: int, model: nn.Module, optimizer: torch.
 def latest_checkpoint(folder: Path) -> Path | None:
     """The checkpoint to go on from, or None where the run has none yet."""
     folder = Path(folder)
+    # A folder without .part is whole. There is one and no `latest` after a kill between the two first renames.
+    whole = {path.name: path for path in folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name)}
     try:
-        return folder / (folder / "latest").read_text().strip()
-    except FileNotFoundError:
-        # Killed between the first rename and the writing of `latest`: a folder without .part is whole.
-        whole = [path for path in folder.glob("step-*") if path.suffix != ".part"]
-        return max(whole, key=lambda path: int(path.name.removeprefix("step-")), default=None)
+        named = (folder / "latest").read_text(errors="replace").strip()
+    except OSError:
+        named = ""
+    return whole.get(named) or max(whole.values(), key=lambda path: int(path.name[5:]), default=None)
 
 
 def load_state(checkpoint: Path) -> dict:
@@ -72,8 +74,9 @@ def load_state(checkpoint: Path) -> dict:
     checkpoint = Path(checkpoint)
     try:
         state = json.loads((checkpoint / "state.json").read_text())
-        checksums = state["sha256"]
-    except (OSError, ValueError, KeyError) as error:
+        checksums = {name: state["sha256"][name] for name in FILES}
+        state["step"] += 0  # a number
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(checkpoint / "state.json") from error
     for name, expected in checksums.items():
         path = checkpoint / name

@@ -67,6 +67,7 @@ def train(
     evaluate: Callable[[Decoder], dict[str, float]] | None = None,
     sample: Callable[[Decoder], str] | None = None,
     about: dict | None = None,
+    keep: Callable[[Path], object] | None = None,
     loggers: Sequence[Callable[[dict], None]] = (),
     progress: bool = True,
 ) -> TrainResult:
@@ -75,6 +76,7 @@ def train(
     With a `run_dir` everything is written there, a finished run is not run again, and an interrupted one goes on from
     its checkpoint; without one nothing touches the disk. `evaluate(model)` gives a row of figures ("perplexity" is
     what `target_perplexity` looks at), `sample(model)` a text; `about` joins the run's configuration (corpus,
+    tokenizer); `keep(folder)` puts beside them, before the first step, what a reader of the run needs (the
     tokenizer); each logger is called with each row.
 
     Raises Interrupted after a signal, when the state is saved; KitError when a loss is not finite (naming the step;
@@ -84,6 +86,8 @@ def train(
     if run_dir is None:
         return loop.run(None)
     with RunFolder(run_dir, loop.configuration(about or {})) as folder:
+        if keep:
+            keep(folder.path)
         return loop.run(folder)
 
 
@@ -150,6 +154,11 @@ class _Loop:
     def _resume(self, folder: RunFolder, optimizer: torch.optim.Optimizer) -> int:
         """Restore the folder's checkpoint, if any, and cut the metrics back to it; gives the step reached."""
         checkpoint = latest_checkpoint(folder.path / "checkpoint")
+        if checkpoint is None and folder.result:
+            raise KitError(
+                f"The run in {folder.path} is finished but its checkpoint is gone; restore it, or choose a new run "
+                "directory to train again."
+            )
         if checkpoint is None:
             self.metrics = folder.metrics(up_to_step=0)
             return 0

@@ -21,3 +21,66 @@ def plain_loss(
     logits = head(features).flatten(0, 1)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # bf16 sums lose digits; float64 stays
     return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE, reduction="sum")
+
+
+def chunked_loss(
+    features: Float[Tensor, "batch seq d_model"],
+    head: nn.Linear,
+    targets: Int[Tensor, "batch seq"],
+    rows: int = 1024,
+) -> Float[Tensor, ""]:
+    """`plain_loss` without ever holding all logits: the same loss and gradients, up to the order of sums.
+
+    The gradient of a cross-entropy by its logits is softmax(logits) - onehot(target), which needs nothing from above
+    but a factor. So `rows` positions at a time make their logits, their loss and their gradients in the forward pass,
+    and only gradients of the features' and the head's size are kept. There is no second derivative.
+    """
+    return _ChunkedCrossEntropy.apply(features.flatten(0, 1), head.weight, head.bias, targets.flatten(), rows)
+
+
+FEW = 64  # rows of logits that a processor's cache holds at once; their loss and softmax are worked out together
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, features, weight, bias, targets, rows):
+        kind = features.device.type
+        low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else features.dtype
+        exact = torch.promote_types(low, torch.float32)
+        with torch.autocast(kind, enabled=False):  # cast once, not once a chunk
+            x, w = features.to(low), weight.to(low)
+            b = None if bias is None else bias.to(low)
+            nats = torch.zeros((), dtype=exact, device=x.device)
+            by_features = torch.empty_like(x)
+            by_weight = torch.zeros_like(w, dtype=exact)
+            by_bias = None if b is None else torch.zeros_like(b, dtype=exact)
+            few = FEW if kind == "cpu" else rows
+            for start in range(0, len(x), rows):
+                here = x[start : start + rows]
+                logits = F.linear(here, w, b)
+                for part, ids in zip(logits.split(few), targets[start : start + rows].split(few), strict=True):
+                    target, real = ids.clamp(min=0)[:, None], (ids != IGNORE)[:, None]
+                    scores = part.to(exact)
+                    log_sum = scores.logsumexp(-1, keepdim=True)
+                    nats += ((log_sum - scores.gather(1, target)) * real).sum()
+                    slope = scores.sub_(log_sum).exp_()  # softmax
+                    slope.scatter_add_(1, target, -torch.ones_like(log_sum))
+                    part.copy_(slope.mul_(real))  # the logits have done their work: their slope takes their place
+                by_features[start : start + rows] = logits @ w
+                by_weight += logits.T @ here
+                if by_bias is not None:
+                    by_bias += logits.sum(0, dtype=exact)
+        ctx.save_for_backward(by_features, by_weight, by_bias)
+        ctx.kinds = features.dtype, weight.dtype
+        return nats
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, factor):
+        by_features, by_weight, by_bias = ctx.saved_tensors
+        features, weight = ctx.kinds
+        by_bias = None if by_bias is None else (factor * by_bias).to(weight)
+        return (factor * by_features).to(features), (factor * by_weight).to(weight), by_bias, None, None
+
+
+LOSSES = {"plain": plain_loss, "chunked": chunked_loss}  # what a recipe chooses from

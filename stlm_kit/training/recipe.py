@@ -15,7 +15,7 @@ Exactness = Literal["exact", "approximate", "altered"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a step is computed: the precision of its matrix products and its attention backend.
+    """How a step is computed: the precision of its matrix products, its attention backend, its loss.
 
     `exactness` says what that does to the mathematics. *exact*: the loss, gradients and update of the plain fp32 step,
     up to the order of sums. *approximate*: within `bound`. bf16 keeps weights and optimizer state in fp32 and rounds
@@ -24,6 +24,7 @@ class Recipe:
 
     precision: Literal["fp32", "bf16"] = "fp32"
     attention: Literal["eager", "sdpa", "flex", "flash"] = "sdpa"
+    loss: Literal["plain", "chunked"] = "plain"
 
     # Each named part sets some fields; "bf16+flash" composes two of them.
     NAMES: ClassVar[dict[str, dict[str, str]]] = {
@@ -33,6 +34,7 @@ class Recipe:
         "sdpa": {"attention": "sdpa"},
         "flex": {"attention": "flex"},
         "flash": {"attention": "flash", "precision": "bf16"},  # flash-attn computes in 16 bits only
+        "chunked": {"loss": "chunked"},  # never holds all logits at once (loss.py)
     }
 
     @classmethod

@@ -1,7 +1,7 @@
 """A run's folder: who may write in it, what configuration it belongs to, and the files that tell its story.
 
 config.json     what the run is; another configuration is refused
-metrics.jsonl   one row a logged step, one an evaluation; cut back to the checkpoint on resume
+metrics.jsonl   one row a step, an evaluation in the row of its step; cut back to the checkpoint on resume
 result.json     written last: the run is finished
 checkpoint/     see checkpoint.py
 """
@@ -62,16 +62,24 @@ class RunFolder:
         return read_json(self.path / "result.json")
 
     def metrics(self, up_to_step: int) -> list[dict]:
-        """The rows up to a step. Later ones, and half a row at the end, are cut from the file: they will come again."""
+        """The rows up to a step. Later ones, and half a row at the end, are cut from the file: they will come again.
+
+        KitError, and nothing is cut, where the file does not reach that step: part of the run's story is lost.
+        """
         rows = []
         if self.metrics_path.exists():
-            for line in self.metrics_path.read_text().splitlines():
+            for line in self.metrics_path.read_text(errors="replace").splitlines():
                 try:
                     row = json.loads(line)
-                except ValueError:
+                    if row["step"] <= up_to_step:
+                        rows.append(row)
+                except (ValueError, KeyError, TypeError):
                     break
-                if row["step"] <= up_to_step:
-                    rows.append(row)
+        if up_to_step and (not rows or rows[-1]["step"] != up_to_step):
+            raise KitError(
+                f"{self.metrics_path} is missing or damaged before step {up_to_step}, which its checkpoint reached; "
+                "restore it from a copy, or choose a new run directory."
+            )
         atomic_write(self.metrics_path, "".join(json.dumps(row) + "\n" for row in rows))
         return rows
 
@@ -91,25 +99,34 @@ class RunFolder:
 def read_json(path: Path) -> dict | None:
     """A JSON file's content, None where there is no such file; KitError where it is damaged."""
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
+        if not isinstance(content, dict):
+            raise ValueError("it holds no settings by name")
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise KitError(f"{path} is damaged; restore it from a copy or choose a new run directory.") from error
+    return content
 
 
-def first_difference(found: dict, asked: dict, prefix: str = "") -> str | None:
-    """Where two configurations differ first, as "name is 1 there and 2 here"; None where they agree.
+NEVER_COMPARED = {"made_by", "training.checkpoint_every"}  # they mark or pace a run and leave its numbers alone
+NAMES = {"run.corpus", "run.tokenizer"}  # names of what "content" holds the hashes of
 
-    What lies under "made_by" (versions, source) is not compared: it marks a result, it does not make another run.
+
+def first_difference(found: dict, asked: dict, prefix: str = "", ignored: set[str] | None = None) -> str | None:
+    """Where two configurations differ first, as "name is 1 there and 2 here"; None where they give the same numbers.
+
+    The same text under another path is the same run. Hashes are looked at last: a corpus is told by its name first.
     """
-    for key in sorted(found.keys() | asked.keys()):
-        if not prefix and key == "made_by":
+    if ignored is None:
+        ignored = NEVER_COMPARED | (NAMES if found.get("content") == asked.get("content") else set())
+    for key in sorted(found.keys() | asked.keys(), key=lambda key: (key == "content", key)):
+        name, there, here = f"{prefix}{key}", found.get(key), asked.get(key)
+        if name in ignored:
             continue
-        there, here = found.get(key), asked.get(key)
         if isinstance(there, dict) and isinstance(here, dict):
-            if difference := first_difference(there, here, f"{prefix}{key}."):
+            if difference := first_difference(there, here, f"{name}.", ignored):
                 return difference
         elif there != here:
-            return f"{prefix}{key} is {there!r} there and {here!r} here"
+            return f"{name} is {there!r} there and {here!r} here"
     return None

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from stlm_kit.data.batches import Batch
 from stlm_kit.training.compilation import compiled
-from stlm_kit.training.loss import plain_loss
+from stlm_kit.training.loss import LOSSES
 from stlm_kit.training.recipe import Recipe
 
 
@@ -34,7 +34,7 @@ class Step:
         )
 
     def _summed_nats(self, inputs: Tensor, targets: Tensor, documents: Tensor | None) -> Tensor:
-        return plain_loss(self.model.features(inputs, documents), self.model.head, targets)
+        return LOSSES[self.recipe.loss](self.model.features(inputs, documents), self.model.head, targets)
 
     def __call__(self, batches: Batch | Sequence[Batch]) -> Tensor:
         batches = [batches] if isinstance(batches, Batch) else batches

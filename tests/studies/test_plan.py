@@ -120,3 +120,8 @@ def test_mig20_needs_a_gpu(chapters, monkeypatch):
 def test_no_chapters(tmp_path):
     with pytest.raises(KitError, match="There is no chapter"):
         plan(Request(notebooks=tmp_path))
+
+
+def test_a_folder_of_chapters_that_is_not_there(tmp_path):
+    with pytest.raises(KitError, match="There is no folder"):
+        plan(Request(["00"], notebooks=tmp_path / "nowhere"))

@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 
+from stlm_kit.studies import ledger, ledger_page
 from stlm_kit.studies.executed import answers, figures, plain, verdicts
 from stlm_kit.studies.plan import Request, plan
 from stlm_kit.studies.report import readable, write_report
@@ -128,6 +129,35 @@ def test_studies_are_tables(course, tmp_path):
     text = write_report(runs, Request(["memory"]), tmp_path / "figures").read_text()
     assert f"1 of {len(runs)} runs of" in text and "12.500" in text and "1,016,960" in text
     assert text.count("not run yet") >= len(runs) - 1
+
+
+def test_the_ledger_is_counted_by_source_and_its_contradictions_are_told(page):
+    text = page.read_text()
+    for claim_id in ("poster.size.compact", "mem.embed.tied", "ld.plan.phase4_weeks", "stlm.tokens.ten_times"):
+        assert f'<span class="id">{claim_id}</span>' in text, claim_id
+    claim = ledger.find_claim("ld.plan.phase4_weeks")
+    assert claim.reading in text and "3.7142" not in text
+    summary = ledger_page.ledger_summary()
+    for source in ledger.SOURCES:
+        assert sum(summary["counts"][source].values()) == len(ledger.load_claims(source))
+        assert len(summary["contradicted"][source]) == summary["counts"][source]["contradicted"]
+
+
+def test_the_ledger_is_computed_again_only_when_something_changed(tmp_path, monkeypatch):
+    monkeypatch.setenv("STLM_CACHE", str(tmp_path / "cache"))
+    computed = []
+    one = [ledger.row(ledger.find_claim("mem.embed.tied"), {"found": False, "how": ""})]
+    monkeypatch.setattr(ledger, "rows", lambda: computed.append(1) or one)
+    first = ledger_page.ledger_summary()
+    assert ledger_page.ledger_summary() == first and len(computed) == 1
+    ledger.record("mem.params.total", 28941393)
+    ledger_page.ledger_summary()
+    assert len(computed) == 2
+    ledger.record("mem.params.total", 28941393)  # the same answer, later
+    ledger_page.ledger_summary()
+    assert len(computed) == 2
+    (tmp_path / "cache" / "ledger-summary.json").write_text('{"key":')
+    assert ledger_page.ledger_summary() == first and len(computed) == 3
 
 
 def test_reading_an_executed_notebook(course, page):

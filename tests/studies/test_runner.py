@@ -243,3 +243,38 @@ def test_locks_are_kept_apart_from_what_they_lock(course):
     course.chapter("00_a", "1")
     [run] = plan(Request(notebooks=course.folder))
     assert isinstance(run.lock, FileLock) and not Path(run.lock.lock_file).is_relative_to(run.folder)
+
+
+def test_runs_that_cannot_be_kept_are_one_sentence(course, tmp_path, monkeypatch):
+    course.chapter("00_start_x", "1")
+    (run,) = plan(Request(["00"], notebooks=course.folder))
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("STLM_RUNS", str(tmp_path / "file"))
+    with pytest.raises(KitError, match="set STLM_RUNS to a folder"):
+        _ = run.lock
+
+
+def test_a_reply_that_was_never_announced_is_found_all_the_same():
+    """What happens when a widget is answered past the socket's event loop: the reply lies there, and no event comes."""
+    import asyncio
+    from queue import Empty
+    from types import SimpleNamespace
+
+    from stlm_kit.studies.engine import look_again
+
+    async def deaf(timeout=None):
+        deaf.calls += 1
+        if deaf.calls < 3:
+            await asyncio.sleep(0)  # the second passes; nobody says that a message came
+            raise Empty
+        return "the reply"
+
+    deaf.calls = 0
+    channel = SimpleNamespace(get_msg=deaf)
+    look_again(channel)
+    look_again(channel)  # before each cell
+    assert asyncio.run(channel.get_msg()) == "the reply" and deaf.calls == 3
+    deaf.calls = -10
+    with pytest.raises(Empty):
+        asyncio.run(channel.get_msg(timeout=2))
+    assert deaf.calls == -8

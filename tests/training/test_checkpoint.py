@@ -143,3 +143,18 @@ def test_a_full_disk_keeps_the_checkpoint_before(tmp_path):
     command = [*alone, f"{mount} && {python}"] if private else ["sh", "-c", f"ulimit -f 200; {python}"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("content", ["[]", '{"sha256": {}}', '{"sha256": [1]}', '{"step": 1', ""])
+def test_a_foreign_state_file_is_named(saved, content):
+    checkpoint, _ = saved
+    (checkpoint / "state.json").write_text(content)
+    with pytest.raises(KitError, match=r"state.json is damaged"):
+        load_state(checkpoint)
+
+
+@pytest.mark.parametrize("content", [b"", b"step-9", b"\xff\xfe"])
+def test_a_damaged_latest_falls_back_on_the_whole_checkpoint(saved, content):
+    checkpoint, _ = saved
+    (checkpoint.parent / "latest").write_bytes(content)
+    assert latest_checkpoint(checkpoint.parent) == checkpoint

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -138,5 +139,21 @@ def test_what_keeps_torch_from_compiling_is_one_sentence(monkeypatch):
     assert "holds a space" in cannot_compile("cpu", Path("/home/a b/torch"))
     assert cannot_compile("cuda", Path("/home/a b/torch")) is None
     monkeypatch.setenv("CXX", "no-such-compiler")
-    with pytest.raises(KitError, match="needs a C\\+\\+ compiler|holds a space"):
+    with pytest.raises(KitError, match=r"needs a C\+\+ compiler|holds a space"):
         compiled(len, "cpu")
+
+
+@pytest.mark.parametrize("lost", ["checkpoint", "metrics", "rows", "bytes"])
+def test_what_is_lost_from_a_run_is_named_and_the_rest_stays(tmp_path, batches, make_model, settings, lost):
+    train(make_model(), batches, settings, run_dir=tmp_path)
+    metrics = tmp_path / "metrics.jsonl"
+    if lost == "checkpoint":
+        shutil.rmtree(tmp_path / "checkpoint")
+    elif lost == "metrics":
+        metrics.unlink()
+    else:
+        metrics.write_bytes(metrics.read_bytes()[:500] if lost == "rows" else b"\xff\xfe[1]\n")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(KitError, match=r"checkpoint is gone|metrics.jsonl is missing or damaged before step 12"):
+        train(make_model(), batches, settings, run_dir=tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

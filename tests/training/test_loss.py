@@ -1,4 +1,4 @@
-"""The plain loss: what the formula says, summed over real targets only, and starting at ln V."""
+"""The losses: what the formula says, summed over real targets only, and starting at ln V."""
 
 import math
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stlm_kit.data.batches import IGNORE
-from stlm_kit.training.loss import plain_loss
+from stlm_kit.training.loss import chunked_loss, plain_loss
 
 
 @pytest.fixture
@@ -65,3 +65,28 @@ def test_an_untrained_decoder_starts_at_ln_v(make_model, batches):
     model, batch = make_model().eval(), batches[0]
     loss = plain_loss(model.features(batch.inputs), model.head, batch.targets) / batch.n_real
     assert loss.item() == pytest.approx(math.log(model.config.vocab_size), rel=0.01)
+
+
+def gradients(loss, features, head):
+    return torch.autograd.grad(loss, [features, *head.parameters()])
+
+
+@pytest.mark.parametrize("rows", [1, 4, 100])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_chunked_loss_is_the_plain_one(case, rows, bias):
+    features, head, targets = case
+    targets[:, 3:] = IGNORE
+    head.bias = head.bias if bias else None
+    plain, chunked = plain_loss(*case), chunked_loss(features, head, targets, rows=rows)
+    assert chunked.item() == pytest.approx(plain.item(), abs=1e-12)
+    for mine, theirs in zip(gradients(3 * chunked, features, head), gradients(3 * plain, features, head), strict=True):
+        assert torch.allclose(mine, theirs, rtol=0, atol=1e-12)
+
+
+def test_the_chunked_loss_in_bf16_rounds_as_the_plain_one_does(case):
+    features, head, targets = case[0].detach().float().requires_grad_(), case[1].float(), case[2]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        plain, chunked = plain_loss(features, head, targets), chunked_loss(features, head, targets, rows=4)
+    assert chunked.item() == pytest.approx(plain.item(), rel=2**-7)
+    for mine, theirs in zip(gradients(chunked, features, head), gradients(plain, features, head), strict=True):
+        assert torch.allclose(mine, theirs, rtol=2**-6, atol=2**-6 * theirs.abs().max().item())

@@ -17,6 +17,11 @@ def test_names_compose_in_any_order():
     assert Recipe.named("bf16+eager") == Recipe.named("eager+bf16") == Recipe(precision="bf16", attention="eager")
 
 
+def test_a_chunked_loss_is_exact_and_composes():
+    assert Recipe.named("chunked").exactness == "exact"
+    assert Recipe.named("bf16+chunked").name == "bf16+chunked"
+
+
 def test_two_parts_that_disagree_are_refused():
     with pytest.raises(UsageError, match="'fp32' and 'bf16' at once"):
         Recipe.named("fp32+flash")

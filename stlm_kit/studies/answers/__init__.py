@@ -13,11 +13,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from typing import Any
 
-import yaml
+from stlm_kit.studies.packaged import read_yaml
 
 MODULES = ("poster", "memory", "layerdrop", "stlm")
 _FUNCTIONS: dict[str, Callable[[dict[str, Any]], Any]] = {}
@@ -67,7 +65,6 @@ def compute(function: Callable[[dict[str, Any]], Any], setting: dict[str, Any]) 
     return {"found": answer.found, "how": how, "by": answer.by, "missing": answer.missing, "time": ""}
 
 
-@cache
 def evidence(name: str) -> dict[str, Any]:
     """Numbers read off a source's public result files, with the commit they were read at (studies/evidence/)."""
-    return yaml.safe_load(resources.files("stlm_kit.studies.evidence").joinpath(f"{name}.yaml").read_text("utf-8"))
+    return read_yaml("stlm_kit.studies.evidence", name)

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cache
 from math import log2
 
 from stlm_kit.config import preset
 from stlm_kit.studies.answers import Answer, answers, evidence, memory_plan, memory_tables  # noqa: F401
+from stlm_kit.studies.answers.counting import counted
 
 # memory_plan and memory_tables are imported for their answers, which register themselves.
 MIB = 2**20
 STATE_BYTES = 16  # a parameter with its gradient and AdamW's two moments, all in FP32
-
-
-@cache
-def counted(name: str, **overrides) -> dict[str, int]:
-    """Parameters of a preset by group, and their "total"; counted on the meta device, where weights take no memory."""
-    import torch
-
-    from stlm_kit.model import Decoder, parameter_table
-
-    with torch.device("meta"):
-        table = parameter_table(Decoder(preset(name, **overrides)))
-    return {**table, "total": sum(table.values())}
 
 
 # Parameters

@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from functools import cache
 from math import ceil
 
 from stlm_kit.config import preset
 from stlm_kit.studies.answers import Answer, answers, evidence, stlm_tables  # noqa: F401
+from stlm_kit.studies.answers.counting import counted
 
 # stlm_tables is imported for its answers, which register themselves.
-
-
-@cache
-def counted(name: str, **overrides) -> dict[str, int]:
-    """Parameters of a preset by group, and their "total"; counted on the meta device, where weights take no memory."""
-    import torch
-
-    from stlm_kit.model import Decoder, parameter_table
-
-    with torch.device("meta"):
-        table = parameter_table(Decoder(preset(name, **overrides)))
-    return {**table, "total": sum(table.values())}
 
 
 def vocabulary_share(table: dict[str, int]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import log2, sqrt
 
 from stlm_kit.studies.answers import Answer, answers, evidence
+from stlm_kit.studies.answers.counting import counted
 
 # Text and training
 
@@ -66,8 +67,6 @@ def bytes_per_word(setting):
 @answers("stlm.kaplan.words")
 def words_against_overfitting(setting):
     """Kaplan et al., equation 4.4: 5,000 N^0.74 tokens, N without the embedding"""
-    from stlm_kit.studies.answers.stlm import counted
-
     words = {}
     for n_kv_heads in setting["n_kv_heads"]:
         table = counted(setting["preset"], n_kv_heads=n_kv_heads)

@@ -1,0 +1,80 @@
+"""How good a reader's guesses are: which came true, and how often each way of answering did.
+
+A guess is a yes or no (True, False, "true", "false"), "cannot know" where the source leaves out what the answer depends
+on, or a number in the claim's unit. What is not answered yet is not held against anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+WAITING = ("open", "needs_gpu")
+NEAR = 0.1  # a guessed number is right within this share of what was found: guesses are made in the head
+WORDS = {"true": True, "yes": True, "false": False, "no": False}
+UNKNOWN = ("cannot know", "unknown", "underdetermined")
+
+
+class Judged(NamedTuple):
+    """One guess beside its claim's answer. right: None while the claim waits for one."""
+
+    id: str
+    kind: str  # "true", "false", "cannot know", "a number" or "something else"
+    right: bool | None
+
+
+def judge(guesses: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> list[Judged]:
+    """Each guess beside the verdict. guesses: `checks.guesses()`; rows: `ledger.rows()`. A claim unknown to the rows
+    (guessed in a course that has since dropped it) is left out.
+
+    "true" is right where the claim stands, "false" where it is contradicted, "cannot know" where it is underdetermined;
+    a number where it is within a tenth of what was found, under any reading.
+    """
+    by_id = {row["id"]: row for row in rows}
+    return [_judged(by_id[claim_id], value) for claim_id, value in guesses.items() if claim_id in by_id]
+
+
+def _judged(row: Mapping[str, Any], value: Any) -> Judged:
+    word = str(value).strip().lower()
+    verdict = row["verdict"]
+    if word in UNKNOWN:
+        kind, right = "cannot know", verdict == "underdetermined"
+    elif word in WORDS:
+        kind = "true" if WORDS[word] else "false"
+        right = verdict != "underdetermined" and (verdict != "contradicted") == WORDS[word]
+    elif isinstance(value, (int, float)):
+        found = row["found"].values() if isinstance(row["found"], dict) else [row["found"]]
+        kind, right = "a number", any(_near(value, number) for number in found)
+    else:
+        kind, right = "something else", value == row["found"]
+    return Judged(row["id"], kind, None if verdict in WAITING else right)
+
+
+def _near(guess: float, found: Any) -> bool:
+    return isinstance(found, (int, float)) and abs(guess - found) <= NEAR * abs(found)
+
+
+def calibration(judged: Iterable[Judged]) -> dict[str, tuple[int, int]]:
+    """{kind of guess: (how many were right, how many are answered)}, in the order in which the kinds first came."""
+    table: dict[str, tuple[int, int]] = {}
+    for guess in judged:
+        right, answered = table.get(guess.kind, (0, 0))
+        table[guess.kind] = (right + (guess.right is True), answered + (guess.right is not None))
+    return table
+
+
+def summary(judged: list[Judged]) -> str:
+    """Some lines for a notebook: how often the reader was right, by kind of guess; what to do where there is none."""
+    if not judged:
+        return "No guesses yet. Put one in place of None in a cell with checks.guess(...), run it, and come back."
+    waiting = [guess.id for guess in judged if guess.right is None]
+    lines = [
+        f'when you said "{kind}", you were right {right} of {answered} times'
+        for kind, (right, answered) in calibration(judged).items()
+        if answered
+    ]
+    lines += (
+        [f"not right: {', '.join(wrong)}"] if (wrong := [guess.id for guess in judged if guess.right is False]) else []
+    )
+    lines += [f"still waiting for an answer: {', '.join(waiting)}"] if waiting else []
+    return "\n".join(lines)

@@ -1,0 +1,19 @@
+"""What several answers count: a preset's parameters, by group."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from stlm_kit.config import preset
+
+
+@cache
+def counted(name: str, **overrides) -> dict[str, int]:
+    """Parameters of a preset by group, and their "total"; counted on the meta device, where weights take no memory."""
+    import torch
+
+    from stlm_kit.model import Decoder, parameter_table
+
+    with torch.device("meta"):
+        table = parameter_table(Decoder(preset(name, **overrides)))
+    return {**table, "total": sum(table.values())}

@@ -1,0 +1,44 @@
+"""Published against found as one picture: every number that can be shown, where it belongs."""
+
+import pytest
+
+from stlm_kit import plots
+from stlm_kit.plots.ledger import points
+
+
+def row(published, found, verdict="exact", claim_id="a.claim") -> dict:
+    return {"id": claim_id, "published": published, "found": found, "verdict": verdict}
+
+
+@pytest.mark.parametrize(
+    ("published", "found", "pairs"),
+    [
+        (10, 11.0, [(10, 11)]),
+        (10, {"one way": 9, "another": 12}, [(10, 9), (10, 12)]),
+        ([4, 25], 5, [(5, 5)]),  # inside the range
+        ([4, 25], 100, [(10, 100)]),  # outside: the range stands at its geometric mean
+        ([2, 3], [2, 4], [(2, 2), (3, 4)]),
+        ([2, 3, 4], [3, 4], []),
+        (True, False, []),
+        (0, 0, []),
+        (-16.7, -16.7, []),
+        ("1910.02054", "1909.11556", []),
+        (20, None, []),
+    ],
+)
+def test_points(published, found, pairs):
+    drawn = [number for point in points([row(published, found)]) for number in (point.published, point.found)]
+    assert drawn == pytest.approx([number for pair in pairs for number in pair])
+
+
+def test_only_the_farthest_contradicted_claims_are_named_once_each():
+    rows = [row(10**i, 10**i * (2 + i), "contradicted", f"claim.{i}") for i in range(8)]
+    rows += [row(1, {"a": 1e3, "b": 1e4}, "contradicted", "farthest"), row(5, 1e6, "underdetermined", "no mistake")]
+    axes = plots.published_found(rows, labels=3).axes[0]
+    assert {text.get_text() for text in axes.texts} == {"farthest", "claim.7", "claim.6"}
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["underdetermined (1)", "contradicted (9)"]
+    assert axes.get_xscale() == axes.get_yscale() == "log" and axes.get_xlim() == axes.get_ylim()
+
+
+def test_no_rows_draw_an_empty_picture():
+    assert not plots.published_found([]).axes[0].collections
