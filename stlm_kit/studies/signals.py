@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from stlm_kit.interrupts import StopRequests
 
-class StopSignal:
+
+class StopSignal(StopRequests):
     """Within this context SIGTERM, SIGUSR1 (a batch system's warning) and Ctrl-C set `requested` to the signal's name.
 
     The kernel gets a SIGTERM: a training run inside saves at its next step and raises Interrupted, anything else ends
@@ -18,9 +19,8 @@ class StopSignal:
     """
 
     def __init__(self) -> None:
-        self.requested: str | None = None
+        super().__init__()
         self._kernel: Callable[[], int | None] = lambda: None
-        self._previous: dict[int, object] = {}
 
     def _note(self, number: int, frame: object) -> None:
         if self.requested is None:
@@ -44,14 +44,3 @@ class StopSignal:
             yield
         finally:
             self._kernel = lambda: None
-
-    def __enter__(self) -> StopSignal:
-        if threading.current_thread() is threading.main_thread():
-            for name in ("SIGTERM", "SIGUSR1", "SIGINT"):
-                if number := getattr(signal, name, None):  # Windows has no SIGUSR1
-                    self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)

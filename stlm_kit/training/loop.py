@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from stlm_kit.errors import Interrupted, KitError
+from stlm_kit.interrupts import StopRequests
 from stlm_kit.training.checkpoint import latest_checkpoint, restore, save_checkpoint
-from stlm_kit.training.interrupts import StopRequests
 from stlm_kit.training.optimizer import build_optimizer
 from stlm_kit.training.progress import Progress
 from stlm_kit.training.recipe import Recipe
