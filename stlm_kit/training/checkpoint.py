@@ -91,11 +91,14 @@ def restore(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer
     load_weights(model, checkpoint / "model.safetensors")
     moments = read_tensors(checkpoint / "optimizer.safetensors")
     for name, parameter in model.named_parameters():
-        keys = [key for key in moments if key.rsplit("/", 1)[0] == name]
-        optimizer.state[parameter] = {
-            key.rsplit("/", 1)[1]: moments[key] if key.endswith("/step") else moments[key].to(parameter.device)
-            for key in keys
-        }
+        parts: dict[str, dict[str, Tensor]] = {}
+        for key in moments:
+            owner, part = key.rsplit("/", 1)
+            if owner == name:
+                moment, _, of = part.partition(".")
+                tensor = moments[key] if moment == "step" else moments[key].to(parameter.device)
+                parts.setdefault(moment, {})[of] = tensor
+        optimizer.state[parameter] = {moment: _whole(moment, found) for moment, found in parts.items()}
     return state
 
 
@@ -135,12 +138,30 @@ def model_tensors(model: nn.Module) -> dict[str, Tensor]:
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state as "parameter name/moment name" -> tensor."""
+    """The optimizer's state as "parameter name/moment name" -> tensor; ".codes" and the like name the parts of a
+    quantized moment."""
     return {
-        f"{name}/{moment}": torch.as_tensor(value).contiguous()
+        f"{name}/{moment}{part and '.'}{part}": torch.as_tensor(tensor).contiguous()
         for name, parameter in model.named_parameters()
         for moment, value in optimizer.state.get(parameter, {}).items()
+        for part, tensor in _parts(value).items()
     }
+
+
+def _parts(moment: Tensor) -> dict[str, Tensor]:
+    """The plain tensors a moment consists of: {"": itself}, or those of an 8-bit one, which is a subclass."""
+    if not hasattr(moment, "codes"):
+        return {"": moment}
+    return {part: getattr(moment, part) for part in ("codes", "scale", "qmap")}
+
+
+def _whole(moment: str, parts: dict[str, Tensor]) -> Tensor:
+    """`_parts` undone. The first moment has a sign, the second is a mean of squares."""
+    if "" in parts:
+        return parts[""]
+    from torchao.optim.subclass_8bit import OptimState8bit
+
+    return OptimState8bit(**parts, signed=moment == "exp_avg")
 
 
 def _sync(path: Path) -> None:

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 
-from stlm_kit.errors import Interrupted, KitError
+from stlm_kit.errors import Interrupted, KitError, UsageError
 from stlm_kit.interrupts import StopRequests
 from stlm_kit.training.checkpoint import latest_checkpoint, restore, save_checkpoint
-from stlm_kit.training.optimizer import build_optimizer
+from stlm_kit.training.optimizer import build_optimizer, set_learning_rate
 from stlm_kit.training.progress import Progress
 from stlm_kit.training.recipe import Recipe
 from stlm_kit.training.run_folder import RunFolder
 from stlm_kit.training.settings import TrainingSettings
-from stlm_kit.training.step import Step, set_learning_rate
+from stlm_kit.training.step import Step
 
 if TYPE_CHECKING:
     from stlm_kit.data.batches import Batch
@@ -110,13 +110,15 @@ class _Loop:
         }
 
     def run(self, folder: RunFolder | None) -> TrainResult:
-        optimizer = build_optimizer(self.model, self.settings)
-        first = self._resume(folder, optimizer) if folder else 0
-        if folder and (done := folder.result):
-            return TrainResult(self.model, self.metrics, done, folder.path)
         settings = self.settings
+        optimizer = build_optimizer(self.model, settings, self.recipe)
         step = Step(self.model, optimizer, self.recipe, clip=settings.clip, compile=settings.compile)
         device = step.device
+        if reason := self.recipe.unsuitable(device.type):
+            raise UsageError(reason)
+        first = self._resume(folder, step) if folder else 0
+        if folder and (done := folder.result):
+            return TrainResult(self.model, self.metrics, done, folder.path)
         if device.type == "cuda":
             torch.use_deterministic_algorithms(settings.deterministic)
         bar = Progress(first, settings.steps, enabled=self.progress)
@@ -126,7 +128,7 @@ class _Loop:
         try:
             with StopRequests() as stop:
                 for number in range(first + 1, settings.steps + 1) if not reached else ():
-                    row = self._one_step(step, optimizer, number, bar)
+                    row = self._one_step(step, number, bar)
                     self._look(row, number)
                     self._note(row, folder)
                     reached = self._reached(row)
@@ -134,6 +136,7 @@ class _Loop:
                     due = settings.checkpoint_every and number % settings.checkpoint_every == 0
                     if folder and (due or last or stop.requested):
                         state = {"seconds": time.perf_counter() - started}
+                        state |= {"scaler": step.scaler.state_dict()} if step.scaler else {}
                         save_checkpoint(folder.path / "checkpoint", number, self.model, optimizer, state)
                     if last:
                         break
@@ -151,7 +154,7 @@ class _Loop:
             folder.finish(result)
         return TrainResult(self.model, self.metrics, result, folder.path if folder else None)
 
-    def _resume(self, folder: RunFolder, optimizer: torch.optim.Optimizer) -> int:
+    def _resume(self, folder: RunFolder, step: Step) -> int:
         """Restore the folder's checkpoint, if any, and cut the metrics back to it; gives the step reached."""
         checkpoint = latest_checkpoint(folder.path / "checkpoint")
         if checkpoint is None and folder.result:
@@ -162,22 +165,27 @@ class _Loop:
         if checkpoint is None:
             self.metrics = folder.metrics(up_to_step=0)
             return 0
-        state = restore(checkpoint, self.model, optimizer)
+        state = restore(checkpoint, self.model, step.optimizer)
+        if step.scaler:
+            step.scaler.load_state_dict(state["scaler"])
         self.metrics = folder.metrics(up_to_step=state["step"])
         self.seconds_before = state["seconds"]
         return state["step"]
 
-    def _one_step(self, step: Step, optimizer: torch.optim.Optimizer, number: int, bar: Progress) -> dict:
+    def _one_step(self, step: Step, number: int, bar: Progress) -> dict:
         settings = self.settings
         torch.manual_seed((settings.seed << 32) + number)  # dropout draws the same masks after a resume
         dropout = settings.dropout_at(number, self.model.config.dropout)
         self.model.set_dropout(dropout)
-        set_learning_rate(optimizer, settings.learning_rate_at(number))
+        set_learning_rate(step.optimizer, settings.learning_rate_at(number))
         first = (number - 1) * settings.accumulation_steps
         batches = [self.batches[first + i] for i in range(settings.accumulation_steps)]
         loss = float(step(batches))
         norm = None if step.gradient_norm is None else float(step.gradient_norm)
-        if not math.isfinite(loss) or (norm is not None and not math.isfinite(norm)):
+        overflowed = norm is not None and not math.isfinite(norm)
+        if overflowed and step.scaler:  # fp16's scaler skipped this step and scales less from now on
+            norm = None
+        elif not math.isfinite(loss) or overflowed:
             raise KitError(
                 f"The loss or its gradient is not finite at step {number} (loss {loss}, gradient norm {norm}); the "
                 "last checkpoint is kept; lower the learning rate, clip, or look at that step's batch."

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from stlm_kit.data.batches import IGNORE
+from stlm_kit.training.recipe import Recipe
 
 
 def plain_loss(
@@ -83,4 +86,28 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return (factor * by_features).to(features), (factor * by_weight).to(weight), by_bias, None, None
 
 
-LOSSES = {"plain": plain_loss, "chunked": chunked_loss}  # what a recipe chooses from
+def masked_loss(
+    features: Float[Tensor, "batch seq d_model"], head: nn.Linear, targets: Int[Tensor, "batch seq"]
+) -> Float[Tensor, ""]:
+    """`plain_loss` as the memory study computes it: all logits, then a copy of those rows whose target is real.
+
+    The copy costs its own size in the forward pass and a zero-filled tensor of all logits in the backward pass.
+    """
+    logits, real = head(features), targets != IGNORE
+    return F.cross_entropy(logits[real], targets[real], reduction="sum")
+
+
+LOSSES = {"plain": plain_loss, "chunked": chunked_loss, "masked": masked_loss}  # what a recipe chooses from
+
+
+def loss_of(recipe: Recipe) -> Callable[..., Float[Tensor, ""]]:
+    """The recipe's loss. With `head_positions="valid"` it is handed the features of real targets only."""
+    loss = LOSSES[recipe.loss]
+    if recipe.head_positions == "all":
+        return loss
+
+    def on_valid_positions(features: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:
+        real = targets != IGNORE
+        return loss(features[real][None], head, targets[real][None])
+
+    return on_valid_positions

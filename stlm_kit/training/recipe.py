@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
 from typing import ClassVar, Literal
 
 import torch
@@ -15,27 +16,72 @@ Exactness = Literal["exact", "approximate", "altered"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a step is computed: the precision of its matrix products, its attention backend, its loss.
+    """How a step is computed, one choice a field; each combination that makes sense may be made.
 
     `exactness` says what that does to the mathematics. *exact*: the loss, gradients and update of the plain fp32 step,
-    up to the order of sums. *approximate*: within `bound`. bf16 keeps weights and optimizer state in fp32 and rounds
-    the operands of matrix products to 8 significant bits (Micikevicius et al. 2018, section 3, with bfloat16).
+    up to the order of sums. *approximate*: within `bound`. *altered*: another update (a step inside
+    backward cannot clip by a norm that is not known yet). Raises UsageError, one sentence, for choices that exclude
+    each other.
     """
 
-    precision: Literal["fp32", "bf16"] = "fp32"
+    # Operands of matrix products: 24, 11, 8 or 11 significant bits. Weights and optimizer state stay in fp32
+    # (Micikevicius et al. 2018, section 3); fp16 scales its loss, because its smallest numbers are 2^-24.
+    precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     attention: Literal["eager", "sdpa", "flex", "flash"] = "sdpa"
-    loss: Literal["plain", "chunked"] = "plain"
+    # What a block keeps for the backward pass: all; its input alone (Chen et al. 2016); or its matrix products.
+    checkpointing: Literal["none", "layer", "selective"] = "none"
+    # plain: all logits at once. chunked: never (loss.py). masked: a copy of the rows whose target is real.
+    loss: Literal["plain", "chunked", "masked"] = "plain"
+    head_positions: Literal["all", "valid"] = "all"  # valid: padding never reaches the head
+    outputs: Literal["dropped", "kept"] = "dropped"  # kept: the logits live on until the next step makes its own
+    # fused: one kernel a tensor. foreach: one a kind of operation, over all tensors. 8bit: both moments in 8 bits.
+    optimizer: Literal["fused", "foreach", "8bit"] = "fused"
+    update: Literal["after", "in_backward"] = "after"  # in_backward: each weight as soon as its gradient is whole
 
     # Each named part sets some fields; "bf16+flash" composes two of them.
     NAMES: ClassVar[dict[str, dict[str, str]]] = {
         "fp32": {"precision": "fp32"},
+        "tf32": {"precision": "tf32"},
         "bf16": {"precision": "bf16"},
+        "fp16": {"precision": "fp16"},
         "eager": {"attention": "eager"},
         "sdpa": {"attention": "sdpa"},
         "flex": {"attention": "flex"},
-        "flash": {"attention": "flash", "precision": "bf16"},  # flash-attn computes in 16 bits only
-        "chunked": {"loss": "chunked"},  # never holds all logits at once (loss.py)
+        "flash": {"attention": "flash"},  # in bf16 where no precision is named
+        "checkpoint": {"checkpointing": "layer"},
+        "selective": {"checkpointing": "selective"},
+        # The memory study's own loop: its numbers are only met as it computed them.
+        "study": {"loss": "masked", "outputs": "kept", "optimizer": "foreach"},
+        "chunked": {"loss": "chunked"},
+        "masked": {"loss": "masked"},
+        "valid": {"head_positions": "valid"},
+        "kept": {"outputs": "kept"},
+        "foreach": {"optimizer": "foreach"},
+        "8bit": {"optimizer": "8bit"},
+        "in-backward": {"update": "in_backward"},
     }
+
+    def __post_init__(self) -> None:
+        for wrong, sentence in (
+            (
+                self.attention == "flash" and self.precision in ("fp32", "tf32"),
+                f"flash-attn computes in 16 bits, not in {self.precision}; choose bf16+flash or sdpa.",
+            ),
+            (
+                self.outputs == "kept" and self.loss == "chunked",
+                "A chunked loss never has all logits, so it cannot keep them; leave out chunked or kept.",
+            ),
+            (
+                self.loss == "masked" and self.head_positions == "valid",
+                "masked copies the rows of all logits, valid never makes the others; leave out one of them.",
+            ),
+            (
+                self.update == "in_backward" and self.precision == "fp16",
+                "fp16 has to see every gradient before the first update, in-backward does not wait; use bf16.",
+            ),
+        ):
+            if wrong:
+                raise UsageError(sentence)
 
     @classmethod
     def named(cls, name: str) -> Recipe:
@@ -52,28 +98,60 @@ class Recipe:
                     raise UsageError(
                         f"The recipe {name!r} asks for {field} {chosen[field]!r} and {value!r} at once; choose one."
                     )
-        return replace(cls(), **chosen)
+        if chosen.get("attention") == "flash":
+            chosen.setdefault("precision", "bf16")
+        return cls(**chosen)
 
     @property
     def name(self) -> str:
         """The shortest name that gives this recipe back: its precision, then whatever is not the default."""
-        extras = [getattr(self, field.name) for field in fields(self)[1:] if getattr(self, field.name) != field.default]
-        return "+".join([self.precision, *extras])
+        left = {field.name for field in fields(self)[1:] if getattr(self, field.name) != field.default}
+        parts = [self.precision]
+        for part, settings in self.NAMES.items():
+            if settings.keys() <= left and all(getattr(self, key) == value for key, value in settings.items()):
+                parts.append(part)
+                left -= settings.keys()
+        return "+".join(parts)
 
     @property
     def exactness(self) -> Exactness:
-        return "exact" if self.precision == "fp32" else "approximate"
+        if self.update == "in_backward":
+            return "altered"
+        return "exact" if self.precision == "fp32" and self.optimizer != "8bit" else "approximate"
 
     @property
     def bound(self) -> float:
-        """The relative error stated for an approximate recipe's loss: two bf16 roundings, 2 * 2**-8; 0 where exact."""
-        return 0.0 if self.exactness == "exact" else 2 * 2.0**-8
+        """The relative error stated for loss, gradient and update (each as one vector); 0 where they are exact.
+
+        Two roundings of the operands; with 8-bit moments, whose error adds up, the way that weights go in 20 steps.
+        """
+        rounding = {"fp32": 0.0, "tf32": 2 * 2.0**-11, "bf16": 2 * 2.0**-8, "fp16": 2 * 2.0**-11}[self.precision]
+        return max(rounding, 2.0**-4 if self.optimizer == "8bit" else 0.0)
+
+    def unsuitable(self, device_type: str) -> str | None:
+        """Why this recipe cannot train on a device ("cpu", "cuda", "mps"), as one sentence; None where it can."""
+        if self.precision == "tf32" and device_type != "cuda":
+            return "tf32 is a format of NVIDIA's GPUs (Ampere and later); use fp32 or bf16 here."
+        if self.precision == "fp16" and device_type == "cpu":
+            return "fp16 on a CPU is hundreds of times slower than bf16; use bf16, or a GPU."
+        return None
 
     def autocast(self, device_type: str):
         """The context in which the forward pass runs on a device ("cpu", "cuda", "mps")."""
-        if self.precision == "fp32":
+        if self.precision in ("fp32", "tf32"):
             return contextlib.nullcontext()
-        return torch.autocast(device_type, dtype=torch.bfloat16)
+        return torch.autocast(device_type, dtype=torch.bfloat16 if self.precision == "bf16" else torch.float16)
+
+    @contextlib.contextmanager
+    def products(self) -> Iterator[None]:
+        """The context of a whole step: whether CUDA may round the operands of its fp32 matrix products to tf32."""
+        settings = torch.backends.cuda.matmul
+        before = settings.fp32_precision
+        settings.fp32_precision = "tf32" if self.precision == "tf32" else "ieee"
+        try:
+            yield
+        finally:
+            settings.fp32_precision = before
 
     def describe(self) -> dict[str, object]:
         """What a result row records of the recipe."""

@@ -58,6 +58,8 @@ class TrainingSettings(BaseModel):
 
     @model_validator(mode="after")
     def _agree(self) -> TrainingSettings:
+        if self.accumulation_steps > 1 and Recipe.named(self.recipe).update == "in_backward":
+            raise ValueError("in-backward updates after each micro-batch; leave it out, or set accumulation_steps = 1.")
         if self.min_learning_rate > self.learning_rate:
             raise ValueError(
                 f"min_learning_rate {self.min_learning_rate} lies above learning_rate {self.learning_rate}; lower it."
@@ -66,6 +68,11 @@ class TrainingSettings(BaseModel):
             raise ValueError(f"warmup_steps {self.warmup_steps} leaves none of the {self.steps} steps; use fewer.")
         if (self.dropout_start is None) != (self.dropout_end is None):
             raise ValueError("A dropout schedule needs both dropout_start and dropout_end; give the other one too.")
+        if self.dropout_steps is not None and self.dropout_start is None:
+            raise ValueError(
+                f"dropout_steps = {self.dropout_steps} has no dropout schedule to last for; "
+                "give dropout_start and dropout_end as well."
+            )
         if self.target_perplexity is not None and not self.eval_every:
             raise ValueError("target_perplexity is only seen at evaluations; set eval_every as well.")
         return self

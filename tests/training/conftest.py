@@ -42,9 +42,9 @@ def batches():
 
 @pytest.fixture
 def make_model():
-    def make(seed: int = 0) -> Decoder:
+    def make(seed: int = 0, **changes) -> Decoder:
         torch.manual_seed(seed)
-        return Decoder(TINY)
+        return Decoder(TINY.model_copy(update=changes))
 
     return make
 

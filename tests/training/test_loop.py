@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from stlm_kit import Interrupted, KitError
+from stlm_kit import Interrupted, KitError, UsageError
 from stlm_kit.training import train
 from stlm_kit.training.checkpoint import latest_checkpoint
 from stlm_kit.training.compilation import cannot_compile, compiled
@@ -56,6 +56,23 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, batches, make_model, setting
             assert torch.equal(mine, theirs)
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(1, 13))
+
+
+@pytest.mark.parametrize("recipe", ["8bit", "in-backward", "study+checkpoint", "bf16+selective+chunked+valid"])
+def test_so_it_does_under_any_recipe(tmp_path, batches, make_model, settings, recipe):
+    settings = settings.model_copy(update={"recipe": recipe})
+    wide = {"d_model": 64, "d_ff": 128}  # wide enough for 8-bit moments
+    whole = train(make_model(**wide), batches, settings)
+    with pytest.raises(Killed):
+        train(make_model(**wide), StopAt(batches, 6, die), settings, run_dir=tmp_path / "run")
+    resumed = train(make_model(seed=99, **wide), batches, settings, run_dir=tmp_path / "run")
+    assert resumed.losses == whole.losses
+    assert all(map(torch.equal, resumed.model.parameters(), whole.model.parameters()))
+
+
+def test_a_recipe_that_does_not_suit_the_device_is_refused_before_the_first_step(batches, make_model, settings):
+    with pytest.raises(UsageError, match="use bf16"):
+        train(make_model(), batches, settings.model_copy(update={"recipe": "fp16"}))
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])

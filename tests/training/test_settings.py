@@ -21,6 +21,8 @@ from stlm_kit.training.settings import TrainingSettings
         ({"dropout_end": 0.1}, "needs both dropout_start and dropout_end"),
         ({"target_perplexity": 20.0}, "set eval_every as well"),
         ({"recipe": "bf17"}, "Did you mean 'bf16'"),
+        ({"recipe": "in-backward", "accumulation_steps": 2}, "set accumulation_steps = 1"),
+        ({"recipe": "chunked+study"}, "at once"),
         ({"packing": "loose"}, "packing = 'loose' will not do"),
     ],
 )

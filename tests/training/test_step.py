@@ -5,10 +5,10 @@ import torch
 
 from stlm_kit.data.batches import IGNORE, Batch
 from stlm_kit.training.loss import plain_loss
-from stlm_kit.training.optimizer import build_optimizer
+from stlm_kit.training.optimizer import build_optimizer, set_learning_rate
 from stlm_kit.training.recipe import Recipe
 from stlm_kit.training.settings import TrainingSettings
-from stlm_kit.training.step import Step, set_learning_rate
+from stlm_kit.training.step import Step
 
 
 def make_step(model, recipe="fp32", **options):
