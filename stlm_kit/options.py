@@ -37,6 +37,20 @@ def settings_from_options(options: argparse.Namespace) -> RunSettings:
     return run_settings(**values, overrides=overrides)
 
 
+def overrides(texts: list[str]) -> dict[str, Any]:
+    """Fields of a preset from texts of the form NAME=VALUE; UsageError for another form or name."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals:
+            raise UsageError(f"--set takes NAME=VALUE, and {text!r} has no '='.")
+        if name not in DecoderConfig.model_fields:
+            raise UsageError(f"A decoder has no setting named {name!r}.{near(name, DecoderConfig.model_fields)}")
+        found[name] = parse_value(value, DecoderConfig.model_fields[name].annotation)
+    return found
+
+
 def parse_value(text: str, annotation: Any) -> Any:
     """The value a piece of text stands for, as YAML reads it; kept as text where a text is wanted."""
     union = typing.get_origin(annotation) in (types.UnionType, typing.Union)  # Annotated[...] | None is a typing.Union

@@ -26,6 +26,11 @@ def cache_dir() -> Path:
     return Path(os.environ.get("STLM_CACHE") or Path.home() / ".cache" / "stlm_kit")
 
 
+def course_dir() -> Path:
+    """The teacher's course folder: $STLM_COURSE, or course/ of the project."""
+    return Path(os.environ.get("STLM_COURSE") or project_dir() / "course").absolute()
+
+
 def fsync_folder(folder: Path) -> None:
     """Make a rename inside `folder` survive a power cut (a no-op where folders cannot be opened)."""
     try:
@@ -38,16 +43,17 @@ def fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def atomic_write(path: Path, content: bytes | str) -> Path:
+def atomic_write(path: Path, content: bytes | str, mode: int = 0o666) -> Path:
     """Write `content` beside `path`, sync it, and rename: a reader sees the old file or the new one, never a part.
 
-    Raises KitError naming the file when the disk is full or the folder is read-only; the old file stays.
+    mode: who may read it, less what the umask takes away, from its first byte on. Raises KitError naming the file when
+    the disk is full or the folder is read-only; the old file stays.
     """
     path = Path(path)
     part = path.with_name(f"{path.name}.part-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
+        with open(part, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())

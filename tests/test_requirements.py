@@ -91,6 +91,10 @@ OPTIONAL = {
     "flash-attn",
     "speakleash",
     "ruff",
+    "nbgrader",
+    "traitlets",
+    "sqlalchemy",
+    "pyzmq",
 }  # imported where they are used, with a sentence
 
 

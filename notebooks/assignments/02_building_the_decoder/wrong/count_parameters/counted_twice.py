@@ -1,0 +1,7 @@
+"""Counts the one matrix of embedding and head twice."""
+
+
+def count_parameters(vocab_size: int, d_model: int, n_layers: int, n_heads: int, n_kv_heads: int, d_ff: int) -> int:
+    keys = d_model // n_heads * n_kv_heads
+    block = 2 * d_model * (d_model + keys) + 3 * d_model * d_ff + 2 * d_model
+    return 2 * vocab_size * d_model + n_layers * block + d_model
