@@ -19,8 +19,14 @@ import time
 from importlib import metadata
 
 BATCH_SIZE, CONTEXT_LENGTH = 4, 512
-# Each with its peer. "chunked" is the plain step with the recipe part of that name: the same mathematics.
-CANDIDATES = {"kit-eager": "llama-eager", "kit-chunked": "llama-eager", "kit-compiled": "llama-compiled"}
+# Each with its peer. What follows "kit-" is "eager", "compiled", or recipe parts that come on top of --recipe and leave
+# the mathematics as it is; the report names the leanest and the fastest of them.
+CANDIDATES = {
+    "kit-eager": "llama-eager",
+    "kit-chunked": "llama-eager",
+    "kit-chunked+checkpoint": "llama-eager",
+    "kit-compiled": "llama-compiled",
+}
 
 
 def kit_step(recipe_name: str, compiled: bool):
@@ -80,9 +86,10 @@ def work(name: str, recipe: str, steps: int) -> dict:
     import torch
 
     torch.manual_seed(0)
-    model, mode = name.split("-")
+    model, modes = name.split("-")
+    parts = [mode for mode in modes.split("+") if mode not in ("eager", "compiled")]
     make = {"kit": kit_step, "llama": llama_step}[model]
-    step, threads = make(recipe + "+chunked" if mode == "chunked" else recipe, mode == "compiled")
+    step, threads = make("+".join([recipe, *parts]), "compiled" in modes)
     length = CONTEXT_LENGTH + (model == "kit")  # transformers shifts inside, so its last input has no target
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(0, 50_257, (BATCH_SIZE, CONTEXT_LENGTH + 1), generator=generator)[:, :length]
@@ -130,7 +137,7 @@ def main() -> None:
     if options.worker:
         print(json.dumps(work(options.worker, options.recipe, options.steps)))
         return
-    pairs = {kit: peer for kit, peer in CANDIDATES.items() if not (options.eager_only and "compiled" in kit)}
+    pairs = {kit: peer for kit, peer in CANDIDATES.items() if not (options.eager_only and "compiled" in peer)}
     found = measure(
         list(dict.fromkeys(name for pair in pairs.items() for name in pair)),
         options.recipe,
@@ -151,6 +158,8 @@ def main() -> None:
             }
             for kit, peer in pairs.items()
         },
+        "leanest": min(pairs, key=lambda name: found[name]["peak_mib"]),
+        "fastest": max(pairs, key=lambda name: found[name]["tokens_per_second"]),
         "absolute": found,
     }
     if options.json:
@@ -160,10 +169,11 @@ def main() -> None:
     for kit, peer in pairs.items():
         ours, theirs, ratio = found[kit], found[peer], report["ratios"][kit]
         print(
-            f"{kit:13} {ours['tokens_per_second']:7.0f} tokens/s  {ours['peak_mib']:6.0f} MiB | {peer:15}"
+            f"{kit:22} {ours['tokens_per_second']:7.0f} tokens/s  {ours['peak_mib']:6.0f} MiB | {peer:15}"
             f"{theirs['tokens_per_second']:7.0f} tokens/s  {theirs['peak_mib']:6.0f} MiB | "
             f"ratio {ratio['tokens_per_second']:.2f} speed, {ratio['peak_memory']:.2f} memory"
         )
+    print(f"leanest: {report['leanest']}, fastest: {report['fastest']}")
 
 
 if __name__ == "__main__":

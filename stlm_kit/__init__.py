@@ -19,6 +19,7 @@ _WHERE = {
     "data": ["load_corpus", "load_tokenizer", "tokenize_corpus", "PackedBatches", "DocumentBatches", "Batch"],
     "model": ["Decoder", "count_parameters", "parameter_table", "export_to_hf", "load_from_hf"],
     "training": ["train", "TrainingSettings", "Recipe"],
+    "memory": ["predict_peak", "predict_step", "measure_peak", "measure_step", "MemoryReport"],
     "evaluation": ["evaluate_text", "evaluate_tokens"],
     "generation": ["generate"],
     "pipeline": ["train_from_text", "run_settings", "load_run"],

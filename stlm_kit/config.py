@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from stlm_kit.errors import UsageError, first_sentence, near
 
@@ -51,6 +51,13 @@ class DecoderConfig(BaseModel, frozen=True, extra="forbid"):
             super().__init__(**settings)
         except ValidationError as error:
             raise UsageError(first_sentence(error)) from None
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value, field: ValidationInfo):
+        if isinstance(value, bool) and cls.model_fields[field.field_name].annotation is not bool:
+            raise ValueError(f"{field.field_name} = {str(value).lower()} will not do: it takes no true or false.")
+        return value
 
     @field_validator("context_length", mode="before")
     @classmethod
@@ -213,6 +220,18 @@ _ALL = [
         tokenizer="bytes",
         published=False,
         note="No dropout: a minute of training does not over-fit.",
+    ),
+    Preset(
+        name="laptop-memory",
+        config=DecoderConfig(
+            vocab_size=8192, context_length=127, n_layers=4, d_model=64, n_heads=4, d_ff=256,
+            tied_head=False, head_bias=True, **{**_VASWANI, "dropout": 0.0},
+        ),
+        source="The kit's own: memory-study in small, for a step in a second on a laptop.",
+        tokenizer="bpe-8192",
+        published=False,
+        note="A vocabulary large enough that the logits outweigh the layers, as in memory-study. No dropout: on a CPU "
+        "torch's fused attention would fall back to the whole matrix.",
     ),
 ]  # fmt: skip
 PRESETS: dict[str, Preset] = {entry.name: entry for entry in _ALL}

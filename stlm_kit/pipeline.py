@@ -5,6 +5,7 @@ This is the one place that knows every room; `stlm train` and notebooks/run.ipyn
 
 from __future__ import annotations
 
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,8 +118,10 @@ def train_from_text(
     torch.manual_seed(settings.seed)
     model = Decoder(config).to(device)
     recipe = Recipe.named(settings.recipe)
+    scoring_s: list[float] = []
 
     def evaluate(model: Decoder) -> dict[str, float]:
+        started = time.perf_counter()
         score = evaluate_tokens(
             model,
             tokens["validation"],
@@ -126,6 +129,7 @@ def train_from_text(
             max_documents=settings.eval_documents,
             recipe=recipe,
         )
+        scoring_s.append(time.perf_counter() - started)
         return {"perplexity": score.perplexity, "bits_per_byte": score.bits_per_byte}
 
     def sample(model: Decoder) -> str:
@@ -157,6 +161,7 @@ def train_from_text(
             loggers=loggers,
             progress=progress,
         )
+    result.result["evaluation_s"] = round(sum(scoring_s), 2) if scoring_s else None  # None: it was finished before
     if run_dir is not None:
         made_by = read_json(Path(run_dir) / "config.json")["made_by"]
         result.result["made_by_other_code"] = made_by != about["made_by"]

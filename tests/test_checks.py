@@ -128,18 +128,22 @@ def test_shows(capsys):
 
 
 def test_a_guess_is_kept_and_shown_beside_the_answer(capsys, runs):
-    checks.guess("mem.window.long_seq")
+    checks.guess("mem.base.bs128.train_time_s")
     assert not (runs / "guesses.json").exists()
-    checks.guess("mem.window.long_seq", 50)
+    checks.guess("mem.base.bs128.train_time_s", 50)
     checks.guess("mem.expected.window.mem", "cannot know")
     assert capsys.readouterr().out == ""
-    checks.reveal("mem.window.long_seq")
+    checks.reveal("mem.base.bs128.train_time_s")
     before = capsys.readouterr().out
-    assert "· open" in before and "your guess  50" in before and "published   1,024" in before
-    checks.ledger("mem.window.long_seq", 300, "timed at growing lengths")
+    assert "· needs_gpu" in before and "your guess  50" in before and "published   295.6" in before
+    checks.ledger("mem.base.bs128.train_time_s", 300, "timed on the GPU", by="measured")
     after = capsys.readouterr().out
-    assert "mem.window.long_seq · contradicted" in after and "your guess  50" in after and "found       300" in after
-    checks.reveal("mem.window.long_seq")
+    assert (
+        "mem.base.bs128.train_time_s · contradicted" in after
+        and "your guess  50" in after
+        and "found       300" in after
+    )
+    checks.reveal("mem.base.bs128.train_time_s")
     assert capsys.readouterr().out == after
 
 

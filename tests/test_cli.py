@@ -209,5 +209,6 @@ def test_the_unforeseen_is_one_sentence_too(monkeypatch, capsys):
     monkeypatch.setattr(corpora, "describe", fail)
     assert cli.main(["data", "list"]) == 1
     assert capsys.readouterr().err == "stlm: RuntimeError: two; run it with --debug to see where.\n"
-    with pytest.raises(RuntimeError):
-        cli.main(["data", "--debug", "list"])
+    for arguments in (["data", "--debug", "list"], ["data", "list", "--debug"]):
+        with pytest.raises(RuntimeError):
+            cli.main(arguments)

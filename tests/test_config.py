@@ -21,7 +21,7 @@ def refused(**settings) -> str:
 
 def test_published_presets_and_two_laptop_ones():
     assert {name for name, entry in PRESETS.items() if entry.published} == PUBLISHED
-    assert set(PRESETS) - PUBLISHED == {"laptop-llama", "laptop-gpt2"}
+    assert set(PRESETS) - PUBLISHED == {"laptop-llama", "laptop-gpt2", "laptop-memory"}
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -73,6 +73,8 @@ def test_kv_heads_default_to_the_heads():
         ({"n_layers": 0}, ["n_layers = 0", "greater than or equal to 1"]),
         ({"n_layers": 2.5}, ["n_layers = 2.5", "integer"]),
         ({"n_layers": "many"}, ["n_layers = 'many'", "integer"]),
+        ({"n_layers": True}, ["n_layers = true", "no true or false"]),  # Python would take it for 1
+        ({"n_kv_heads": False}, ["n_kv_heads = false", "no true or false"]),
         ({"dropout": 1.0}, ["dropout = 1.0", "less than 1"]),
         ({"dropout": float("nan")}, ["dropout = nan"]),
         ({"norm": "batchnorm"}, ["norm = 'batchnorm'", "'layernorm' or 'rmsnorm'"]),

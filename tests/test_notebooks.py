@@ -9,6 +9,7 @@ import nbformat
 import pytest
 
 from stlm_kit import checks
+from stlm_kit.errors import UsageError
 from stlm_kit.studies import ledger, parameters
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
@@ -17,6 +18,7 @@ CHAPTERS = sorted(path for path in NOTEBOOKS.glob("*.ipynb") if path.name != "ru
 ALL = sorted(NOTEBOOKS.glob("*.ipynb"))
 
 STANZAS, CELLS, WIDGETS, CLAIMS, CHECKED, LINES, FIGURE_BYTES = 6, 60, 2, 6, 5, 25, 80_000
+PREFIXES = sorted({claim.id.split(".")[0] for claim in ledger.load_claims()})
 RAW_FLOAT = r"(?<![\d.])\d{1,3}\.\d{5,}|\d\.\d+e[+-]\d\d"  # 1910.02054 is a paper
 
 
@@ -132,11 +134,45 @@ def test_no_path_of_a_machine_or_of_the_repository_is_in_it(path):
         assert not re.search(pattern, book), pattern
 
 
+def claims_named(text: str) -> set[str]:
+    """Every claim id between quotes or backticks."""
+    return set(re.findall(rf"""["'`]((?:{"|".join(PREFIXES)})\.[\w.]*\w)["'`]""", text))
+
+
 @notebook
 def test_the_ledger_knows_its_claims(path):
     code = "\n".join(cell.source for cell in code_cells(path))
-    for claim_id in re.findall(r"""checks\.(?:guess|ledger|reveal)\(\s*["']([^"']+)["']""", code):
-        ledger.find_claim(claim_id)
+    told = re.findall(r"""checks\.(?:guess|ledger|reveal|verdict)\(\s*["']([^"']+)["']""", code)
+    for claim_id in {*told, *claims_named(code), *claims_named(markdown(path))}:
+        ledger.find_claim(claim_id)  # its error is the sentence
+
+
+def test_a_claim_that_the_ledger_lacks_would_be_noticed():
+    for text in ('checks.ledger("mem.params.totl", 1)', "`mem.params.totl`", "given('mem.params.totl')"):
+        [claim_id] = claims_named(text)
+        with pytest.raises(UsageError, match=r"no claim 'mem\.params\.totl'.*'mem\.params\.total'"):
+            ledger.find_claim(claim_id)
+    assert not claims_named("`members.py`, `stlm ledger` and poster.ppl without quotes")
+
+
+@notebook
+def test_the_verdicts_it_shows_are_those_of_the_ledger(path, whole_ledger):
+    """What the kit computes anew must not disagree with a stored page; what only a run answers may."""
+    shown = [line for cell in code_cells(path) for line in text_of(cell).splitlines() if " · " in line]
+    for claim_id, verdict in (line.split(" · ", 1) for line in shown if claims_named(f"`{line.split(' · ')[0]}`")):
+        claim = ledger.find_claim(claim_id)
+        ready = ledger.computed(claim)
+        if ready is not None and ready.get("by") != "cited":
+            found = whole_ledger[claim_id]
+            assert verdict == found, f"{path.name} shows {claim_id} as {verdict}, and the ledger has {found}."
+
+
+@pytest.fixture(scope="module")
+def whole_ledger(tmp_path_factory) -> dict[str, str]:
+    """{claim id: verdict} of the committed evidence alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STLM_RUNS", str(tmp_path_factory.mktemp("runs")))
+        return {row["id"]: row["verdict"] for row in ledger.rows()}
 
 
 @chapter

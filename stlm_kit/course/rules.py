@@ -26,7 +26,7 @@ from stlm_kit.course.assignment import Exercise
 DYNAMIC_NAMES = {"eval", "exec", "compile", "vars", "globals", "locals", "setattr", "delattr", "In", "_ih"}
 DYNAMIC = {"__import__", "importlib", "inspect", "sys", "_getframe", "get_ipython", "builtins", "__builtins__", "gc"}
 DYNAMIC |= {"__dict__", "__globals__", "__code__", "__closure__", "__subclasses__", "__getattribute__", "ctypes"}
-DYNAMIC |= {"attrgetter", "methodcaller", "pickle", "marshal", "f_globals", "f_locals", "f_back"}
+DYNAMIC |= {"attrgetter", "methodcaller", "pickle", "marshal", "f_globals", "f_locals", "f_back", "linecache"}
 ANYTHING = {"eval", "exec", "globals", "locals", "vars"}  # a cell with one of these may bind any name
 FILES = {"open", "os", "io", "subprocess", "pathlib", "shutil", "tempfile", "glob", "socket", "urllib", "requests"}
 METHODS = {"eval", "exec", "compile", "open"}  # harmless as attributes: model.eval(), re.compile()

@@ -55,6 +55,9 @@ class Perplexity:
         return Perplexity(self.nats + other.nats, self.n_targets + other.n_targets, self.n_bytes + other.n_bytes)
 
 
+MOST_LOGITS = 2**26  # 256 MiB in fp32
+
+
 def evaluate_tokens(
     model: nn.Module,
     tokens: TokenFile,
@@ -68,6 +71,8 @@ def evaluate_tokens(
 
     A document longer than `context_length` (default: the model's) is cut into windows one after the other, so that each
     of its tokens is scored exactly once; the first tokens of a window see little context, as in training.
+    `batch_size` windows go at a time, fewer where their logits would fill more than 256 MiB: a recipe that never holds
+    all logits may have trained with a batch that cannot be scored at once.
     """
     if tokens.vocab_size > model.config.vocab_size:
         raise KitError(
@@ -111,6 +116,7 @@ def _score(
         raise UsageError(f"context_length = {context_length} will not do: the model takes 1 to {longest} positions.")
     if batch_size < 1:
         raise UsageError(f"batch_size = {batch_size} will not do: score at least 1 window at a time.")
+    batch_size = min(batch_size, max(1, MOST_LOGITS // (context_length * model.config.vocab_size)))
     device = next(model.parameters()).device
     scored = {"bytes": 0}
 

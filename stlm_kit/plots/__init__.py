@@ -7,12 +7,15 @@ or touches matplotlib's global settings.
 from stlm_kit.plots.attention import influence
 from stlm_kit.plots.basic import grouped_bars, lines
 from stlm_kit.plots.ledger import VERDICT_COLOURS, published_found
+from stlm_kit.plots.memory_savings import printed_cells, waterfall
+from stlm_kit.plots.memory_step import CATEGORY_COLOURS, memory_stack, step_memory, step_totals, tensors_alive
 from stlm_kit.plots.sizes import GROUP_COLOURS, decoder_size, parameters
 from stlm_kit.plots.style import PALETTE, STYLE, figure, house_style
 from stlm_kit.plots.text import packing, token_strips
 from stlm_kit.plots.training import losses, running_mean, schedule_and_loss, seeds, validation_loss
 
 __all__ = [
+    "CATEGORY_COLOURS",
     "GROUP_COLOURS",
     "PALETTE",
     "STYLE",
@@ -24,12 +27,18 @@ __all__ = [
     "influence",
     "lines",
     "losses",
+    "memory_stack",
     "packing",
     "parameters",
+    "printed_cells",
     "published_found",
     "running_mean",
     "schedule_and_loss",
     "seeds",
+    "step_memory",
+    "step_totals",
+    "tensors_alive",
     "token_strips",
     "validation_loss",
+    "waterfall",
 ]

@@ -1,191 +1,42 @@
 """The ledger: what the sources published, what the kit found, and the verdict.
 
-A claim is one published statement, restated in the kit's own words in `<source>.yaml` beside this file. An answer is
-one small JSON file, written by a run or a notebook. A row joins the two; the verdict is worked out when it is read.
+A claim is one published statement (claims.py). An answer is one small JSON file, written by a run or a notebook, or
+what a run at the published size measured (measured.py), or a function (answers/). A row joins claim and answer; the
+verdict is worked out when it is read, and so is everything that can be computed.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
-
-from stlm_kit.errors import KitError, UsageError, first_sentence, near
+from stlm_kit.errors import KitError, UsageError
 from stlm_kit.paths import atomic_write, runs_dir
-from stlm_kit.studies.packaged import read_yaml
+from stlm_kit.studies.claims import (
+    KINDS,
+    SOURCES,
+    USUAL_EVIDENCE,
+    VERDICTS,
+    Claim,
+    Evidence,
+    agrees,
+    find_claim,
+    is_number,
+    load_claims,
+    parse_printed,
+    verdict,
+)
+from stlm_kit.studies.runs import read_record
 
-SOURCES = ("poster", "memory", "layerdrop", "stlm")
-Kind = Literal["arithmetic", "predictable", "trend", "full_scale", "config"]
-KINDS = get_args(Kind)
-VERDICTS = ("exact", "within_tolerance", "predicted", "measured", "confirmed", "contradicted", "underdetermined")
-VERDICTS += ("needs_gpu", "open", "setting")
-Evidence = Literal["computed", "predicted", "measured", "cited"]
-Scalar = bool | int | float | str
-# How a kind of claim is answered unless the answer says otherwise. A full-scale claim has no default: only a run at the
-# published size may answer it, so whoever records one must say that it was measured (or cited).
-USUAL_EVIDENCE: dict[str, Evidence | None] = {
-    "arithmetic": "computed",
-    "predictable": "predicted",
-    "trend": "measured",
-    "config": "computed",
-    "full_scale": None,
-}
-MULTIPLES = {"K": 10**3, "M": 10**6, "B": 10**9}
-
-
-class Citation(BaseModel):
-    """An answer that is looked up, not computed: what the cited place says."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    found: Scalar | list[Scalar]
-    source: str = Field(min_length=1, description="paper and section, or repository, commit and file")
-
-
-class Claim(BaseModel):
-    """One published statement. `published` is as printed: "45.20" keeps its last digit, "50M" its multiple."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    id: str
-    source: Literal["poster", "memory", "layerdrop", "stlm"]
-    where: str = Field(description="section or table of the source")
-    kind: Kind
-    statement: str = Field(description="in the kit's own words")
-    published: Scalar | list[Scalar] | None = Field(description="the value as printed; a pair of numbers is a range")
-    unit: str = Field(min_length=1, description="'1' for a number without dimension, 'bool' for yes or no, or 'text'")
-    tolerance: float | None = Field(default=None, ge=0, description="absolute; default: half the last printed digit")
-    compare: Literal["equal", "at_least", "at_most"] = "equal"
-    setting: dict[str, Any] = {}
-    how: str = Field(description="how the claim is, or will be, answered")
-    reading: str | None = Field(default=None, description="the reading of the source that would be right")
-    used_by: str | None = Field(default=None, description="config only: preset:NAME.FIELD or study:settings.NAME")
-    cited: Citation | None = Field(default=None, description="the answer to a fact about others' papers or code")
-    merged: list[str] = Field(default=[], description="ids of claims that say the same and were merged into this one")
-
-    @model_validator(mode="after")
-    def _unit_for_numbers(self) -> Claim:
-        if is_number(self.value) and self.unit == "bool":
-            raise ValueError("It publishes a number but its unit is 'bool'; give the number's unit, or '1'.")
-        return self
-
-    @property
-    def value(self) -> Scalar | list[Scalar] | None:
-        """The published value as Python compares it: numbers as int or float, bools, text, a list of these, or None."""
-        if self.unit == "text":  # "2.0" is a version and "1910.02054" a paper, not numbers
-            return self.published
-        if isinstance(self.published, list):
-            return [parse_printed(part)[0] for part in self.published]
-        return parse_printed(self.published)[0]
-
-    @property
-    def printed_digit(self) -> float:
-        """The worth of the last printed digit: 0.01 for "45.20", 1 for 5004, 1e6 for "50M"; the coarsest of a list."""
-        if self.unit == "text":
-            return 0.0
-        parts = self.published if isinstance(self.published, list) else [self.published]
-        return max((parse_printed(part)[1] for part in parts), default=0.0)
-
-    @property
-    def bound(self) -> float:
-        """The absolute tolerance in force: the stated one, or half the last printed digit."""
-        return self.printed_digit / 2 if self.tolerance is None else self.tolerance
-
-
-def is_number(value: object) -> bool:
-    """Whether `value` is an int or a float (a bool is not)."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def parse_printed(printed: Scalar | None) -> tuple[Scalar | None, float]:
-    """(value, worth of its last digit) of a number as printed; text, bools and None come back as they are, with 0."""
-    text = str(printed).replace(",", "") if not isinstance(printed, bool) else ""
-    match = re.fullmatch(r"([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)([KMB]?)", text)
-    if not match:
-        return printed, 0.0
-    number, multiple = Decimal(match[1]), MULTIPLES.get(match[2], 1)
-    digit = float(Decimal(1).scaleb(number.as_tuple().exponent)) * multiple
-    value = number * multiple
-    return (int(value) if value == int(value) and digit >= 1 else float(value)), digit
-
-
-@cache
-def _load(source: str) -> tuple[Claim, ...]:
-    claims = []
-    for entry in read_yaml("stlm_kit.studies", source)["claims"]:
-        try:
-            claims.append(Claim(source=source, **entry))
-        except ValidationError as error:
-            raise KitError(f"{source}.yaml, claim {entry.get('id', '?')}: {first_sentence(error)}") from error
-    return tuple(claims)
-
-
-def load_claims(source: str | None = None) -> list[Claim]:
-    """The claims of one source ("poster", "memory", "layerdrop", "stlm"), or of all four in that order."""
-    if source is not None and source not in SOURCES:
-        raise UsageError(f"There is no source {source!r}; the sources are {', '.join(SOURCES)}.{near(source, SOURCES)}")
-    return [claim for name in SOURCES if source in (None, name) for claim in _load(name)]
-
-
-def find_claim(claim_id: str) -> Claim:
-    """The claim with this id. Raises UsageError naming the near ones."""
-    claims = {claim.id: claim for claim in load_claims()}
-    if claim_id not in claims:
-        raise UsageError(f"The ledger has no claim {claim_id!r}; see `stlm ledger`.{near(claim_id, claims)}")
-    return claims[claim_id]
-
-
-def verdict(claim: Claim, found: Any, by: Evidence | None = None, missing: str | None = None) -> str:
-    """What the answer says about the claim: one of the ledger's words.
-
-    found: a number, bool, text or list; a dict {reading: value} where the source can be read in several ways; None
-    where nothing answered. by: the evidence, by default the usual one of the claim's kind. missing: the quantity the
-    source does not give, which makes the claim underdetermined.
-    """
-    if missing:
-        return "underdetermined"
-    if found is None:
-        return "needs_gpu" if claim.kind == "full_scale" else "open"
-    if isinstance(found, dict):  # readings that agree are one answer, readings that differ leave the claim undecided
-        verdicts = {verdict(claim, reading, by) for reading in found.values()}
-        return verdicts.pop() if len(verdicts) == 1 and len(found) > 1 else "underdetermined"
-    if not agrees(claim, found, claim.bound):
-        return "contradicted"
-    if claim.kind == "config":
-        return "setting"
-    if isinstance(found, bool):
-        return "confirmed"
-    by = by or USUAL_EVIDENCE[claim.kind]
-    if by in ("predicted", "measured"):
-        return by
-    return "exact" if agrees(claim, found, claim.printed_digit / 2) else "within_tolerance"
-
-
-def agrees(claim: Claim, found: Any, tolerance: float) -> bool:
-    """Whether `found` is what the claim publishes: a number beside a pair lies between, a list matches by element."""
-    published = claim.value
-    slack = tolerance + 1e-9 * abs(found) if is_number(found) else tolerance  # 0.005 itself still rounds to the digit
-    if is_number(found) and isinstance(published, list):
-        return min(published) - slack <= found <= max(published) + slack
-    if is_number(found) and is_number(published):
-        if claim.compare == "at_least":
-            return found >= published - slack
-        if claim.compare == "at_most":
-            return found <= published + slack
-        return abs(found - published) <= slack
-    if isinstance(found, list) and isinstance(published, list):
-        return len(found) == len(published) and all(
-            agrees(claim.model_copy(update={"published": theirs}), ours, tolerance)
-            for ours, theirs in zip(found, claim.published, strict=True)
-        )
-    return type(found) is type(published) and found == published
+__all__ = [
+    "KINDS", "SOURCES", "USUAL_EVIDENCE", "VERDICTS", "Claim", "Evidence", "Survey", "agrees", "answers", "best_answer",
+    "computed", "find_claim", "is_number", "load_claims", "parse_printed", "plain", "record", "row", "rows", "survey",
+    "verdict",
+]  # fmt: skip
 
 
 def record(claim_id: str, found: Any, how: str = "", *, by: Evidence | None = None, missing: str | None = None) -> Path:
@@ -193,16 +44,14 @@ def record(claim_id: str, found: Any, how: str = "", *, by: Evidence | None = No
 
     The run is $STLM_RUN_DIR where the runner set it, else runs/interactive. how: one sentence on how it was found.
     Raises UsageError for an unknown claim, evidence or value, and for a full-scale claim whose answer does not say that
-    it was measured at the published size.
+    it was measured at the published size, or says so in a laptop's run.
     """
     claim = find_claim(claim_id)
     found = plain(found)
     if by is not None and by not in get_args(Evidence):
         raise UsageError(f"There is no evidence {by!r}; it is one of {', '.join(get_args(Evidence))}.")
-    if by is None and USUAL_EVIDENCE[claim.kind] is None and found is not None:
-        raise UsageError(
-            f"The claim {claim_id} needs a run at the published size: pass by='measured' from one, or found=None."
-        )
+    if claim.kind == "full_scale" and found is not None:
+        _refuse_small_runs(claim_id, by)
     answer = {
         "id": claim_id,
         "found": found,
@@ -212,6 +61,18 @@ def record(claim_id: str, found: Any, how: str = "", *, by: Evidence | None = No
         "time": datetime.now(UTC).isoformat(timespec="microseconds"),
     }
     return atomic_write(answers_dir() / f"{claim_id}.json", json.dumps(answer, indent=1, ensure_ascii=False) + "\n")
+
+
+def _refuse_small_runs(claim_id: str, by: Evidence | None) -> None:
+    """A full-scale claim is answered by a run at the published size that says so, or by a citation."""
+    if by is None:
+        raise UsageError(
+            f"The claim {claim_id} needs a run at the published size: pass by='measured' from one, or found=None."
+        )
+    if by == "measured" and read_record(answers_dir().parent).get("profile") == "laptop":
+        raise UsageError(
+            f"The claim {claim_id} needs a run at the published size, and this one is a laptop's; pass found=None."
+        )
 
 
 def plain(found: Any) -> Any:
@@ -235,8 +96,8 @@ def answers_dir() -> Path:
     return (Path(run) if run else runs_dir() / "interactive") / "ledger"
 
 
-def answers() -> dict[str, dict]:
-    """The latest answer to each claim, over every run; {} where nothing has run."""
+def recorded() -> dict[str, dict]:
+    """The latest answer that a notebook or a run recorded for each claim; {} where nothing has run."""
     files = {*runs_dir().glob("*/ledger/*.json"), *runs_dir().glob("*/*/ledger/*.json"), *answers_dir().glob("*.json")}
     latest: dict[str, dict] = {}
     for path in sorted(files):
@@ -248,6 +109,13 @@ def answers() -> dict[str, dict]:
         if claim_id not in latest or time > latest[claim_id]["time"]:
             latest[claim_id] = answer
     return latest
+
+
+def answers() -> dict[str, dict]:
+    """The answer to each claim that was run: the latest result row at the published size, else the latest recorded."""
+    from stlm_kit.studies.measured import measured
+
+    return recorded() | {claim_id: found[-1] for claim_id, found in measured().answers.items()}
 
 
 def row(claim: Claim, answer: dict | None) -> dict:
@@ -266,9 +134,14 @@ def row(claim: Claim, answer: dict | None) -> dict:
         "published": claim.value,
         "found": answer["found"],
         "tolerance": claim.bound,
-        "verdict": verdict(claim, answer["found"], by, answer.get("missing")),
+        "verdict": verdict_of(claim, answer),
         "how": f"{how} (cited, not run)" if by == "cited" else how,
     }
+
+
+def verdict_of(claim: Claim, answer: dict) -> str:
+    """The verdict of an answer as it is kept."""
+    return verdict(claim, answer["found"], answer.get("by"), answer.get("missing"))
 
 
 def computed(claim: Claim) -> dict | None:
@@ -285,14 +158,61 @@ def computed(claim: Claim) -> dict | None:
     return None
 
 
-def best_answer(claim: Claim, recorded: dict | None) -> dict | None:
-    """A run's answer outranks a citation; what is computed from presets and settings outranks a stored answer."""
-    ready = computed(claim)
-    ran = recorded is not None and recorded["found"] is not None
-    return recorded if ready is None or (ran and ready.get("by") == "cited") else ready
+def best_answer(claim: Claim, ran: dict | None) -> dict | None:
+    """A run's answer outranks a citation; what is computed from presets and settings outranks a stored answer.
+
+    What a run at the published size measured outranks all but plain arithmetic, a prediction too.
+    """
+    return _better(claim, computed(claim), ran)
+
+
+def _better(claim: Claim, ready: dict | None, ran: dict | None) -> dict | None:
+    if ran is None or ran["found"] is None:
+        return ran if ready is None else ready
+    at_full_size = "row" in ran and claim.kind not in ("arithmetic", "config")
+    return ran if ready is None or ready.get("by") == "cited" or at_full_size else ready
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The whole ledger as it stands: a row for each claim, and a sentence for everything that is at odds."""
+
+    rows: list[dict]
+    warnings: list[str]
+
+
+def survey(source: str | None = None) -> Survey:
+    """Every claim (of one source, or of all) joined with its best answer, and where two answers disagree.
+
+    One that nothing answered reads open, or needs_gpu at full scale.
+    """
+    from stlm_kit.studies.measured import measured
+
+    claims, told, full_size = load_claims(source), recorded(), measured(source)
+    rows, warnings = [], list(full_size.warnings)
+    for claim in claims:
+        ready, notebooks, runs = computed(claim), told.get(claim.id), full_size.answers.get(claim.id, [])
+        rows.append(row(claim, _better(claim, ready, runs[-1] if runs else notebooks)))
+        warnings += _disagreement(claim, ready, notebooks, runs)
+    return Survey(rows, warnings)
+
+
+def _disagreement(claim: Claim, ready: dict | None, notebook: dict | None, runs: list[dict]) -> list[str]:
+    """A sentence where two answers of one rank lead to two verdicts: computed ones, or measured at full size."""
+    verdicts: dict[str, str] = {}  # by who gave it
+    if runs:
+        verdicts = {f"the run {answer['row']}": verdict_of(claim, answer) for answer in runs}
+    if notebook and (notebook["found"] is not None or notebook.get("missing")):
+        of_equal_rank = notebook.get("by") == "measured" if runs else ready is not None and ready.get("by") != "cited"
+        if of_equal_rank:
+            verdicts |= {"a notebook": verdict_of(claim, notebook)}
+            verdicts |= {} if runs else {"the kit's own computation": verdict_of(claim, ready)}
+    if len(set(verdicts.values())) < 2:
+        return []
+    said = " and ".join(f"{found} by {who}" for who, found in verdicts.items())
+    return [f"Two answers to {claim.id} disagree: {said}; run the older one again, or take it away."]
 
 
 def rows(source: str | None = None) -> list[dict]:
-    """Every claim joined with its best answer; one that nothing answered reads open, or needs_gpu at full scale."""
-    recorded = answers()
-    return [row(claim, best_answer(claim, recorded.get(claim.id))) for claim in load_claims(source)]
+    """Every claim joined with its best answer: the rows of `survey`."""
+    return survey(source).rows

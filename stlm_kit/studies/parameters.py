@@ -6,13 +6,15 @@ run for hours with the default. Here each such mistake is one sentence before an
 
 from __future__ import annotations
 
-import warnings
+import ast
+import re
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stlm_kit.errors import KitError, UsageError, first_sentence, near
+from stlm_kit.studies.notebooks import read_cells, tags
 
 
 class Parameters(BaseModel):
@@ -54,10 +56,13 @@ class Parameters(BaseModel):
     accumulation_steps: int = Field(1, ge=1, le=2**20)
     learning_rate: float = Field(1e-3, gt=0, le=10)
     min_learning_rate: float = Field(0.0, ge=0, le=10)
-    warmup_steps: int = Field(0, ge=0, le=10**9)
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="the learning rate after its warm-up")
+    warmup_steps: int | None = Field(None, ge=0, le=10**9, description="none: a tenth of the steps, at most 1,000")
+    beta_2: float = Field(0.95, ge=0, lt=1, description="AdamW's memory of squared gradients")
     weight_decay: float = Field(0.1, ge=0, le=10)
     clip: float = Field(1.0, gt=0, description="largest norm of the gradient")
     recipe: str = Field("fp32", min_length=1, description="how a step is computed; Recipe.NAMES lists them")
+    measure_memory: bool = Field(False, description="measure and predict what a step takes")
     target_perplexity: float | None = Field(None, gt=1, description="stop once the validation perplexity is below")
     eval_every: int = Field(100, ge=1, le=10**9)
     log_every: int = Field(10, ge=1, le=10**9)
@@ -114,28 +119,42 @@ def meaning(name: str) -> str:
 
 
 def declared(notebook: Path | str) -> list[str]:
-    """The names in the notebook's cell tagged `parameters`, in order (papermill's own inspection).
+    """The names in the notebook's cell tagged `parameters`, in order; [] where it has no such cell.
 
     Raises KitError for a file that is not a notebook, or whose parameters cell holds a name outside the vocabulary.
     """
-    import papermill
+    return list(_assigned(Path(notebook)))
 
-    notebook = Path(notebook)
+
+def defaults(notebook: Path | str) -> dict[str, Any]:
+    """{name: value} of the notebook's parameters as committed, read off its syntax tree; see `declared`."""
+    try:
+        return {name: ast.literal_eval(value) for name, value in _assigned(Path(notebook)).items()}
+    except ValueError as error:
+        raise KitError(f"{Path(notebook).name} declares a parameter that is no plain value; write one.") from error
+
+
+def _assigned(notebook: Path) -> dict[str, ast.expr]:
+    """{name: what it is set to} of the cell tagged `parameters`, whatever kernel the notebook asks for."""
     if not notebook.is_file():
         raise KitError(f"There is no notebook {notebook}; check the path.")
+    source = next((cell["source"] for cell in read_cells(notebook) if "parameters" in tags(cell)), "")
     try:
-        with warnings.catch_warnings():  # a missing parameters cell is a fine notebook without parameters
-            warnings.simplefilter("ignore")
-            names = list(papermill.inspect_notebook(str(notebook)))
-    except Exception as error:  # papermill and nbformat raise a dozen types for a file that is no notebook
-        raise KitError(f"{notebook} cannot be read as a notebook; open it in JupyterLab to see why.") from error
-    for name in names:
+        lines = ast.parse(re.sub(r"^[%!].*$", "", source, flags=re.MULTILINE)).body  # IPython's lines are no Python
+    except SyntaxError as error:
+        raise KitError(f"The cell tagged `parameters` of {notebook.name} is no Python; mend it.") from error
+    found: dict[str, ast.expr] = {}
+    for line in lines:
+        targets = line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]
+        value = getattr(line, "value", None)
+        found |= {target.id: value for target in targets if isinstance(target, ast.Name) and value is not None}
+    for name in found:
         if name not in Parameters.model_fields:
             raise KitError(
                 f"{notebook.name} declares a parameter {name!r} that the vocabulary of parameters lacks; "
                 f"add it to studies/parameters.py.{near(name, Parameters.model_fields)}"
             )
-    return names
+    return found
 
 
 def validate(notebook: Path | str, given: dict[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Request:
     names: list[str] = field(default_factory=list)
     profile: str = "laptop"
     parameters: dict[str, Any] = field(default_factory=dict)  # values, or texts as the command line gives them
-    only: str | None = None
+    only: str | None = None  # a run by its name, or a study's by its place in the grid, from 1
     shard: tuple[int, int] | None = None  # (i, n), i from 1: every n-th run, beginning with the i-th
     notebooks: Path | None = None  # a folder of chapters of one's own
 
@@ -89,8 +89,14 @@ def _study_runs(name: str, request: Request, given: dict[str, Any]) -> list[Run]
 
 
 def _only(name: str, runs: list[Run]) -> list[Run]:
-    """The run of this name; a chapter may be named by its number, as elsewhere."""
+    """The run of this name; a chapter may be named by its number, as elsewhere, a study's run by its place, from 1."""
     found = [run for run in runs if name in (run.name, run.name.split("_")[0] if run.is_chapter else run.name)]
+    if not found and name.isdecimal() and not any(run.is_chapter for run in runs):
+        if not 1 <= int(name) <= len(runs):
+            raise UsageError(
+                f"There is no run {name} among these {len(runs)}; they count from 1, as `stlm plan` lists them."
+            )
+        found = [runs[int(name) - 1]]
     if not found:
         raise UsageError(f"None of these runs is called {name!r}.{suggest(name, [run.name for run in runs])}")
     return found

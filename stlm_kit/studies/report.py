@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from stlm_kit.paths import atomic_write, project_dir
+from stlm_kit.studies.comparison import compare_or_why_not
 from stlm_kit.studies.executed import Answer, Figure, answers, figures, plain, verdicts
 from stlm_kit.studies.identity import source_hash, versions
 from stlm_kit.studies.ledger import is_number
@@ -72,6 +74,7 @@ class StudyTable:
     rows: list[dict]
     shared: dict[str, float]  # numbers that are the same in every run
     figures: list[Figure]
+    sentences: list[str]  # what its comparison says
 
 
 def write_report(runs: list[Run], request: Request | None = None, folder: Path | None = None) -> Path:
@@ -173,7 +176,22 @@ def _study_table(name: str, runs: list[Run], report: Path) -> StudyTable:
     values = {name: {line["numbers"].get(name) for line in lines} for name in names}
     shared = {name: found.pop() for name, found in values.items() if len(found) == 1 and len(lines) > 1}
     title = load_study(name).title if name in study_names() else name
-    return StudyTable(name, title, [name for name in names if name not in shared], lines, shared, pictures)
+    compared, sentences = _compared(name, runs[0].profile)
+    columns = [name for name in names if name not in shared]
+    return StudyTable(name, title, columns, lines, shared, compared + pictures, sentences)
+
+
+def _compared(name: str, profile: str) -> tuple[list[Figure], list[str]]:
+    """The figures and sentences of a study's comparison; none for a study that measures no memory."""
+    found, said = compare_or_why_not(name, profile)
+    if found is None:
+        return [], said
+    pictures = []
+    for caption, figure in found.figures().items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png")
+        pictures.append(Figure(buffer.getvalue(), f"all runs: {caption}"))
+    return pictures, found.sentences()
 
 
 def readable(value: float) -> str:

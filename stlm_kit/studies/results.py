@@ -1,8 +1,8 @@
 """Recorded results: the rows of runs that are too long, or too many, for a chapter, and how to run any of them again.
 
 A row is one run of `train_from_text`: its whole configuration and that configuration's hash, the seed, the versions,
-the machine, the date, and the metrics. Rows live in data/results/<study>.jsonl of a checkout; an installed package
-carries the same files.
+the machine, the date, and the metrics. Rows live in data/results/<study>.jsonl of a checkout, each line checked against
+`ResultRow` whenever it is read; an installed package carries the same files.
 
     from stlm_kit.studies import results
     row = results.recorded("chapter-03")[0]
@@ -16,12 +16,96 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from stlm_kit.errors import KitError, UsageError, near
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+
+from stlm_kit.errors import KitError, UsageError, first_sentence, near
 from stlm_kit.identity import source_hash, versions
 from stlm_kit.paths import atomic_write, project_dir
+
+
+class Asked(BaseModel):
+    """What the runner was asked for: with the row's source and versions, all that a run's hash is made of."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    notebook: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the notebook's code")
+    parameters: dict[str, JsonValue]
+    contents: dict[str, str] = Field(description="SHA-256 of each corpus or tokenizer that was given by path")
+
+
+class ResultRow(BaseModel):
+    """One line of a file of rows. A row of `stlm reproduce` has `profile` and `asked`, one of `record` has neither."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    study: str = Field(min_length=1)
+    name: str = Field(min_length=1)
+    hash: str = Field(pattern="^[0-9a-f]{10}$")
+    profile: Literal["laptop", "mig20"] | None = None
+    status: Literal["done", "out_of_memory"] = "done"
+    said: str | None = None
+    asked: Asked | None = None
+    seed: int | None
+    configuration: dict[str, JsonValue] = Field(min_length=1)
+    source: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the kit's source")
+    versions: dict[str, str] = Field(min_length=1)
+    device: str | None
+    machine: dict[str, JsonValue] = Field(min_length=1)
+    date: str = Field(description="ISO 8601 with its time zone")
+    seconds: float | None = Field(None, ge=0, description="of the whole run, its notebook included")
+    metrics: dict[str, JsonValue]
+
+    @field_validator("date")
+    @classmethod
+    def _date_has_a_zone(cls, date: str) -> str:
+        try:
+            zone = datetime.fromisoformat(date).tzinfo
+        except ValueError:
+            zone = None
+        if zone is None:
+            raise ValueError(f"date = {date!r} is no moment; write it as 2026-01-31T12:00:00+00:00.")
+        return date
+
+    @model_validator(mode="after")
+    def _of_one_piece(self) -> ResultRow:
+        if self.hash != row_hash(self.model_dump()):
+            raise ValueError(f"The hash {self.hash} is not that of what was run; something in the row was changed.")
+        if self.seed != self.configuration.get("seed"):
+            raise ValueError(f"The seed {self.seed} is not that of the configuration.")
+        if self.status == "done" and not self.metrics:
+            raise ValueError("It holds no metrics.")
+        return self
+
+
+def row_hash(row: dict[str, Any]) -> str:
+    """The hash that a row must bear: its run's (see identity.run_hash), or its configuration's."""
+    if row.get("asked") is None:
+        return configuration_hash(row["configuration"])
+    return configuration_hash({"source": row["source"], **row["asked"], "versions": row["versions"]})
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file. KitError, one sentence with file and line, for a line that is no `ResultRow`."""
+    rows = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            ResultRow.model_validate(row)
+            rows.append(row)
+        except ValidationError as error:
+            raise KitError(f"Line {number} of {path} is no result row: {first_sentence(error)}") from error
+        except ValueError as error:
+            raise KitError(f"Line {number} of {path} is no result row: it is not JSON; restore the file.") from error
+    return rows
+
+
+def rows_file(study: str) -> Path | None:
+    """Where the recorded rows of a study lie; None where there are none."""
+    return next((folder / f"{study}.jsonl" for folder in _folders() if (folder / f"{study}.jsonl").is_file()), None)
 
 
 def recorded(study: str) -> list[dict[str, Any]]:
@@ -30,18 +114,11 @@ def recorded(study: str) -> list[dict[str, Any]]:
     Raises UsageError (naming the near ones) where nothing is recorded under that name, KitError for a line that is no
     row.
     """
-    path = next((folder / f"{study}.jsonl" for folder in _folders() if (folder / f"{study}.jsonl").is_file()), None)
+    path = rows_file(study)
     if path is None:
         known = sorted({file.stem for folder in _folders() for file in folder.glob("*.jsonl")})
         raise UsageError(f"Nothing is recorded under the name {study!r}.{near(study, known)}")
-    rows = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
-        try:
-            row = json.loads(line)
-            rows.append(row | {"configuration": dict(row["configuration"]), "metrics": dict(row["metrics"])})
-        except (ValueError, KeyError, TypeError) as error:
-            raise KitError(f"Line {number} of {path} is no result row; restore the file.") from error
-    return rows
+    return read_rows(path)
 
 
 def rerun(row: dict[str, Any]) -> dict[str, Any]:
@@ -85,7 +162,7 @@ def record(study: str, name: str, **settings: Any) -> dict[str, Any]:
 
 
 def configuration_hash(configuration: dict[str, Any]) -> str:
-    """Ten hexadecimal digits that name a configuration, the seed included."""
+    """Ten hexadecimal digits that name a configuration, the seed included; keys may stand in any order."""
     return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()[:10]
 
 
@@ -108,6 +185,11 @@ def command(row: dict[str, Any]) -> str:
     return shlex.join([*words, "--run-dir", f"runs/{row['study']}/{row['name']}-{row['hash']}"])
 
 
+def checkout_folder() -> Path:
+    """Where new rows are written: the checkout's data/results."""
+    return project_dir() / "data" / "results"
+
+
 def _folders() -> list[Path]:
     """Where rows may lie: the checkout's data/results, then the folder that an installed package carries."""
-    return [project_dir() / "data" / "results", Path(__file__).resolve().parent.parent / "results"]
+    return [checkout_folder(), Path(__file__).resolve().parent.parent / "results"]

@@ -2,7 +2,7 @@
 
 The notebook of a run leaves its numbers as row.json; the collector joins them with what the runner knows (configuration
 and hash, versions, machine, date) and writes runs/<study>/rows.jsonl. Rows worth keeping are copied from there into
-data/results/<study>.jsonl.
+data/results/<study>.jsonl. Their form is results.ResultRow.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ def row(folder: Path) -> dict[str, Any] | None:
         **({"said": said} if said else {}),
         "seed": configuration.get("seed"),
         "configuration": configuration,
+        "asked": {name: record["identity"][name] for name in ("notebook", "parameters", "contents")},
         "source": record["identity"]["source"],
         "versions": record["identity"]["versions"],
         "device": numbers.pop("device", None),

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 
 from stlm_kit.errors import Interrupted, KitError
 from stlm_kit.paths import atomic_write, cache_dir, runs_dir
+from stlm_kit.studies.fits import refusals
 from stlm_kit.studies.identity import identity, source_hash
 from stlm_kit.studies.machine import describe_machine, duration, now
 from stlm_kit.studies.plan import Request, declared, need_gpu, plan
@@ -27,7 +28,8 @@ BAR = "{desc} |{bar}| {n_fmt} of {total_fmt} [{elapsed}{postfix}]"
 
 @dataclass(frozen=True)
 class Ended:
-    """How one run ended here: done, out_of_memory, failed, interrupted, or skipped because done or held elsewhere."""
+    """How one run ended here: done, out_of_memory, failed, interrupted, refused because it cannot fit into memory, or
+    skipped because done or held elsewhere."""
 
     run: Run
     status: str
@@ -37,44 +39,77 @@ class Ended:
         return f"{self.run.name:<32}  {self.sentence}"
 
 
-def reproduce(request: Request, *, force: bool = False, figures: Path | None = None) -> list[Ended]:
+def reproduce(
+    request: Request, *, force: bool = False, figures: Path | None = None, unchecked: bool = False
+) -> list[Ended]:
     """Execute what was asked for, as far as it is not done, and write the report.
 
-    Every parameter is validated before anything starts. A failing notebook does not stop the others. `figures` is where
-    the report and the figures go (default: figures/ of the project).
+    Every parameter is validated before anything starts, and runs at mig20 that are predicted not to fit into memory are
+    refused (not so if `unchecked`); the others run. A failing notebook does not stop the others. `figures` is where the
+    report and the figures go (default: figures/ of the project).
 
-    Raises UsageError before anything starts; KitError at the end where a notebook failed; Interrupted after a signal,
-    when what was running has been saved.
+    Raises UsageError before anything starts; KitError at once where no run fits, and at the end where a notebook failed
+    or a run was refused; Interrupted after a signal, when what was running has been saved.
     """
     runs = plan(request)
     need_gpu(runs)
+    refused = {} if unchecked else refusals(runs)
+    _announce(refused, runs)
     ended: list[Ended] = []
     quiet = not sys.stderr.isatty()
     unit = "chapter" if all(run.is_chapter for run in runs) else "run"
     with StopSignal() as stop, tqdm(total=len(runs), bar_format=BAR, disable=quiet, leave=False) as bar:
         for run in runs:
             bar.set_description(run.name)
-            ended.append(_one(run, stop, force, bar))
+            ended.append(Ended(run, "refused", refused[run]) if run in refused else _one(run, stop, force, bar))
             bar.set_postfix_str("")
-            bar.write(str(ended[-1]))
-            sys.stdout.flush()
+            if run not in refused:  # said already
+                bar.write(str(ended[-1]))
+                sys.stdout.flush()
             bar.update()
             if stop.requested or ended[-1].status == "interrupted":
                 break
-    for study in {run.study for run in runs if not run.is_chapter}:
+    studies = sorted({run.study for run in runs if not run.is_chapter})
+    for study in studies:
         collect(study)
     if any(end.status == "interrupted" for end in ended) or stop.requested:
         raise Interrupted("Stopped; what was finished is kept, and the same command goes on from there.")
+    from stlm_kit.studies.comparison import compare_or_why_not
     from stlm_kit.studies.report import write_report
 
+    for study in studies:
+        _, lines = compare_or_why_not(study, request.profile)
+        print("\n".join(["", *lines, ""]) if lines else "", end="", flush=True)
     # A job of several shows what the others have done, too.
     report = write_report(plan(replace(request, only=None, shard=None)), request, figures)
     print(f"Report: {report}")
-    failed = [end for end in ended if end.status == "failed"]
-    if failed:
-        what = ", ".join(end.run.name for end in failed)
-        raise KitError(f"{len(failed)} of {len(runs)} {unit}s failed: {what}; the lines above and the report say why.")
+    _raise_for(ended, unit)
     return ended
+
+
+def _announce(refused: dict[Run, str], runs: list[Run]) -> None:
+    """Say which runs do not start and why, before any starts. KitError where none is left to start."""
+    if not refused:
+        return
+    others = [run.name for run in runs if run not in refused]
+    if not others and len(refused) == 1:
+        raise KitError("".join(f"{run.name} cannot fit: it {why}" for run, why in refused.items()))
+    for run, why in refused.items():
+        print(Ended(run, "refused", f"refused: it {why}"))
+    if not others:
+        raise KitError(f"None of the {len(runs)} runs can fit; the lines above say what would.")
+    print(f"These fit and are run: {', '.join(others)}", flush=True)
+
+
+def _raise_for(ended: list[Ended], unit: str) -> None:
+    """KitError naming the runs that failed and those that were refused, if any."""
+    sentences = []
+    if failed := [end.run.name for end in ended if end.status == "failed"]:
+        sentences.append(f"{len(failed)} of {len(ended)} {unit}s failed: {', '.join(failed)}")
+    if refused := [end.run.name for end in ended if end.status == "refused"]:
+        sentences.append(f"{len(refused)} of {len(ended)} {unit}s cannot fit into memory: {', '.join(refused)}")
+    if sentences:
+        raise KitError(f"{'; '.join(sentences)}; the lines above{' and the report' if failed else ''} say why.")
 
 
 def _one(run: Run, stop: StopSignal, force: bool, bar: tqdm) -> Ended:

@@ -12,9 +12,16 @@
       profiles:                                  # what a profile adds; its grid replaces axes of the same name
         laptop: {parameters: {preset: laptop-llama}, grid: {batch_size: [4, 8]}}
         mig20: {parameters: {preset: memory-study}}
-      answers: [mem.expected.window.mem]         # the claims that these runs answer
+      answers: [mem.expected.window.mem]         # the claims that these runs answer together, in a chapter
 
-The other keys of the file (source, title, citation, claims) belong to the ledger.
+Or, where one run's number answers a claim by itself, so that `stlm ledger import` can turn it (see measured.py):
+
+      answers:
+        mem.base.bs128.val_ppl: {run: fp32-b128, metric: perplexity}
+        mem.base.bs128.train_time_s: {run: fp32-b128, metric: seconds, device: RTX 5090}
+
+Grids under `predicted:` have the same form; their cells are not run but predicted (predictions.py). The other keys of
+the file (source, title, citation, claims) belong to the ledger.
 """
 
 from __future__ import annotations
@@ -25,12 +32,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from stlm_kit.errors import KitError, UsageError, first_sentence, near
 from stlm_kit.studies.notebooks import suggest
 
 PROFILES = ("laptop", "mig20")
+FULL_SIZE = "mig20"
 Axis = list[bool | int | float | str] | dict[str, dict[str, Any]]
 
 
@@ -45,6 +53,15 @@ class ProfilePart(_Strict):
     grid: dict[str, Axis] = {}
 
 
+class Measure(_Strict):
+    """How one run at the published size answers a claim: which run, and which number of its result row."""
+
+    run: str | None = Field(None, description="its name at the profile mig20; needed where the grid has several")
+    metric: str = Field(min_length=1, description="a name among the row's metrics")
+    divide_by: float = Field(1.0, gt=0, description="from the metric's unit to the claim's: 3600 for hours of seconds")
+    device: str = Field("", description="a time holds on this device alone: part of its name, such as RTX 5090")
+
+
 class Grid(_Strict):
     """Runs that differ along the axes of `grid`: one run for each combination, the last axis changing fastest."""
 
@@ -53,7 +70,28 @@ class Grid(_Strict):
     grid: dict[str, Axis] = {}
     parameters: dict[str, Any] = {}
     profiles: dict[Literal["laptop", "mig20"], ProfilePart] = Field(min_length=1)
-    answers: list[str] = []
+    answers: dict[str, Measure | None] = {}  # None: the runs answer it together
+
+    @field_validator("answers", mode="before")
+    @classmethod
+    def _list_of_claims(cls, answers: Any) -> Any:
+        return dict.fromkeys(answers) if isinstance(answers, list) else answers
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        """The claims that a single run answers, {claim id: how}; each names its run. KitError where none has it."""
+        ties = {claim_id: tie for claim_id, tie in self.answers.items() if tie}
+        runs = list(self.expand("mig20")) if ties else []
+        found = {}
+        for claim_id, tie in ties.items():
+            run = tie.run or (runs[0] if len(runs) == 1 else "")
+            if run not in runs:
+                raise KitError(
+                    f"{claim_id} is to be answered by the run {run!r}, and at the profile mig20 the grid {self.name!r} "
+                    f"has {', '.join(runs) or 'none'}.{near(run, runs)}"
+                )
+            found[claim_id] = tie.model_copy(update={"run": run})
+        return found
 
     def expand(self, profile: str) -> dict[str, dict[str, Any]]:
         """{run name: parameters} at a profile; {} where it has none. KitError for a name that cannot be filled."""
@@ -100,10 +138,16 @@ class Study(_Strict):
     claims: list[dict[str, Any]] = []
     settings: dict[str, Any] = {}  # what the source states and no preset holds: its optimizer, data, hardware
     runs: list[Grid] = []
+    predicted: list[Grid] = []  # cells at full size that are predicted only; see predictions.py
 
     @property
     def name(self) -> str:
         return self.source
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        """The claims of this study that a single run at the published size answers, {claim id: how}."""
+        return {claim_id: tie for grid in self.runs for claim_id, tie in grid.measures.items()}
 
     def expand(self, profile: str) -> dict[str, dict[str, Any]]:
         """{run name: parameters} over all grids. UsageError where the study has no runs at this profile."""
@@ -161,4 +205,10 @@ def load_study(name_or_path: str | Path) -> Study:
     for claim in (claim for grid in study.runs for claim in grid.answers):
         if claim not in claims:
             raise KitError(f"{path.name} has runs that answer {claim!r}, none of its claims.{near(claim, claims)}")
+    try:
+        told = [claim for grid in study.runs for claim in grid.measures]
+    except KitError as error:
+        raise KitError(f"{path.name}: {error}") from error
+    if twice := sorted({claim for claim in told if told.count(claim) > 1}):
+        raise KitError(f"{path.name} has two runs that each answer {twice[0]!r}; let one of them do it.")
     return study

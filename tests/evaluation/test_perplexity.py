@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import stlm_kit as kit
 from stlm_kit.data.token_files import TokenFile
+from stlm_kit.evaluation import perplexity
 from stlm_kit.evaluation.perplexity import Perplexity, evaluate_text, evaluate_tokens
 
 TOKENIZER = kit.load_tokenizer("bytes")
@@ -103,3 +104,14 @@ def test_another_tokenizers_file_is_refused(model):
     tokens = TokenFile.in_memory(["text"], kit.load_tokenizer("bpe-300", ["to be or not to be " * 20]))
     with pytest.raises(kit.KitError, match="tokenizer it was trained with"):
         evaluate_tokens(model, tokens)
+
+
+def test_a_batch_whose_logits_would_be_too_many_is_scored_in_parts(model, monkeypatch):
+    """Two windows at a time fit under this limit; the score is that of eight at a time."""
+    whole = evaluate_text(model, TOKENIZER, TEXTS * 4, batch_size=8)
+    sizes = []
+    monkeypatch.setattr(perplexity, "MOST_LOGITS", 2 * model.config.context_length * model.config.vocab_size)
+    hook = model.register_forward_hook(lambda module, inputs, logits: sizes.append(len(logits)))
+    parts = evaluate_text(model, TOKENIZER, TEXTS * 4, batch_size=8)
+    hook.remove()
+    assert max(sizes) == 2 and parts.loss == pytest.approx(whole.loss, rel=1e-6)

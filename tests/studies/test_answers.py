@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from stlm_kit.studies import answers, ledger
+from stlm_kit.studies.study import load_study
 from stlm_kit.studies.used_by import used_value
 
 CLAIMS = {claim.id: claim for claim in ledger.load_claims()}
@@ -70,6 +71,21 @@ def test_a_setting_is_used_where_the_ledger_says(claim):
 @pytest.mark.parametrize("claim", [c for c in CLAIMS.values() if ledger.is_number(c.value)], ids=by_id)
 def test_a_number_has_a_unit(claim):
     assert claim.unit.strip() and claim.unit != "bool"
+
+
+@pytest.mark.parametrize("claim", [c for c in CLAIMS.values() if c.kind == "full_scale"], ids=by_id)
+def test_a_claim_for_a_gpu_has_its_run_or_says_why_not(claim):
+    if ledger.computed(claim) is None:
+        tied = claim.id in load_study(claim.source).measures
+        assert tied or "no run of this kit" in claim.how, (
+            f"{claim.id} needs a GPU: tie a run to it (`answers:` in {claim.source}.yaml), or say in its `how` why no "
+            "run of this kit answers it."
+        )
+
+
+def test_the_committed_evidence_does_not_disagree_with_itself(tmp_path, monkeypatch):
+    monkeypatch.setenv("STLM_RUNS", str(tmp_path))
+    assert ledger.survey().warnings == []
 
 
 def test_an_unanswered_claim_never_reads_better_than_open(tmp_path, monkeypatch):

@@ -2,12 +2,17 @@
 
 import pytest
 
-from stlm_kit.studies import answers, ledger
-from stlm_kit.studies.answers import memory
+from stlm_kit.config import preset
+from stlm_kit.studies import answers, ledger, results
+from stlm_kit.studies.answers import memory, memory_measured, memory_predicted
 from stlm_kit.studies.answers.memory_tables import BATCH_SIZES, TECHNIQUES, at_each_batch_size, saving
+from stlm_kit.studies.study import load_study
+from stlm_kit.training.flops import step_flops
+from stlm_kit.training.recipe import Recipe
 
 RUNS = answers.evidence("memory")["runs"]
 CLAIMS = {claim.id: claim for claim in ledger.load_claims("memory")}
+CELL_NAMES = dict(zip(memory_predicted.CLAIMED, memory_predicted.TECHNIQUES.values(), strict=True))
 WRONG_CELLS = {"base.bs64", "bf16.bs32", "bf16.bs64", "gradcp.bs32", "gradcp.bs64"}
 
 
@@ -16,10 +21,72 @@ def recorded_as(claim_id):
     return RUNS[CLAIMS[claim_id].setting["run"]]
 
 
-def test_five_printed_peaks_are_not_what_the_runs_recorded():
+def test_five_printed_peaks_are_neither_recorded_nor_predicted():
     cells = [f"{technique}.bs{size}" for technique in TECHNIQUES for size in BATCH_SIZES]
     rows = {row["id"]: row["verdict"] for row in ledger.rows("memory")}
     assert {cell for cell in cells if rows[f"mem.{cell}.peak_mb"] == "contradicted"} == WRONG_CELLS
+    assert {rows[f"mem.{cell}.peak_mb"] for cell in cells} == {"contradicted", "predicted"}
+    for cell in cells:
+        recorded, published = recorded_as(f"mem.{cell}.peak_mb")["peak_mib"], CLAIMS[f"mem.{cell}.peak_mb"].value
+        assert (abs(published - recorded) > 1) == (cell in WRONG_CELLS)
+
+
+@pytest.mark.parametrize("technique", TECHNIQUES)
+def test_printed_times_and_perplexities_are_those_of_the_result_files_and_wait_for_a_gpu(technique):
+    rows = {row["id"]: row for row in ledger.rows("memory")}
+    for column, claim in (("epoch_s", "train_time_s"), ("validation_perplexity", "val_ppl")):
+        claim_id = f"mem.{technique}.bs128.{claim}"
+        assert recorded_as(claim_id)[column] == pytest.approx(CLAIMS[claim_id].value, abs=0.05)
+        assert rows[claim_id]["verdict"] == "needs_gpu" and "no run of this kit answers it yet" in rows[claim_id]["how"]
+        tie = load_study("memory").measures[claim_id]
+        assert tie.run == f"{CELL_NAMES[technique]}-b128" and tie.device == ("RTX 5090" if column == "epoch_s" else "")
+
+
+def test_predicted_savings_are_the_recorded_ones():
+    for technique in ("bf16", "bf16_flash", "gradcp"):
+        for size, share in memory_predicted.savings(technique, "baseline").items():
+            run, baseline = (RUNS[f"{name}_bs{size.split()[1]}"]["peak_mib"] for name in (technique, "baseline"))
+            assert share == pytest.approx(saving(run, baseline), abs=0.1)
+
+
+def test_what_windows_save_of_the_operations_is_counted_key_by_key():
+    config = preset("memory-study")
+    for length, window in ((255, 32), (40, 16)):
+        seen = [min(i + 1, window + 1) for i in range(length)], range(1, length + 1)
+        with_window, without = (sum(keys) * 4 * config.d_model * config.n_layers for keys in seen)
+        rest = step_flops(config, Recipe(), 1, length).forward - 4 * length**2 * config.d_model * config.n_layers
+        expected = 100 * (1 - (with_window + rest) / (without + rest))
+        assert memory.operations_saved(config, length, window) == pytest.approx(expected)
+
+
+def test_checkpointing_pays_the_more_the_deeper_and_the_less_the_head_weighs():
+    deep, chunked = memory_predicted.checkpointing_by_depth(), memory_predicted.checkpointing_by_depth("chunked")
+    assert list(deep.values()) == sorted(deep.values()) and all(chunked[n] > deep[n] for n in deep)
+    assert memory_predicted.peak("fp32-b128-vocabulary-10000") < memory_predicted.peak("fp32-b128-vocabulary-20000")
+
+
+def test_a_cell_that_nobody_predicted_leaves_its_claim_open(monkeypatch):
+    monkeypatch.setattr(memory_predicted, "predicted", lambda study: {})
+    function = answers.functions()["mem.base.bs32.peak_mb"]
+    assert answers.compute(function, CLAIMS["mem.base.bs32.peak_mb"].setting)["found"] is None
+
+
+def test_pairs_of_a_laptop_share_all_but_one_setting():
+    kept = [
+        row for row in results.recorded("memory") if row["name"] in ("no-window", "window-16", "bf16", "checkpoint")
+    ]
+    plain = {row["seed"]: row for row in kept if row["name"] == "no-window"}
+    assert len(plain) >= 3 and set(memory_measured.changes("window-16")) == set(plain)
+    for row in kept:
+        ours, theirs = row["configuration"], plain[row["seed"]]["configuration"]
+        assert len([name for name in ours if ours[name] != theirs[name]]) == (row["name"] != "no-window")
+    same = next(row for row in kept if row["name"] == "checkpoint")
+    assert same["metrics"]["perplexity"] == plain[same["seed"]]["metrics"]["perplexity"]  # it computes the same
+
+
+def test_readings_that_disagree_stay_apart():
+    assert memory_measured._agreed({"seed 0": True, "seed 1": True}) is True
+    assert memory_measured._agreed({"seed 0": True, "seed 1": False}) == {"seed 0": True, "seed 1": False}
 
 
 @pytest.mark.parametrize("technique", TECHNIQUES)

@@ -1,6 +1,7 @@
 """Claims, verdicts, records and rows of the ledger."""
 
 import json
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 
 from stlm_kit import cli
 from stlm_kit.errors import KitError, UsageError
-from stlm_kit.studies import ledger
+from stlm_kit.studies import claims, ledger
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +76,16 @@ def test_a_malformed_claim_is_refused():
             claim(10, **fields)
 
 
+@pytest.mark.parametrize("unit", [{}, {"unit": ""}, {"unit": " "}, {"unit": None}])
+@pytest.mark.parametrize("published", ["45.20", 10, ["30", "40"]])
+def test_a_number_without_a_unit_is_told_in_a_sentence(unit, published, monkeypatch):
+    entry = {"id": "mem.a", "where": "Table 1", "kind": "arithmetic", "statement": "s", "how": "h"}
+    entry |= {"published": published, **unit}
+    monkeypatch.setattr(claims, "read_yaml", lambda *_: {"claims": [entry]})
+    with pytest.raises(KitError, match=r"memory\.yaml, claim mem\.a: It publishes .* without a unit; name the unit"):
+        claims._load.__wrapped__("memory")
+
+
 def test_unknown_names_are_refused_with_the_near_ones():
     with pytest.raises(UsageError, match="memory"):
         ledger.load_claims("memories")
@@ -128,15 +139,16 @@ def test_verdicts(one, found, options, expected):
 
 def test_a_record_is_one_file_and_turns_its_row(runs):
     before = {row["id"]: row for row in ledger.rows()}
-    assert before["mem.window.long_seq"]["verdict"] == "open"
+    assert before["mem.tok.bpe_oov"]["verdict"] == "open"
+    assert before["mem.base.bs128.val_ppl"]["verdict"] == "needs_gpu"
     assert before["poster.ppl.finetune_end"]["verdict"] == "needs_gpu"
-    path = ledger.record("mem.window.long_seq", torch.tensor(1024), "timed")
-    assert path == runs / "interactive" / "ledger" / "mem.window.long_seq.json"
-    row = next(row for row in ledger.rows("memory") if row["id"] == "mem.window.long_seq")
+    path = ledger.record("mem.base.bs128.val_ppl", torch.tensor(14.96, dtype=torch.float64), "scored", by="measured")
+    assert path == runs / "interactive" / "ledger" / "mem.base.bs128.val_ppl.json"
+    row = next(row for row in ledger.rows("memory") if row["id"] == "mem.base.bs128.val_ppl")
     assert list(row) == [
         "id", "source", "kind", "statement", "unit", "published", "found", "tolerance", "verdict", "how",
     ]  # fmt: skip
-    assert (row["published"], row["found"], row["verdict"], row["how"]) == (1024, 1024, "measured", "timed")
+    assert (row["published"], row["found"], row["verdict"], row["how"]) == (14.96, 14.96, "measured", "scored")
     json.dumps(ledger.rows())
 
 
@@ -153,19 +165,52 @@ def test_the_runner_gives_the_folder_and_the_latest_answer_counts(runs, monkeypa
 
 def test_what_is_missing_and_what_is_cited_stand_in_the_row():
     ledger.record("poster.ppl.finetune_end", None, missing="the tokenizer")
-    ledger.record("mem.window.long_seq", 1024, "their code", by="cited")
+    ledger.record("mem.base.bs128.val_ppl", 14.96, "their code", by="cited")
     rows = {row["id"]: row for row in ledger.rows()}
     assert rows["poster.ppl.finetune_end"]["verdict"] == "underdetermined"
     assert "the tokenizer" in rows["poster.ppl.finetune_end"]["how"]
-    assert rows["mem.window.long_seq"]["how"] == "their code (cited, not run)"
+    assert rows["mem.base.bs128.val_ppl"]["how"] == "their code (cited, not run)"
 
 
 def test_a_run_outranks_a_citation_and_not_a_computation():
-    claim = ledger.find_claim("mem.base.bs128.train_time_s")
+    claim = ledger.find_claim("mem.expected.flash.speed_pct")
     assert ledger.best_answer(claim, None)["by"] == "cited"
     assert ledger.best_answer(claim, {"found": 300.0, "by": "measured", "how": "here"})["found"] == 300.0
     counted = ledger.find_claim("mem.params.total")
     assert ledger.best_answer(counted, {"found": 1, "by": None, "how": "miscounted"})["found"] == 28941393
+
+
+def test_a_notebook_and_a_function_that_disagree_are_told(capsys):
+    assert ledger.survey("memory").warnings == []
+    ledger.record("mem.params.total", 28941393, "counted")
+    assert ledger.survey("memory").warnings == []
+    ledger.record("mem.params.total", 28941392, "miscounted")
+    assert cli.main(["ledger", "--source", "memory", "--verdict", "exact", "--json"]) == 0
+    said = capsys.readouterr()
+    sentence = (
+        "Two answers to mem.params.total disagree: contradicted by a notebook and exact by the kit's own computation"
+    )
+    assert sentence in said.err and said.err.count("\n") == 1
+    assert "mem.params.total" in {row["id"] for row in json.loads(said.out)}
+
+
+def test_a_run_that_differs_from_a_citation_is_no_disagreement():
+    assert ledger.best_answer(ledger.find_claim("mem.expected.flash.speed_pct"), None)["by"] == "cited"
+    ledger.record("mem.expected.flash.speed_pct", 1.0, "timed", by="measured")
+    survey = ledger.survey("memory")
+    assert survey.warnings == []
+    assert {row["id"]: row["verdict"] for row in survey.rows}["mem.expected.flash.speed_pct"] == "contradicted"
+
+
+def test_a_laptops_run_records_no_full_scale_measurement(runs, monkeypatch):
+    folder = runs / "stlm" / "base-1"
+    folder.mkdir(parents=True)
+    monkeypatch.setenv("STLM_RUN_DIR", str(folder))
+    for profile, refused in (("laptop", True), ("mig20", False)):
+        (folder / "run.json").write_text(json.dumps({"profile": profile}))
+        with pytest.raises(UsageError, match="a laptop's") if refused else nullcontext():
+            ledger.record("stlm.goal.48h", 3.0, by="measured")
+        assert (folder / "ledger" / "stlm.goal.48h.json").exists() != refused
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from stlm_kit import cli
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.pipeline import run_settings
-from stlm_kit.studies import one_run
+from stlm_kit.studies import machine, one_run
 from stlm_kit.studies.rows import is_out_of_memory, record_row
 
 
@@ -60,6 +61,56 @@ def test_out_of_memory_is_a_row(tmp_path, monkeypatch):
     assert one_run.train_and_record(huge) is None
     row = json.loads((tmp_path / "run" / "row.json").read_text())
     assert row["status"] == "out_of_memory" and "memory" in row["said"]
+
+
+@pytest.mark.parametrize(
+    ("name", "profile"),
+    [
+        ("NVIDIA A100-SXM4-80GB MIG 1g.20gb", "1g.20gb"),
+        ("NVIDIA H100 MIG 1g.12gb+me", "1g.12gb+me"),
+        ("RTX 5090", None),
+    ],
+)
+def test_the_slice_is_read_off_the_name_of_the_device(name, profile):
+    assert one_run.mig_profile(name) == profile
+
+
+def test_the_driver_is_asked_of_nvidia_smi(tmp_path, monkeypatch):
+    """nvidia-smi itself is a stand-in here: there is none on a machine without a GPU."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 550.54.15\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    machine.driver.cache_clear()
+    assert machine.driver() == "550.54.15"
+    tool.write_text("#!/bin/sh\necho no devices were found\nexit 9\n")
+    machine.driver.cache_clear()
+    assert machine.driver() is None
+    machine.driver.cache_clear()
+
+
+def test_an_epoch_leaves_its_evaluation_out():
+    assert one_run.epoch_time({"seconds": 10.0, "evaluation_s": 2.5}) == {"epoch_s": 7.5}
+    assert one_run.epoch_time({"seconds": 10.0, "evaluation_s": None}) == {}
+
+
+def test_a_full_size_run_of_the_memory_study_goes_its_whole_way_on_a_cpu(tmp_path, monkeypatch, capsys):
+    """The real model in one step of one row: measured, trained, scored, and refused by the ledger for what it is."""
+    (tmp_path / "verses.txt").write_text("\n\n".join(f"Verse {n}: the quick fox jumps." for n in range(30)))
+    monkeypatch.setenv("STLM_RUNS", str(tmp_path / "runs"))
+    command = ["reproduce", "memory", "--profile", "mig20", "--only", "fp32-b32", "-p", "steps=1", "-p", "batch_size=1"]
+    command += ["-p", f"corpus={tmp_path / 'verses.txt'}", "-p", "device=cpu", "--figures", str(tmp_path / "figures")]
+    assert cli.main(command) == 1
+    assert "needs a CUDA GPU" in capsys.readouterr().err
+    monkeypatch.setenv("STLM_ALLOW_CPU", "1")
+    assert cli.main(command) == 0
+    [row] = [json.loads(line) for line in (tmp_path / "runs" / "memory" / "rows.jsonl").open()]
+    assert row["configuration"]["preset"] == "memory-study" and row["configuration"]["schedule"] == "constant"
+    assert row["metrics"]["model_parameters"] == 28_941_393
+    assert row["metrics"]["peak_allocated_mib"] == pytest.approx(row["metrics"]["predicted_mib"], rel=5e-3)
+    assert "Predicted peaks lie within" in capsys.readouterr().out
+    assert cli.main(["ledger", "import", str(tmp_path / "runs" / "memory")]) == 1
+    assert "the study asks for" in capsys.readouterr().err
 
 
 def test_training_interrupted_in_its_kernel_goes_on_bit_for_bit(tmp_path):

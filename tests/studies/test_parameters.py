@@ -4,7 +4,7 @@ import nbformat
 import pytest
 
 from stlm_kit.errors import KitError, UsageError
-from stlm_kit.studies.parameters import Parameters, check, declared, validate
+from stlm_kit.studies.parameters import Parameters, check, declared, defaults, validate
 
 
 @pytest.fixture
@@ -71,6 +71,32 @@ def test_mistakes_are_one_sentence(notebook, given, sentence):
 def test_a_notebook_with_a_name_outside_the_vocabulary_is_refused(notebook):
     with pytest.raises(KitError, match=r"'sed'.*vocabulary.*Did you mean 'seed'"):
         declared(notebook("sed = 0\n"))
+
+
+def test_a_notebook_without_a_kernel_of_its_own_is_read(notebook):
+    path = notebook(SOURCE)
+    book = nbformat.read(path, as_version=4)
+    del book.metadata["kernelspec"]
+    nbformat.write(book, path)
+    assert declared(path) == ["profile", "seed", "steps", "learning_rate"]
+
+
+def test_defaults_are_the_values_of_the_cell(notebook):
+    assert defaults(notebook(SOURCE)) == {"profile": "laptop", "seed": 0, "steps": 10, "learning_rate": 1e-3}
+    assert defaults(notebook("window: int | None = None\nsteps = -1\n")) == {"window": None, "steps": -1}
+    assert defaults(notebook(None)) == {}
+
+
+def test_a_computed_default_is_declared_and_has_no_value_to_read(notebook):
+    path = notebook("%matplotlib inline\nimport os\nsteps = 2 * 50\nprint(steps)\n")
+    assert declared(path) == ["steps"]
+    with pytest.raises(KitError, match="no plain value"):
+        defaults(path)
+
+
+def test_a_cell_that_is_no_python_is_named(notebook):
+    with pytest.raises(KitError, match=r"book\.ipynb is no Python"):
+        declared(notebook("steps = = 3"))
 
 
 def test_a_file_that_is_no_notebook_is_named(tmp_path):

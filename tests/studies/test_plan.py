@@ -99,7 +99,7 @@ def test_relative_paths_become_absolute(chapters, tmp_path, monkeypatch):
 def test_a_studys_runs_carry_their_parameters():
     runs = plan(Request(["memory"], parameters={"steps": "7"}))
     assert {run.parameters["steps"] for run in runs} == {7}
-    assert {run.parameters["recipe"] for run in runs} >= {"fp32", "bf16"}
+    assert {run.parameters["recipe"] for run in runs} >= {"fp32+eager+study", "bf16+eager+study"}
     with pytest.raises(UsageError, match="no preset named"):
         plan(Request(["memory"], parameters={"preset": "gpt-5"}))
 

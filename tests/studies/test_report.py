@@ -12,6 +12,7 @@ import pytest
 
 from stlm_kit.studies import ledger, ledger_page
 from stlm_kit.studies.executed import answers, figures, plain, verdicts
+from stlm_kit.studies.identity import identity
 from stlm_kit.studies.plan import Request, plan
 from stlm_kit.studies.report import readable, write_report
 from stlm_kit.studies.runs import Run
@@ -124,7 +125,7 @@ def test_what_other_code_made_is_marked(course, page):
 
 def test_studies_are_tables(course, tmp_path):
     runs = plan(Request(["memory"]))
-    run = executed(course, runs[0], identity={"source": "a", "versions": {}}, study="memory")
+    run = executed(course, runs[0], identity=identity(runs[0].notebook, runs[0].parameters), study="memory")
     (run.folder / "row.json").write_text(json.dumps({"perplexity": 12.5, "model_parameters": 1016960, "device": "cpu"}))
     text = write_report(runs, Request(["memory"]), tmp_path / "figures").read_text()
     assert f"1 of {len(runs)} runs of" in text and "12.500" in text and "1,016,960" in text

@@ -42,6 +42,12 @@ def test_the_command_line_of_a_row_is_the_run_of_the_row(row):
     assert settings_from_options(options).model_dump(mode="json") == row["configuration"]
 
 
+@pytest.mark.parametrize("path", sorted(results._folders()[0].glob("*.jsonl")), ids=lambda path: path.stem)
+def test_every_committed_line_is_a_row_of_its_file(path):
+    rows = results.read_rows(path)
+    assert rows and {row["study"] for row in rows} == {path.stem}
+
+
 def test_a_row_can_be_had_again():
     again = results.rerun(ROWS[0])
     assert again["bits_per_byte"] == pytest.approx(ROWS[0]["metrics"]["bits_per_byte"], abs=0.003)
@@ -67,12 +73,35 @@ def test_an_unknown_study_names_the_near_ones():
         results.recorded("chapter-3")
 
 
-@pytest.mark.parametrize("line", ["{", "[]", "{}", json.dumps({"configuration": {}})])
-def test_a_line_that_is_no_row_is_named(elsewhere, line):
+def changed(**changes):
+    return json.dumps(ROWS[0] | changes)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("{", "not JSON"),
+        ("[]", "will not do"),
+        ("{}", "'study' is missing"),
+        (changed(configuration={}), "configuration"),
+        (changed(configuration=ROWS[0]["configuration"] | {"steps": 151}), "is not that of what was run"),
+        (changed(seed=5), "The seed 5"),
+        (changed(hash="0123"), "hash"),
+        (changed(date="2026-11-22"), "no moment"),
+        (changed(metrics={}), "no metrics"),
+        (changed(metrics={"loss": float("nan")}), "metrics"),
+        (changed(source="me"), "source"),
+        (changed(opinion="good"), "'opinion'"),
+        (changed(asked={"notebook": "0" * 64, "parameters": {}, "contents": {}}), "is not that of what was run"),
+    ],
+)
+def test_a_line_that_is_no_row_is_named(elsewhere, line, sentence):
     elsewhere.mkdir(parents=True)
-    (elsewhere / "bad.jsonl").write_text(json.dumps(ROWS[0]) + "\n" + line + "\n")
-    with pytest.raises(KitError, match="Line 2"):
+    path = elsewhere / "bad.jsonl"
+    path.write_text(json.dumps(ROWS[0]) + "\n" + line + "\n")
+    with pytest.raises(KitError, match=sentence) as raised:
         results.recorded("bad")
+    assert f"Line 2 of {path} is no result row" in str(raised.value) and "\n" not in str(raised.value)
 
 
 def test_an_unknown_setting_is_refused_and_nothing_is_written(elsewhere):

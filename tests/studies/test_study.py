@@ -85,6 +85,40 @@ def test_files_that_cannot_be(tmp_path, changes, sentence):
     assert "\n" not in str(raised.value)
 
 
+def test_a_single_run_answers_a_claim(tmp_path):
+    tie = {"metric": "perplexity", "run": "plain-b64"}
+    assert load_study(write(tmp_path / "mine.yaml", answers={"mine.a": tie})).measures["mine.a"].run == "plain-b64"
+    del tie["run"]
+    one = {"name": "only", "grid": {}, "profiles": {"mig20": {}}, "answers": {"mine.a": tie}}
+    assert load_study(write(tmp_path / "mine.yaml", **one)).measures["mine.a"].run == "only"
+    assert load_study(write(tmp_path / "mine.yaml")).measures == {}  # what many answer together, a chapter tells
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"answers": {"mine.a": {"metric": "loss", "run": "plain-b65"}}}, "the run 'plain-b65'.*'plain-b64'"),
+        ({"answers": {"mine.a": {"metric": "loss"}}}, "the run ''"),
+        ({"answers": {"mine.b": {"metric": "loss"}}}, "'mine.b', none of its claims"),
+        ({"answers": {"mine.a": {"metric": "loss", "run": "plain-b4"}}}, "the run 'plain-b4'"),  # a laptop's run
+        ({"answers": {"mine.a": {"run": "plain-b64"}}}, "metric"),
+        ({"answers": {"mine.a": {"metric": "loss", "run": "plain-b64", "divide_by": 0}}}, "divide_by"),
+    ],
+)
+def test_a_tie_that_cannot_be(tmp_path, changes, sentence):
+    with pytest.raises(KitError, match=sentence) as raised:
+        load_study(write(tmp_path / "mine.yaml", **changes))
+    assert "\n" not in str(raised.value)
+
+
+def test_two_runs_that_each_answer_a_claim_are_refused(tmp_path):
+    path = write(tmp_path / "mine.yaml", answers={"mine.a": {"metric": "loss", "run": "plain-b64"}})
+    content = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump({**content, "runs": [*content["runs"], {**content["runs"][0], "parameters": {}}]}))
+    with pytest.raises(KitError, match=r"two runs that each answer 'mine\.a'"):
+        load_study(path)
+
+
 @pytest.mark.parametrize("text", ["runs: [", "- a list", "", "\x00"])
 def test_not_a_study_file(tmp_path, text):
     (tmp_path / "bad.yaml").write_text(text)

@@ -19,6 +19,7 @@ from stlm_kit.training.settings import TrainingSettings
         ({"learning_rate": 1e-5, "min_learning_rate": 1e-4}, "lies above learning_rate"),
         ({"steps": 10, "warmup_steps": 10}, "leaves none of the 10 steps"),
         ({"dropout_end": 0.1}, "needs both dropout_start and dropout_end"),
+        ({"dropout_steps": 5}, "dropout_steps = 5 has no dropout schedule"),
         ({"target_perplexity": 20.0}, "set eval_every as well"),
         ({"recipe": "bf17"}, "Did you mean 'bf16'"),
         ({"recipe": "in-backward", "accumulation_steps": 2}, "set accumulation_steps = 1"),

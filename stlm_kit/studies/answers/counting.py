@@ -6,6 +6,9 @@ from functools import cache
 
 from stlm_kit.config import preset
 
+MIB = 2**20
+STATE_BYTES = 16  # a parameter with its gradient and AdamW's two moments, all in FP32
+
 
 @cache
 def counted(name: str, **overrides) -> dict[str, int]:

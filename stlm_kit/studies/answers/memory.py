@@ -5,13 +5,16 @@ from __future__ import annotations
 from math import log2
 
 from stlm_kit.config import preset
-from stlm_kit.studies.answers import Answer, answers, evidence, memory_plan, memory_tables  # noqa: F401
-from stlm_kit.studies.answers.counting import counted
-
-# memory_plan and memory_tables are imported for their answers, which register themselves.
-MIB = 2**20
-STATE_BYTES = 16  # a parameter with its gradient and AdamW's two moments, all in FP32
-
+from stlm_kit.studies.answers import (  # noqa: F401  the four modules register their answers
+    Answer,
+    answers,
+    evidence,
+    memory_measured,
+    memory_plan,
+    memory_predicted,
+    memory_tables,
+)
+from stlm_kit.studies.answers.counting import MIB, STATE_BYTES, counted
 
 # Parameters
 
@@ -132,18 +135,6 @@ def block_activations(setting):
     return kept_by_blocks(setting)
 
 
-@answers("mem.gradcp.deeper_better")
-def saving_by_depth(setting):
-    """What checkpointing saves of the peak at each depth"""
-    kept = kept_by_blocks(setting) / preset(setting["preset"]).n_layers
-    layer = kept + block_parameters(setting) * STATE_BYTES / MIB
-    added = {n_layers: n_layers - preset(setting["preset"]).n_layers for n_layers in setting["n_layers"]}
-    shares = [100 * n_layers * kept / (setting["peak_mib"] + more * layer) for n_layers, more in added.items()]
-    shown = ", ".join(f"{share:.0f} % at {n_layers} layers" for share, n_layers in zip(shares, added, strict=True))
-    missing = "one depth; its section 4 says 12 layers and more, its future work 8 and more"
-    return Answer(None, how=f"it saves more with depth and without a threshold, by count {shown}", missing=missing)
-
-
 @answers("mem.attn.elements")
 def attention_matrix(setting):
     """Sequence length squared"""
@@ -188,17 +179,6 @@ def activations_small_beside_parameters(setting):
     )
 
 
-@answers("mem.bf16.all_tensors")
-def everything_halves(setting):
-    """What is left after backward, in BF16 and in FP32"""
-    runs = evidence("memory")["runs"]
-    bf16, fp32 = (runs[setting[name]]["after_backward_mib"] for name in ("run", "baseline"))
-    unhalved = 2 * bf16 - fp32  # zero if all of it were half as wide
-    state = counted(setting["preset"])["total"] * STATE_BYTES / MIB
-    how = f"after backward {unhalved:,.0f} MiB stay as wide; weights, gradients and moments are {state:,.0f} MiB"
-    return Answer(unhalved < state / 2, how=how, by="cited")
-
-
 @answers("mem.ffn.activation_dominant")
 def feed_forward_dominates(setting):
     """The feed-forward layers' activations beside the attention matrices and beside the logits"""
@@ -212,9 +192,25 @@ def feed_forward_dominates(setting):
     return Answer({"in FP32, beside attention": ffn > scores, "with FlashAttention": ffn_bf16 > logits}, how=how)
 
 
-@answers("mem.findings.vocab_smaller")
-def vocabulary_that_balances(setting):
-    """The vocabulary at which the logits' copies weigh as much as what checkpointing removed from the recorded peak"""
-    runs = evidence("memory")["runs"]
-    blocks = runs[setting["baseline"]]["peak_mib"] - runs[setting["run"]]["peak_mib"]
-    return blocks * MIB / (logit_copies() * positions(setting) * 4)
+@answers("mem.window.long_seq")
+def length_at_which_a_window_pays(setting):
+    """The length from which a window takes more operations out of a training step than the text calls noise"""
+    config = preset(setting["preset"])
+    short, long = (setting["searched_lengths"][end] for end in (0, -1))
+    length = next(
+        n for n in range(short, long + 1) if operations_saved(config, n, setting["window"]) > setting["noise_pct"]
+    )
+    shown = ", ".join(
+        f"{operations_saved(config, n, setting['window']):.0f} % at {n:,}" for n in setting["searched_lengths"]
+    )
+    return Answer(length, how=f"by count of a step's matrix products a window saves {shown}", by="predicted")
+
+
+def operations_saved(config, length: int, window: int) -> float:
+    """What a window takes off a step's matrix products, in %, in a kernel that computes only what the mask shows."""
+    seen = (length + 1) / 2  # keys that a position sees, on average: itself and all before it
+    in_window = window + 1 - window * (window + 1) / (2 * length)  # the first positions have fewer before them
+    attention = 4 * config.d_model * config.n_layers  # operations for each key, forward; backward twice that
+    rest = 2 * (config.n_layers * (4 * config.d_model**2 + 2 * config.d_model * config.d_ff))
+    rest += 2 * config.d_model * config.vocab_size
+    return 100 * attention * (seen - in_window) / (attention * seen + rest)

@@ -50,15 +50,6 @@ def window_shares(setting):
     return [window / setting["sequence_length"] for window in setting["windows"]]
 
 
-@answers("mem.exp.bs128_is_max")
-def largest_batch(setting):
-    """Where the line through the recorded FP32 peaks at two batch sizes meets the GPU's memory"""
-    small, large = (evidence("memory")["runs"][name] for name in setting["runs"])
-    slope = (large["peak_mib"] - small["peak_mib"]) / (large["batch_size"] - small["batch_size"])
-    rest = large["peak_mib"] - slope * large["batch_size"]
-    return Answer(int((setting["gpu_mib"] - rest) / slope), by="cited")
-
-
 @answers("mem.config.split_sum")
 def all_splits(setting):
     """The three shares added"""

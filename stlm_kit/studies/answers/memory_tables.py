@@ -26,20 +26,12 @@ def saving(value: float, baseline: float) -> float:
 # The cells themselves
 
 
-@answers(*(f"mem.{technique}.bs{size}.peak_mb" for technique in TECHNIQUES for size in BATCH_SIZES))
 @answers("mem.window.bs64_text")
 def mean_peak(setting):
     """Peak of a step, mean over the recorded steps, in the study's own result file of the run"""
     return Answer(recorded(setting["run"])["peak_mib"], by="cited")
 
 
-@answers(*(f"mem.{technique}.bs128.train_time_s" for technique in TECHNIQUES))
-def epoch_time(setting):
-    """Time of the epoch in the study's own result file of the run"""
-    return Answer(recorded(setting["run"])["epoch_s"], by="cited")
-
-
-@answers(*(f"mem.{technique}.bs128.val_ppl" for technique in TECHNIQUES))
 @answers("mem.flash.ppl_identical", "mem.gradcp.ppl_identical")
 def validation_perplexity(setting):
     """Validation perplexity in the study's own result file of the run"""
@@ -149,18 +141,6 @@ def recorded_savings_of(technique: str, baseline: str, quantity: str) -> dict[st
     return {f"batch {run['batch_size']}": saving(run[quantity], other[quantity]) for run, other in pairs}
 
 
-@answers(*(f"mem.{technique}.bs{size}.reduction_pct_derived" for technique in TECHNIQUES[1:] for size in (32, 64)))
-def recorded_saving(setting):
-    """1 - peak / baseline's peak, from the recorded peaks"""
-    return Answer(saving(recorded(setting["run"])["peak_mib"], recorded(setting["baseline"])["peak_mib"]), by="cited")
-
-
-@answers("mem.expected.bf16.mem_pct", "mem.expected.flash.mem_pct", "mem.expected.gradcp.mem_pct")
-def recorded_memory_savings(setting):
-    """1 - peak / baseline's peak at each batch size, from the recorded peaks"""
-    return Answer(recorded_savings_of(setting["technique"], setting["baseline"], "peak_mib"), by="cited")
-
-
 @answers("mem.expected.flash.speed_pct")
 def recorded_time_savings(setting):
     """1 - time / baseline's time at each batch size, from the recorded epochs"""
@@ -172,45 +152,6 @@ def recorded_slowdowns(setting):
     """Time / baseline's time - 1 at each batch size, from the recorded epochs"""
     savings = recorded_savings_of(setting["technique"], setting["baseline"], "epoch_s")
     return Answer({batch_size: -saved for batch_size, saved in savings.items()}, by="cited")
-
-
-@answers("mem.attn.small_fraction")
-def attention_is_small(setting):
-    """What FlashAttention takes off BF16's recorded peak"""
-    share = recorded_savings_of("bf16_flash", "bf16", "peak_mib")[f"batch {setting['batch_size']}"]
-    how = f"FlashAttention takes {share:.1f} % off BF16's recorded peak"
-    return Answer(share < setting["small_below_pct"], how=how, by="cited")
-
-
-def window_pairs(quantity: str) -> list[tuple[float, float]]:
-    """(with a window, without) for both windows at each batch size."""
-    without = at_each_batch_size("bf16_flash")
-    windows = (at_each_batch_size(f"bf16_window{window}") for window in (16, 32))
-    return [(run[quantity], flash[quantity]) for runs in windows for run, flash in zip(runs, without, strict=True)]
-
-
-@answers("mem.expected.window.mem")
-def windows_need_less(setting):
-    """Whether a window lowers the recorded peak by more than noise, anywhere"""
-    most = max(saving(*pair) for pair in window_pairs("peak_mib"))
-    how = f"a window lowers the recorded peak by {most:.3f} % at most; FlashAttention's buffers do not depend on it"
-    return Answer(most > setting["noise_pct"], how=how, by="cited")
-
-
-@answers("mem.window.no_benefit")
-def windows_save_nothing(setting):
-    """Whether the recorded peaks with and without a window are the same but for noise"""
-    most = max(abs(window - flash) for window, flash in window_pairs("peak_mib"))
-    worst = max(abs(saving(*pair)) for pair in window_pairs("peak_mib"))
-    return Answer(worst < setting["noise_pct"], how=f"recorded peaks differ by {most:.1f} MiB at most", by="cited")
-
-
-@answers("mem.expected.window.ppl")
-def windows_cost_quality(setting):
-    """Whether a window raises the recorded perplexity"""
-    higher = sum(window > flash for window, flash in window_pairs("validation_perplexity"))
-    how = f"the recorded perplexity is higher with a window in {higher} of {len(window_pairs('peak_mib'))} comparisons"
-    return Answer(higher > 0, how=how, by="cited")
 
 
 @answers("mem.expected.base.extremes")
@@ -254,20 +195,3 @@ def flash_beats_the_others(setting):
     )
     readings = {"on its own, by memory": memory > bf16, "with BF16, by time": flash < min(windows)}
     return Answer(readings, how=how, by="cited")
-
-
-@answers("mem.findings.optimal")
-def bf16_with_flash_is_best(setting):
-    """Whether the lowest recorded peak and the shortest epoch both come with BF16 and FlashAttention"""
-    runs = [run for run in evidence("memory")["runs"].values() if run["batch_size"] == setting["batch_size"]]
-    best = [min(runs, key=lambda run: run[column]) for column in ("peak_mib", "epoch_s")]
-    return Answer(all(run["bf16"] and run["flash"] for run in best), by="cited")
-
-
-@answers("mem.gradcp.reduces_activations_only")
-def same_after_backward(setting):
-    """Whether as much is left after backward with checkpointing as without"""
-    pairs = zip(at_each_batch_size("gradcp"), at_each_batch_size("baseline"), strict=True)
-    most = max(abs(run["after_backward_mib"] - other["after_backward_mib"]) for run, other in pairs)
-    how = f"after backward, recorded memory with and without checkpointing differs by {most:.1f} MiB"
-    return Answer(most < setting["noise_mib"], how=how, by="cited")

@@ -1,0 +1,135 @@
+"""CUDA's caching allocator, replayed: what it hands out for each request, and what it reserves from the device.
+
+The rules are those of torch's CUDACachingAllocator without options: requests are rounded up to 512 bytes, served by the
+smallest free block that holds them, cut from segments of 2 MiB (requests up to 1 MiB), 20 MiB (below 10 MiB) or the
+next 2 MiB; what is cut off stays with the request where it is too small to be of use, and freed neighbours join again.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from dataclasses import dataclass
+
+from stlm_kit.memory.recording import Allocation, Recording
+
+UNIT = 512
+SMALL = 2**20  # requests up to this live in the small pool
+SMALL_SEGMENT, LARGE_SEGMENT = 2 * 2**20, 20 * 2**20
+OWN_SEGMENT, SEGMENT_UNIT = 10 * 2**20, 2 * 2**20
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """A stretch of a segment, between its neighbours."""
+
+    address: int
+    size: int
+    small: bool
+    free: bool = False
+    before: Block | None = None
+    after: Block | None = None
+
+
+class CachingAllocator:
+    """`allocate` and `release` as the GPU's allocator does them; `allocated` and `reserved` in bytes."""
+
+    def __init__(self) -> None:
+        self.allocated = self.reserved = 0
+        self._free: dict[bool, list[tuple[int, int]]] = {True: [], False: []}  # by pool: (size, address), sorted
+        self._at: dict[int, Block] = {}  # the free blocks by address
+        self._top = 0
+
+    def allocate(self, n_bytes: int) -> Block:
+        size = max(UNIT, _up(n_bytes, UNIT))
+        small = size <= SMALL
+        block = self._best(size, small) or self._segment(size, small)
+        rest = block.size - size
+        if rest >= UNIT if small else rest > SMALL:
+            self._cut(block, size)
+        block.free = False
+        self.allocated += block.size
+        return block
+
+    def release(self, block: Block) -> None:
+        self.allocated -= block.size
+        block.free = True
+        if (before := block.before) and before.free:
+            self._forget(before)
+            block.address, block.size, block.before = before.address, block.size + before.size, before.before
+            if block.before:
+                block.before.after = block
+        if (after := block.after) and after.free:
+            self._forget(after)
+            block.size, block.after = block.size + after.size, after.after
+            if block.after:
+                block.after.before = block
+        self._offer(block)
+
+    def _best(self, size: int, small: bool) -> Block | None:
+        free = self._free[small]
+        place = bisect_left(free, (size, -1))
+        if place == len(free):
+            return None
+        block = self._at[free[place][1]]
+        self._forget(block)
+        return block
+
+    def _segment(self, size: int, small: bool) -> Block:
+        length = SMALL_SEGMENT if small else LARGE_SEGMENT if size < OWN_SEGMENT else _up(size, SEGMENT_UNIT)
+        self.reserved += length
+        self._top += length
+        return Block(self._top - length, length, small)
+
+    def _cut(self, block: Block, size: int) -> None:
+        rest = Block(block.address + size, block.size - size, block.small, True, before=block, after=block.after)
+        if rest.after:
+            rest.after.before = rest
+        block.size, block.after = size, rest
+        self._offer(rest)
+
+    def _offer(self, block: Block) -> None:
+        insort(self._free[block.small], (block.size, block.address))
+        self._at[block.address] = block
+
+    def _forget(self, block: Block) -> None:
+        free = self._free[block.small]
+        del free[bisect_left(free, (block.size, block.address))]
+        del self._at[block.address]
+
+
+def _up(n: int, multiple: int) -> int:
+    return -(-n // multiple) * multiple
+
+
+@dataclass(frozen=True)
+class Replay:
+    """After each event the bytes allocated and reserved; and what each allocation was given."""
+
+    allocated: list[int]
+    reserved: list[int]
+    given: dict[Allocation, int]
+
+
+def replay(recording: Recording) -> Replay:
+    """The recording's events as CUDA's allocator would serve them."""
+    allocator, blocks = CachingAllocator(), {}
+    allocated, reserved, given = [], [], {}
+    for allocation, sign in recording.events:
+        if sign > 0:
+            blocks[allocation] = allocator.allocate(allocation.n_bytes)
+            given[allocation] = blocks[allocation].size
+        else:
+            allocator.release(blocks.pop(allocation))
+        allocated.append(allocator.allocated)
+        reserved.append(allocator.reserved)
+    return Replay(allocated, reserved, given)
+
+
+def as_asked(recording: Recording) -> Replay:
+    """The same for an allocator that hands out just what is asked for and keeps nothing: the CPU's."""
+    total, allocated, given = 0, [], {}
+    for allocation, sign in recording.events:
+        total += sign * allocation.n_bytes
+        allocated.append(total)
+        given[allocation] = allocation.n_bytes
+    return Replay(allocated, allocated, given)

@@ -1,0 +1,38 @@
+"""What a prediction takes for granted, one sentence each, so that every report can say it."""
+
+from __future__ import annotations
+
+from stlm_kit.memory.report import Semantics
+from stlm_kit.memory.subject import Subject
+
+ALWAYS = [
+    "Steps repeat: the reported one stands for all after the first.",
+    "A boolean mask is true for the stated share of its entries; a number read back is 1.",
+    "torch.compile (inductor) is not traced.",
+]
+ON_CUDA = [
+    "Block sizes and reserved memory follow the rules of torch's caching allocator with default options; reserved "
+    "memory has not been checked against a GPU.",
+    "cuBLAS takes 8.125 MiB in each thread that multiplies matrices and cuBLASLt 1 MiB (defaults before Hopper, torch "
+    "2.9); other scratch memory of kernels is left out, but for attention's backward pass.",
+    "The CUDA context, about 500 MiB beside the allocator's memory, is left out.",
+    "One stream, one device; no expandable segments.",
+    "Attention takes torch's flash or memory-efficient kernel, not cuDNN's.",
+    "A step that branches on the device's type is traced along its CPU branch.",
+]
+ON_CPU = ["Scratch memory inside CPU kernels is left out (oneDNN's products in bf16 take some 100 KB)."]
+OF_FLASH = "flash-attn's function is taken to allocate what torch's copy of it does; a window changes nothing of that."
+OF_FLEX = "Compiled FlexAttention is taken to allocate its output, a sum a query, and gradients, but no block mask."
+OF_8BIT = "The 8-bit update is compiled into one kernel a weight, taken to need nothing for a moment."
+OF_FP16 = "No gradient overflows, so that every step updates."
+
+
+def assumptions(semantics: Semantics, subject: Subject | None = None) -> list[str]:
+    """The sentences that hold for a prediction."""
+    found = [*ALWAYS, *(ON_CUDA if semantics == "cuda" else ON_CPU)]
+    if subject is None:
+        return found
+    recipe = subject.recipe
+    found += [OF_FLASH] if recipe.attention == "flash" else [OF_FLEX] if recipe.attention == "flex" else []
+    found += [OF_8BIT] if recipe.optimizer == "8bit" and semantics == "cuda" else []
+    return found + ([OF_FP16] if recipe.precision == "fp16" else [])

@@ -1,0 +1,112 @@
+"""Attention's kernels as torch chooses them: on CUDA one that keeps no score matrix, where it can; on the CPU seldom.
+
+torch chooses inside one operation, below what a mode sees, and by the device that the tensors lie on. Here the choice
+is written out, so that fake CPU tensors go the way of either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+
+from stlm_kit.memory.tracker import Tracker
+
+aten = torch.ops.aten
+HALVES = (torch.bfloat16, torch.float16)
+
+
+def cuda_attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None,
+    enable_gqa=False,
+) -> Tensor:  # fmt: skip
+    """scaled_dot_product_attention's choice on CUDA: flash, then memory-efficient, then the score matrix.
+
+    Flash takes 16 bits and no mask; memory-efficient takes any type and a mask, but no shared keys (sdp_utils.cpp).
+    """
+    query, key, value = _as_autocast_would(query, key, value)
+    grouped, width = query.shape[1] != key.shape[1], query.shape[-1]
+    with torch.autocast("cpu", enabled=False):
+        if query.dtype in HALVES and attn_mask is None and width <= 256:
+            padding = -width % 8
+            if padding:
+                query, key, value = (F.pad(x, (0, padding)) for x in (query, key, value))
+            out = aten._scaled_dot_product_flash_attention(query, key, value, dropout_p, is_causal, scale=scale)[0]
+            return out[..., :width] if padding else out
+        if not grouped and query.dtype != torch.float64 and width % (4 if query.dtype == torch.float32 else 8) == 0:
+            bias = None if attn_mask is None else _bias(attn_mask, query)
+            return aten._scaled_dot_product_efficient_attention(
+                query, key, value, bias, True, dropout_p, is_causal, scale=scale
+            )[0]
+        return score_matrix(query, key, value, attn_mask, dropout_p, is_causal, scale, byte_dropout)
+
+
+def cpu_attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None,
+    enable_gqa=False,
+) -> Tensor:  # fmt: skip
+    """The CPU's kernel cannot drop weights: then the score matrix is written out."""
+    if not dropout_p:
+        options = {"is_causal": is_causal, "scale": scale, "enable_gqa": enable_gqa}
+        return F.scaled_dot_product_attention(query, key, value, attn_mask, **options)
+    query, key, value = _as_autocast_would(query, key, value)
+    with torch.autocast("cpu", enabled=False):
+        return score_matrix(query, key, value, attn_mask, dropout_p, is_causal, scale, torch.dropout)
+
+
+def _bias(mask: Tensor, query: Tensor) -> Tensor:
+    """A mask of booleans becomes one of numbers, its rows padded to 16 of them for the kernel's loads."""
+    length = mask.shape[-1]
+    if mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(mask.logical_not(), -torch.inf)
+    if padding := -length % 16:
+        mask = F.pad(mask, (0, padding))[..., :length]
+    return mask.expand(query.shape[0], query.shape[1], query.shape[2], length)
+
+
+def _otherwise_watched() -> bool:
+    """Whether a dispatch mode is on that a real step would have too: then torch writes nothing in place."""
+    return any(not isinstance(mode, FakeTensorMode | Tracker) for mode in _get_current_dispatch_mode_stack())
+
+
+def score_matrix(
+    query: Tensor, key: Tensor, value: Tensor, mask, dropout_p, is_causal, scale, drop: Callable[..., Tensor]
+) -> Tensor:
+    """torch's fallback (_scaled_dot_product_attention_math): attention written out, in fp32 where the inputs are not.
+
+    Every intermediate keeps its name to the end, as in torch's function, where the names hold the tensors as well.
+    """
+    kind = query.dtype
+    q, k, v = (x.float() if x.dtype in HALVES else x for x in (query, key, value))
+    group = query.shape[1] // key.shape[1]
+    all_k, all_v = (x.repeat_interleave(group, -3) if group > 1 else x for x in (k, v))
+    if is_causal:
+        mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
+    if mask is not None and mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=q.dtype).masked_fill_(mask.logical_not(), -torch.inf)
+    factor = (query.shape[-1] ** -0.5 if scale is None else scale) ** 0.5
+    scaled = q * factor
+    weights = scaled @ (all_k.transpose(-2, -1) * factor)
+    if mask is not None:
+        weights = weights + mask if _otherwise_watched() else weights.add_(mask)
+    weights = aten._safe_softmax(weights, -1)
+    if dropout_p:
+        weights = drop(weights, dropout_p, True)
+    given_as_well = weights.to(kind)  # by torch's function, though nobody asked  # noqa: F841
+    return (weights @ all_v).to(kind)
+
+
+def _as_autocast_would(*tensors: Tensor) -> tuple[Tensor, ...]:
+    low = torch.get_autocast_dtype("cpu")
+    return tuple(x.to(low) for x in tensors) if torch.is_autocast_enabled("cpu") else tensors
+
+
+def byte_dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    """Dropout as on CUDA: it keeps a mask of one byte a number, where the CPU keeps one of the input's type."""
+    if not training or p in (0, 1) or inplace:
+        return F.dropout(input, p, training, inplace)
+    return torch.native_dropout(input, p, True)[0]

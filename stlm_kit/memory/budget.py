@@ -1,0 +1,255 @@
+"""How large a batch a memory budget allows: by prediction, without the device, or by trial on it.
+
+A budget is what torch's allocator may reserve: the device's memory less the CUDA context. Sizes in MiB.
+"""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+
+from stlm_kit.config import DecoderConfig
+from stlm_kit.errors import KitError, UsageError, near
+from stlm_kit.memory.measure import measure_peak
+from stlm_kit.memory.predict import predict_peak
+from stlm_kit.memory.recording import MIB
+from stlm_kit.memory.report import MemoryReport, Semantics
+from stlm_kit.memory.subject import Subject
+from stlm_kit.training.recipe import Recipe
+
+CONTEXT_MIB = 500.0  # CUDA's context and its kernels: allowed for where no device can be asked
+SLICE_MIB = 19_968.0  # a 20 GB slice of an A100 of 80 GB
+NAMES = ("mig-20gb", "device")
+MOST = 2**20  # rows: no search goes further
+OUT_OF_MEMORY = ("out of memory", "STATUS_ALLOC_FAILED")  # as CUDA says it
+
+
+@dataclass(frozen=True)
+class Budget:
+    """`mib` that torch may reserve, and where the number comes from."""
+
+    name: str
+    mib: float
+    source: str
+
+
+def find_budget(name: str) -> Budget:
+    """The budget "mig-20gb" (read from the device where that is such a slice), "device", or a number of MiB.
+
+    Raises UsageError for another name, KitError for "device" where torch finds no GPU.
+    """
+    if name in NAMES:
+        found = device_budget()
+        if name == "device":
+            if found is None:
+                raise KitError("torch finds no CUDA device here; give the budget as mig-20gb, or in MiB.")
+            return found
+        if found is not None and abs(found.mib - SLICE_MIB) < 0.1 * SLICE_MIB:
+            return Budget(name, found.mib, found.source)
+        source = f"{SLICE_MIB:,.0f} MiB of a 20 GB slice of an A100, less {CONTEXT_MIB:,.0f} for the CUDA context"
+        return Budget(name, SLICE_MIB - CONTEXT_MIB, source)
+    try:
+        mib = float(name.replace(",", ""))
+    except ValueError:
+        mib = 0.0
+    if not 0 < mib < float("inf"):
+        raise UsageError(
+            f"There is no budget {name!r}; give {' or '.join(NAMES)}, or a number of MiB above 0.{near(name, NAMES)}"
+        )
+    return Budget(name, mib, "as given")
+
+
+# In a process of its own: asking makes a CUDA context, and this one's would take its part from every run it starts.
+ASK = "import torch; print(*torch.cuda.mem_get_info(), torch.cuda.get_device_name())"
+
+
+@lru_cache(maxsize=1)
+def device_budget() -> Budget | None:
+    """What a process can have of the first CUDA device now, its context already taken off; None where there is none."""
+    if not torch.cuda.is_available():
+        return None
+    try:
+        asked = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True, timeout=120, check=True)
+        free, total, name = asked.stdout.strip().split(maxsplit=2)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        raise KitError(
+            "The CUDA device does not say how much memory it has; look whether nvidia-smi lists it."
+        ) from error
+    return Budget("device", int(free) / MIB, f"free on {name}, which has {int(total) / MIB:,.0f} MiB")
+
+
+@lru_cache(maxsize=256)
+def predicted(
+    config: DecoderConfig,
+    recipe: Recipe,
+    batch_size: int,
+    sequence_length: int,
+    valid_fraction: float = 1.0,
+    accumulation_steps: int = 1,
+    semantics: Semantics = "cuda",
+) -> MemoryReport:
+    """The report on a whole training step, clip and update included. Raises what `predict_peak` raises."""
+    return predict_peak(
+        config,
+        recipe,
+        batch_size,
+        sequence_length,
+        valid_fraction=valid_fraction,
+        window="step",
+        semantics=semantics,
+        accumulation_steps=accumulation_steps,
+    )
+
+
+def largest_batch(
+    config: DecoderConfig,
+    recipe: Recipe,
+    budget_mib: float,
+    sequence_length: int | None = None,
+    *,
+    valid_fraction: float = 1.0,
+    accumulation_steps: int = 1,
+    semantics: Semantics = "cuda",
+    most: int = MOST,
+) -> int:
+    """The batch whose step reserves no more than `budget_mib`, while one row more would; 0 where not even one row fits.
+
+    By prediction (of the whole step), and so with its blind spots: see a report's `assumptions`. No
+    batch above `most` is looked at. `sequence_length` counts input positions (default: the preset's). Raises UsageError
+    for a budget that is no size.
+    """
+    _check_budget(budget_mib)
+    length = config.context_length if sequence_length is None else sequence_length
+
+    def reserved(batch_size: int) -> float:
+        report = predicted(config, recipe, batch_size, length, valid_fraction, accumulation_steps, semantics)
+        return report.peak_reserved_mib
+
+    return _last_that_fits(reserved, budget_mib, most)
+
+
+def _last_that_fits(size_of: Callable[[int], float], limit: float, most: int) -> int:
+    """The largest n up to `most` with size_of(n) <= limit and size_of(n + 1) above it; 0 where size_of(1) is above.
+
+    Sizes grow nearly in proportion, so each guess lies on the line through the two ends of what is still open; where
+    that gains little, the next one halves it.
+    """
+    low, at_low = 1, size_of(1)
+    if at_low > limit:
+        return 0
+    high = min(2, most)
+    while (at_high := size_of(high)) <= limit:  # out to the first one that does not fit
+        if high == most:
+            return most
+        slope = (at_high - at_low) / (high - low)
+        reach = round((limit - at_high) / slope * 1.01) if slope > 0 else high
+        low, at_low, high = high, at_high, min(high + max(reach, 1), 64 * high, most)
+    halve = False
+    while high - low > 1:
+        open_before = high - low
+        guess = low + open_before // 2 if halve else low + int((limit - at_low) / (at_high - at_low) * open_before)
+        guess = min(max(guess, low + 1), high - 1)
+        size = size_of(guess)
+        if size <= limit:
+            low, at_low = guess, size
+        else:
+            high, at_high = guess, size
+        halve = high - low > open_before / 2
+    return low
+
+
+def find_largest_batch(
+    config: DecoderConfig,
+    recipe: Recipe,
+    sequence_length: int | None = None,
+    *,
+    device: str = "cuda",
+    limit_mib: float | None = None,
+    valid_fraction: float = 1.0,
+    most: int = MOST,
+) -> int:
+    """The largest batch that trains for two steps on `device`, found by trying; 0 where not even one row does.
+
+    On CUDA memory ends where the device's does, or where torch has reserved `limit_mib`. A CPU's memory has no such end
+    (the system would kill the process first), so there `limit_mib` must be given, and a batch fits where its measured
+    peak stays below it. The device is left as it was found: nothing allocated, no limit. Raises UsageError for a limit
+    that is no size or for another device, KitError for a device that this machine lacks.
+    """
+    length = config.context_length if sequence_length is None else sequence_length
+    if limit_mib is not None:
+        _check_budget(limit_mib)
+    kind = device.split(":")[0]
+    if kind not in ("cuda", "cpu"):
+        raise UsageError(f"A batch can be tried on cuda or cpu, not on {device!r}.")
+    if kind == "cpu" and limit_mib is None:
+        raise UsageError(
+            "A CPU runs out of memory by having the process killed; give limit_mib, the MiB that a step may take."
+        )
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise KitError("torch finds no CUDA device here; use largest_batch, which predicts, or device='cpu'.")
+
+    def fits(batch_size: int) -> bool:
+        subject = Subject.of(config, recipe, batch_size, length, valid_fraction, device=device)
+        return _trains(subject, limit_mib) if kind == "cuda" else _stays_below(subject, limit_mib)
+
+    low, high = 0, 1
+    while high <= most and fits(high):
+        low, high = high, 2 * high
+    high = min(high, most + 1)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def _trains(subject: Subject, limit_mib: float | None) -> bool:
+    """Whether two steps run on a CUDA device without running out of memory; cleans up either way."""
+    total = torch.cuda.get_device_properties(subject.device).total_memory
+    share = 1.0 if limit_mib is None else min(limit_mib * MIB / total, 1.0)
+    _empty(subject.device)
+    torch.cuda.set_per_process_memory_fraction(share, subject.device)
+    try:
+        _two_steps(subject)
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; a library without room for its workspace says less
+        if not any(words in str(error) for words in OUT_OF_MEMORY):
+            raise
+        return False
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, subject.device)
+        _empty(subject.device)
+    return True
+
+
+def _two_steps(subject: Subject) -> None:
+    """Train twice (the first step makes the optimizer's state); what it made is gone when it returns."""
+    state = subject.build()
+    for _ in range(2):
+        subject.step(state)
+    if subject.device != "cpu":
+        torch.cuda.synchronize(subject.device)
+
+
+def _empty(device: str) -> None:
+    gc.collect()
+    with torch.cuda.device(device):
+        torch.cuda.empty_cache()
+
+
+def _stays_below(subject: Subject, limit_mib: float) -> bool:
+    """Whether the measured peak of a step on the CPU stays below a limit. One that is predicted to need twice as much
+    is not tried, lest the system kill the process."""
+    sizes = subject.config, subject.recipe, subject.batch_size, subject.sequence_length, subject.valid_fraction
+    if predicted(*sizes, semantics="cpu").peak_allocated_mib > 2 * limit_mib:
+        return False
+    return measure_peak(*sizes, window="step", device=subject.device, repeats=1).peak_allocated_mib <= limit_mib
+
+
+def _check_budget(mib: float) -> None:
+    if isinstance(mib, bool) or not isinstance(mib, int | float) or not 0 < mib < float("inf"):
+        raise UsageError(f"A budget of {mib!r} MiB will not do; give a size above 0.")

@@ -1,0 +1,182 @@
+"""Below autograd: operations whose result depends on values that a fake tensor lacks, and what kernels take unseen."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+aten = torch.ops.aten
+Kernel = Callable[..., object]
+
+HERE, WRAPPERS = str(Path(__file__).parent), ("eval_frame.py", "_compile.py")
+CUBLAS = int(8.125 * 2**20)  # two buffers of 4 MiB, eight of 16 KiB: torch's default for each handle before Hopper
+CUBLASLT = 2**20  # what a product with a bias takes besides
+ELEMENTWISE = {aten.add, aten.add_, aten.sub, aten.sub_, aten.mul, aten.mul_, aten.div, aten.div_}
+SUMS = {aten.sum.default, aten.sum.dim_IntList, aten.mean.default, aten.mean.dim}
+PRODUCTS = {aten.mm.default, aten.bmm.default, aten.addmm.default, aten.baddbmm.default, aten.addmv.default}
+
+
+def as_unwatched(func: Kernel, args: tuple, kwargs: dict, in_backward: bool):
+    """Compute an operation as autograd does where no dispatch mode watches it.
+
+    Watched, it writes nothing in place. Otherwise the gradient of an indexing is added into zeros that autograd made
+    itself, and of two gradients of one tensor the first takes up the second, unless something else still needs it.
+    """
+    if in_backward and func is aten.index_put.default:
+        aten.index_put_.default(*args, **kwargs)
+        return args[0]
+    if in_backward and func is aten.add.Tensor and _adds_gradients(*args, **kwargs):
+        return aten.add_.Tensor(*args)
+    return func(*args, **kwargs)
+
+
+def _adds_gradients(first: Tensor, second: object, **more) -> bool:
+    """Whether autograd's engine asks for this sum, and nothing else holds `first` (input_buffer.cpp)."""
+    like = isinstance(second, Tensor) and first.shape == second.shape and first.dtype == second.dtype and not more
+    if not like or torch.is_grad_enabled() or not torch._prims_common.is_non_overlapping_and_dense_or_false(first):
+        return False
+    storage = first.untyped_storage()  # held by the tensor and, just now, by this name
+    unshared = torch._C._storage_Use_Count(storage._cdata) <= 2 and first._use_count() <= 4
+    return unshared and _called_by_engine()
+
+
+def _called_by_engine() -> bool:
+    """Whether no Python function of the user's (a custom backward) stands between the engine and this call."""
+    frame = sys._getframe(1)
+    while frame and (frame.f_code.co_filename.startswith(HERE) or frame.f_code.co_filename.endswith(WRAPPERS)):
+        frame = frame.f_back  # the tracker, and what torch wraps around every dispatch mode
+    return frame is None or frame.f_code.co_name == "_engine_run_backward"  # None: in a thread of the engine's own
+
+
+class WithoutValues:
+    """Computes on fake tensors what asks for values: each is answered as if it had been looked up.
+
+    A mask is true for `share` of its entries: the real targets among all. A number read back is 1.
+    """
+
+    def __init__(self, share: float = 1.0) -> None:
+        self.share = share
+
+    def __call__(self, func: Kernel, args: tuple, kwargs: dict, in_backward: bool):
+        if func is aten._local_scalar_dense.default:
+            kind = args[0].dtype
+            return True if kind == torch.bool else 1.0 if kind.is_floating_point else 1
+        if func is aten.nonzero.default:
+            return self._true_entries(args[0])
+        if func is aten.masked_select.default:
+            return args[0].new_empty(self._count(args[1]))
+        if func is aten.index.Tensor:
+            args = args[0], self._numbered(args[1])
+        elif func in (aten.index_put.default, aten.index_put_.default, aten._index_put_impl_.default):
+            args = args[0], self._numbered(args[1], args[2].shape[0] if args[2].dim() else None), *args[2:]
+        return as_unwatched(func, args, kwargs, in_backward)
+
+    def _count(self, mask: Tensor) -> int:
+        return round(self.share * mask.numel())
+
+    def _true_entries(self, mask: Tensor, n_rows: int | None = None) -> Tensor:
+        rows = self._count(mask) if n_rows is None else n_rows
+        return mask.new_empty((rows, mask.dim()), dtype=torch.int64)
+
+    def _numbered(self, indices: list[Tensor | None], n_rows: int | None = None) -> list[Tensor | None]:
+        """Masks replaced by the positions of their true entries, one tensor a dimension."""
+        found: list[Tensor | None] = []
+        for index in indices:
+            is_mask = index is not None and index.dtype in (torch.bool, torch.uint8)
+            found.extend(self._true_entries(index, n_rows).unbind(1) if is_mask else [index])
+        return found
+
+
+class CudaScratch:
+    """What CUDA kernels take besides their results: (name, bytes, whether it stays).
+
+    Each thread that multiplies matrices gets a cuBLAS handle with a workspace, and one for cuBLASLt at its first
+    product with a bias. Autograd's backward pass has a thread of its own; without checkpointing it adds no bias there,
+    so checkpointing costs 1 MiB more: the difference that the memory study recorded at every batch size.
+    """
+
+    def __init__(self) -> None:
+        self._have: set[tuple[str, bool]] = set()
+
+    def __call__(self, func: Kernel, args: tuple, out: object, in_backward: bool) -> Iterator[tuple[str, int, bool]]:
+        if func in PRODUCTS:
+            yield from self._once("cuBLAS workspace", CUBLAS, in_backward)
+            if func is aten.addmm.default and args[0].dim() == 1:
+                yield from self._once("cuBLASLt workspace", CUBLASLT, in_backward)
+        else:
+            yield from _in_both(func, args)
+        if func in SUMS and args[0].dtype not in (torch.bfloat16, torch.float16):
+            yield from _converted_for_sum(args[0], out)
+        if func is aten._scaled_dot_product_flash_attention_backward.default:
+            yield "flash attention's sums", flash_backward_bytes(*args[1:3]), False
+        elif func is aten._scaled_dot_product_efficient_attention_backward.default:
+            yield "efficient attention's sums", efficient_backward_bytes(args[1]), False
+
+    def _once(self, name: str, n_bytes: int, in_backward: bool) -> Iterator[tuple[str, int, bool]]:
+        if (name, in_backward) not in self._have:
+            self._have.add((name, in_backward))
+            yield name, n_bytes, True
+
+
+class CpuScratch:
+    """What CPU kernels take besides their results, for a moment.
+
+    Element by element they compute in one type: operands of another are converted as a whole first, where CUDA
+    converts each number on its way (TensorIterator.cpp). Indices of 32 bits are converted to 64.
+    """
+
+    def __call__(self, func: Kernel, args: tuple, out: object, in_backward: bool) -> Iterator[tuple[str, int, bool]]:
+        if func.overloadpacket in ELEMENTWISE:
+            tensors = [arg for arg in args if isinstance(arg, Tensor) and arg.dim()]  # a lone number has no say
+            if len({tensor.dtype for tensor in tensors}) > 1:
+                common = functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
+                others = sum(tensor.numel() for tensor in tensors if tensor.dtype != common)
+                yield "operands converted", others * common.itemsize, False
+        elif func in SUMS:
+            yield from _converted_for_sum(args[0], out)
+        elif func is aten.index.Tensor:
+            short = [index for index in args[1] if index is not None and index.dtype == torch.int32]
+            if n_bytes := sum(8 * index.numel() for index in short):
+                yield "indices converted", n_bytes, False
+        else:
+            yield from _in_both(func, args)
+
+
+def _converted_for_sum(terms: Tensor, out: Tensor) -> Iterator[tuple[str, int, bool]]:
+    """A sum in another type converts all its terms first; only from 16 bits to fp32 CUDA does without (ReduceOps)."""
+    if terms.dtype != out.dtype:
+        yield "terms converted", terms.numel() * out.element_size(), False
+
+
+def _in_both(func: Kernel, args: tuple) -> Iterator[tuple[str, int, bool]]:
+    """What operations take that are written in terms of others, below what a dispatch mode sees."""
+    if func is aten.logsumexp.default:
+        yield "scores less their maximum", args[0].numel() * args[0].element_size(), False
+    elif func is aten._safe_softmax.default:
+        yield "a look for rows of nothing", args[0].numel(), False
+
+
+def _up(n: int, multiple: int) -> int:
+    return math.ceil(n / multiple) * multiple
+
+
+def flash_backward_bytes(q: Tensor, k: Tensor) -> int:
+    """The fp32 sums of FlashAttention-2's backward kernel: the queries' gradient and a dot product a query, both
+    padded; and where queries share keys, the keys' and values' gradients before they are added up (mha_bwd)."""
+    batch, heads, length, width = q.shape
+    padded = batch * heads * _up(length, 128)
+    shared = 2 * batch * heads * k.shape[2] * width * k.element_size() if k.shape[1] != heads else 0
+    return 4 * padded * _up(width, 32) + 4 * padded + shared
+
+
+def efficient_backward_bytes(q: Tensor) -> int:
+    """The memory-efficient kernel's sums: a dot product a query, and the queries' gradient in fp32 where q is not."""
+    batch, heads, length, width = q.shape
+    sums = 0 if q.dtype == torch.float32 else 4 * batch * heads * _up(length, 64) * _up(width, 64)
+    return sums + 4 * batch * heads * length

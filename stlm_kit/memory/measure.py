@@ -1,0 +1,233 @@
+"""Measure what a training step takes, for real: on CUDA by its allocator, on the CPU by the profiler's memory events.
+
+Both start from nothing, before the model is built, and look at the last of some steps: a profiler that starts in the
+middle misses the frees of what it did not see allocated. Parts (categories, modules, tensors alive) come from a second
+run under the tracker, on real tensors; whatever it cannot see (scratch memory of kernels) counts as workspace.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import accumulate
+from statistics import median
+from unittest import mock
+
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from stlm_kit.config import DecoderConfig
+from stlm_kit.errors import KitError, UsageError
+from stlm_kit.memory.kernels import CpuScratch, CudaScratch
+from stlm_kit.memory.predict import run_steps
+from stlm_kit.memory.recording import MIB
+from stlm_kit.memory.report import MemoryReport, Window, check_choices, report_of
+from stlm_kit.memory.subject import Subject
+from stlm_kit.memory.tracker import Tracker
+from stlm_kit.training.recipe import Recipe
+
+Build, Step = Callable[[], object], Callable[[object], object]
+# Names among the profiler's events.
+STEP, BACKWARD, END, MEMORY = "measured step", "measured backward pass", "measured end", "[memory]"
+
+
+def measure_step(
+    build: Build,
+    step: Step,
+    device: str = "cpu",
+    *,
+    window: Window = "forward_backward",
+    steps: int = 2,
+    repeats: int = 5,
+    vocab_size: int | None = None,
+) -> MemoryReport:
+    """The memory, in MiB, and the time of one training step of any module and any loop, on a real device.
+
+    `build` and `step` are those of `predict_step`; they place everything on `device` themselves. The model is built
+    three times: for the sizes, for the parts, and for the time of `repeats` steps, each with the device waited for (a
+    step not waited for has only been asked for). `step_s`: median, least and most, in seconds, warm-up left out.
+
+    Raises UsageError for choices that there are none of, KitError where the device is missing.
+    """
+    check_choices(window, "cpu")
+    if not isinstance(repeats, int) or repeats < 0 or not isinstance(steps, int) or steps < 1:
+        raise UsageError("steps must be 1 or more and repeats 0 or more, whole numbers.")
+    kind = torch.device(device).type
+    if kind not in ("cpu", "cuda"):
+        raise UsageError(f"Memory is measured on 'cpu' and 'cuda', not on {device!r}.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise KitError("There is no CUDA GPU here to measure on; measure on 'cpu', or predict.")
+    sizes = (_on_cuda if kind == "cuda" else _on_cpu)(build, step, device, steps, window)
+    parts = _parts(build, step, steps, window, kind, vocab_size)
+    report = _with_unseen(replace(parts, **sizes, found="measured", assumptions=[]))
+    return replace(report, step_s=_seconds(build, step, device, repeats) if repeats else None)
+
+
+def measure_peak(
+    config: DecoderConfig | str,
+    recipe: Recipe | str,
+    batch_size: int,
+    sequence_length: int,
+    valid_fraction: float = 1.0,
+    window: Window = "forward_backward",
+    device: str = "cpu",
+    accumulation_steps: int = 1,
+    repeats: int = 5,
+) -> MemoryReport:
+    """`predict_peak`'s counterpart: the same step of the kit's, on a real device. MiB and seconds.
+
+    Raises UsageError or KitError, one sentence, for what cannot be or cannot run on the device.
+    """
+    subject = Subject.of(config, recipe, batch_size, sequence_length, valid_fraction, accumulation_steps, device)
+    subject.check_runs_on(torch.device(device).type)
+    return measure_step(subject.build, subject.step, device, window=window, repeats=repeats)
+
+
+@contextmanager
+def _around_backward(before: Callable[[], object], after: Callable[[], object]) -> Iterator[None]:
+    """Within this context `before` and `after` are called at both ends of each backward pass."""
+    run = torch.autograd._engine_run_backward
+
+    def run_backward(*args, **kwargs):
+        before()
+        try:
+            return run(*args, **kwargs)
+        finally:
+            after()
+
+    with mock.patch.object(torch.autograd, "_engine_run_backward", run_backward):
+        yield
+
+
+def _on_cuda(build: Build, step: Step, device: str, steps: int, window: Window) -> dict[str, float]:
+    """From the allocator, its peak reset at the start of the last step."""
+    _forget(device)
+    seen: dict[str, float] = {}
+
+    def look_at_peaks() -> None:
+        seen["peak_allocated_mib"] = torch.cuda.max_memory_allocated(device) / MIB
+        seen["peak_reserved_mib"] = torch.cuda.max_memory_reserved(device) / MIB
+
+    def before() -> None:
+        seen["after_forward_mib"] = torch.cuda.memory_allocated(device) / MIB
+
+    def after() -> None:
+        seen["after_backward_mib"] = torch.cuda.memory_allocated(device) / MIB
+        look_at_peaks()
+
+    state = build()
+    for _ in range(steps - 1):
+        step(state)
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    with _around_backward(before, after):
+        step(state)
+    if window == "step":
+        look_at_peaks()
+    del state
+    _forget(device)
+    return _checked(seen)
+
+
+def _on_cpu(build: Build, step: Step, device: str, steps: int, window: Window) -> dict[str, float]:
+    """From the profiler's memory events, summed up from before the model was built."""
+    _forget(device)
+    passes: list[record_function] = []
+
+    def before() -> None:
+        passes.append(record_function(BACKWARD).__enter__())
+
+    def after() -> None:
+        passes.pop().__exit__(None, None, None)
+
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler tells a notebook each time that it starts
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler, _around_backward(before, after):
+        state = build()
+        for _ in range(steps):
+            with record_function(STEP):
+                step(state)
+        with record_function(END):
+            pass
+    del state
+    return _checked(_read_events(profiler.profiler.kineto_results.events(), window))
+
+
+def _read_events(events: list, window: Window) -> dict[str, float]:
+    """The sizes at the ends of the last step's last forward and backward pass, and the highest in its window."""
+    named: dict[str, list] = {STEP: [], BACKWARD: [], END: [], MEMORY: []}
+    for event in events:
+        if event.name() in named:
+            named[event.name()].append(event)
+    step, backward = (max(named[name], key=lambda event: event.start_ns(), default=None) for name in (STEP, BACKWARD))
+    if backward is None or backward.start_ns() < step.start_ns():
+        return {}
+    changes = sorted((event.start_ns(), event.nbytes()) for event in named[MEMORY])
+    moments = [moment for moment, _ in changes]
+    levels = [0, *accumulate(n_bytes for _, n_bytes in changes)]
+
+    def count(moment: int) -> int:
+        return bisect_right(moments, moment)
+
+    stop = backward.end_ns() if window == "forward_backward" else named[END][0].start_ns()
+    peak = max(levels[count(step.start_ns()) : count(stop) + 1])
+    return {
+        "peak_allocated_mib": peak / MIB,
+        "peak_reserved_mib": peak / MIB,
+        "after_forward_mib": levels[count(backward.start_ns())] / MIB,
+        "after_backward_mib": levels[count(backward.end_ns())] / MIB,
+    }
+
+
+def _checked(sizes: dict[str, float]) -> dict[str, float]:
+    if not sizes:
+        raise KitError("The step ran no backward pass, so there is nothing to measure; it has to train.")
+    return sizes
+
+
+def _parts(build: Build, step: Step, steps: int, window: Window, kind: str, vocab_size: int | None) -> MemoryReport:
+    """What the memory is made of: the same steps once more, watched operation by operation."""
+    tracker = Tracker(vocab_size, scratch=CpuScratch() if kind == "cpu" else CudaScratch())
+    with tracker:
+        run_steps(tracker, build, step, steps)
+    report = report_of(tracker.recording, window, kind)
+    _forget(kind)
+    return report
+
+
+def _with_unseen(report: MemoryReport) -> MemoryReport:
+    """The parts made to add up to the peak: what the tracker did not see is workspace."""
+    unseen = report.peak_allocated_mib - sum(report.by_category.values())
+    workspace = report.by_category["workspace"] + unseen
+    return replace(report, by_category={**report.by_category, "workspace": workspace})
+
+
+def _seconds(build: Build, step: Step, device: str, repeats: int) -> dict[str, float]:
+    state, found = build(), []
+    for number in range(repeats + 1):
+        _wait(device)
+        started = time.perf_counter()
+        step(state)
+        _wait(device)
+        if number:  # the first one warms up
+            found.append(time.perf_counter() - started)
+    del state
+    _forget(device)
+    return {"median": median(found), "least": min(found), "most": max(found), "repeats": repeats}
+
+
+def _wait(device: str) -> None:
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _forget(device: str) -> None:
+    """Let go of what earlier steps left."""
+    gc.collect()
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.empty_cache()

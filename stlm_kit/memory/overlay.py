@@ -1,0 +1,131 @@
+"""CUDA's choices on CPU tensors: which operations autograd records there, so that the same storages are kept.
+
+torch's CPU build cannot run a CUDA backward pass, not even on fake tensors. But on a fake CPU tensor every operation of
+the CUDA build can be called; only the choice between them differs. This mode makes that choice as CUDA makes it:
+dropout draws a mask of bytes, autocast's lists are CUDA's, attention takes a fused kernel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from unittest import mock
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from stlm_kit.memory.attention_kernels import byte_dropout, cpu_attention, cuda_attention
+
+aten = torch.ops.aten
+DEVICE = "cpu"  # where the fake tensors lie
+
+# autocast_mode.h of torch 2.13, AT_FORALL_FP32 and AT_FORALL_FP32_SET_OPT_DTYPE: computed in fp32 under autocast.
+IN_FP32 = frozenset(
+    """acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan pow __pow__ softplus layer_norm
+    native_layer_norm rms_norm group_norm frobenius_norm nuclear_norm cosine_similarity poisson_nll_loss
+    cosine_embedding_loss nll_loss nll_loss2d hinge_embedding_loss kl_div l1_loss smooth_l1_loss huber_loss mse_loss
+    margin_ranking_loss multilabel_margin_loss soft_margin_loss triplet_margin_loss multi_margin_loss
+    binary_cross_entropy_with_logits dist pdist cdist renorm logsumexp norm""".split()  # noqa: SIM905
+)
+IN_FP32_UNLESS_TOLD = frozenset({"prod", "softmax", "log_softmax", "cumprod", "cumsum", "linalg_vector_norm", "sum"})
+
+
+def _in_fp32(value):
+    if isinstance(value, tuple):
+        return tuple(_in_fp32(part) for part in value)
+    is_low = isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16)
+    return value.float() if is_low else value
+
+
+def rms_norm(input: Tensor, normalized_shape, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
+    if torch.is_autocast_enabled(DEVICE):
+        input, weight = _in_fp32((input, weight))
+    with torch.autocast(DEVICE, enabled=False):
+        return aten._fused_rms_norm(input, list(normalized_shape), weight, eps)[0]
+
+
+def cross_entropy(input: Tensor, target: Tensor, *args, **kwargs) -> Tensor:
+    """Under CUDA's autocast log_softmax keeps its input's type, because cross_entropy names it; nll_loss has fp32."""
+    if not torch.is_autocast_enabled(DEVICE) or target.is_floating_point() or kwargs.get("label_smoothing"):
+        return F.cross_entropy(input, target, *args, **kwargs)
+    with torch.autocast(DEVICE, enabled=False):
+        scores = torch.log_softmax(input, 1 if input.dim() > 1 else 0, dtype=input.dtype)
+        kwargs.pop("label_smoothing", None)
+        return F.nll_loss(scores.float(), target, *args, **kwargs)
+
+
+ON_CUDA: dict[Callable, Callable] = {
+    F.dropout: byte_dropout,
+    torch.dropout: byte_dropout,
+    F.rms_norm: rms_norm,
+    torch.rms_norm: rms_norm,
+    F.cross_entropy: cross_entropy,
+    F.scaled_dot_product_attention: cuda_attention,
+}
+
+
+class _Lasting(TorchFunctionMode):
+    """A mode that stays on in the backward pass, where checkpointed blocks run forward again."""
+
+    def __enter__(self):
+        run = torch.autograd._engine_run_backward
+
+        def run_backward(*args, **kwargs):
+            with self._pushed():
+                return run(*args, **kwargs)
+
+        self._patch = mock.patch.object(torch.autograd, "_engine_run_backward", run_backward)
+        self._patch.start()
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        self._patch.stop()
+        return super().__exit__(*error)
+
+    @contextmanager
+    def _pushed(self):
+        super().__enter__()
+        try:
+            yield
+        finally:
+            super().__exit__(None, None, None)
+
+
+class CudaSemantics(_Lasting):
+    """Within this context torch functions on CPU tensors compute as on CUDA. Autocast is entered as for the CPU."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if own := ON_CUDA.get(func):
+            return own(*args, **kwargs)
+        exact = name in IN_FP32 or (name in IN_FP32_UNLESS_TOLD and kwargs.get("dtype") is None)
+        if exact and torch.is_autocast_enabled(DEVICE):
+            args, kwargs = _in_fp32(args), {key: _in_fp32(value) for key, value in kwargs.items()}
+        return func(*args, **kwargs)
+
+
+class CpuSemantics(_Lasting):
+    """Within this context torch functions on fake CPU tensors keep what they keep on real ones."""
+
+    def __enter__(self):
+        n_bytes = torch.get_rng_state().numel()  # a checkpointed block keeps the generator's state: 5 KB on the CPU
+        self._patches = [
+            mock.patch.object(torch, "get_rng_state", lambda: torch.empty(n_bytes, dtype=torch.uint8)),
+            mock.patch.object(torch, "set_rng_state", lambda state: None),
+        ]
+        for patch in self._patches:
+            patch.start()
+        return super().__enter__()
+
+    def __exit__(self, *error):
+        for patch in self._patches:
+            patch.stop()
+        return super().__exit__(*error)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is F.scaled_dot_product_attention:
+            return cpu_attention(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))

@@ -1,0 +1,201 @@
+"""Predict what a training step takes without running it: it runs on fake tensors, which have shapes but no data.
+
+    build() and step(state) -> trace -> a recording -> more steps like the last (steady.py) -> the allocator -> a report
+
+Everything that decides about memory is the real thing: the kit's step or a user's loop, autograd, the optimizer. Only
+the numbers are missing, so a batch of thousands of rows is traced as quickly as a small one.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from statistics import fmean
+
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.optim import Optimizer
+
+from stlm_kit.config import DecoderConfig
+from stlm_kit.errors import UsageError
+from stlm_kit.memory.assumptions import assumptions
+from stlm_kit.memory.kernels import CpuScratch, CudaScratch, WithoutValues
+from stlm_kit.memory.overlay import CpuSemantics, CudaSemantics
+from stlm_kit.memory.recording import Recording
+from stlm_kit.memory.report import MemoryReport, Semantics, Window, check_choices, report_of
+from stlm_kit.memory.steady import repeated, shares, slopes
+from stlm_kit.memory.subject import Subject, folded
+from stlm_kit.memory.tracker import Tracker
+from stlm_kit.training.recipe import Recipe
+
+WARM_UP, AVERAGED = 8, 16  # steps replayed before the averaged ones, and averaged
+ONE_MORE_SHARE = 1.125  # where padding is uneven, a second trace at this many times the share shows what grows with it
+
+
+def predict_step(
+    build: Callable[[], object],
+    step: Callable[[object], object],
+    *,
+    semantics: Semantics = "cuda",
+    window: Window = "forward_backward",
+    steps: int = 2,
+    valid_fraction: float = 1.0,
+    vocab_size: int | None = None,
+) -> MemoryReport:
+    """The memory of one training step of any module and any loop, in MiB.
+
+    `build()` makes the state on the default device (a CPU's): modules and optimizers, alone, in a list or dict, or as
+    attributes of an object. `step(state)` trains once, making its own batch; what it keeps in the state lives on into
+    the next call, as in a real loop. Both run on fake tensors: shapes are right, there are no values. `steps` of them
+    are traced (two: the first makes the optimizer's state) and the last one is reported.
+
+    A boolean mask that indexes a tensor is taken as true for `valid_fraction` of its entries; a number read back
+    (`.item()`) as 1. `vocab_size` tells logits from other tensors (default: the rows of the largest embedding).
+    `semantics`: what CUDA would keep and allocate, or the CPU. Raises UsageError for choices that there are none of;
+    what `build` and `step` raise goes through.
+    """
+    check_choices(window, semantics)
+    _check_numbers(steps, valid_fraction)
+    recording = trace(
+        build, step, semantics=semantics, steps=steps, valid_fraction=valid_fraction, vocab_size=vocab_size
+    )
+    if semantics == "cuda" and steps > 1:
+        recording, _ = repeated(recording, [{}] * WARM_UP)
+    return report_of(recording, window, semantics, assumptions=assumptions(semantics))
+
+
+def predict_peak(
+    config: DecoderConfig | str,
+    recipe: Recipe | str,
+    batch_size: int,
+    sequence_length: int,
+    valid_fraction: float = 1.0,
+    valid_fraction_std: float = 0.0,
+    window: Window = "forward_backward",
+    semantics: Semantics = "cuda",
+    accumulation_steps: int = 1,
+) -> MemoryReport:
+    """The memory of one training step of a preset under a recipe, in MiB: at most 3 s whatever the batch.
+
+    `sequence_length` counts input positions (the memory study's rows of 256 tokens give 255). Of all positions
+    `valid_fraction` have a real target, the others are padding; a row's own share varies by `valid_fraction_std`, and
+    the peak, which is convex in the share, is then the mean of peaks over batches. Weights, gradients and AdamW's state
+    are those of training under the recipe. `accumulation_steps` micro-batches of `batch_size` rows make a step.
+
+    Raises UsageError, one sentence, for names, sizes and combinations that cannot be.
+    """
+    check_choices(window, semantics)
+    subject = Subject.of(config, recipe, batch_size, sequence_length, valid_fraction, accumulation_steps)
+    subject.check_runs_on(semantics)
+    spread = _spread_of_batches(valid_fraction_std, batch_size * accumulation_steps)
+    recording = _trace_subject(subject, semantics)
+    more = {"assumptions": assumptions(semantics, subject)}
+    if not spread:
+        if semantics == "cuda":
+            recording, _ = repeated(recording, [{}] * WARM_UP)
+        return report_of(recording, window, semantics, **more)
+    return _average(subject, recording, spread, window, semantics, more)
+
+
+def trace(
+    build: Callable[[], object],
+    step: Callable[[object], object],
+    *,
+    semantics: Semantics,
+    steps: int = 2,
+    valid_fraction: float = 1.0,
+    vocab_size: int | None = None,
+) -> Recording:
+    """Run `build` once and `step` some times on fake tensors; gives what was allocated and freed, in order."""
+    cuda = semantics == "cuda"
+    tracker = Tracker(vocab_size, run=WithoutValues(valid_fraction), scratch=CudaScratch() if cuda else CpuScratch())
+    with FakeTensorMode(allow_non_fake_inputs=True), CudaSemantics() if cuda else CpuSemantics(), tracker:
+        run_steps(tracker, build, step, steps)
+    return tracker.recording
+
+
+def run_steps(tracker: Tracker, build: Callable[[], object], step: Callable[[object], object], steps: int) -> None:
+    """Build and train under a tracker, telling it what is what."""
+    state = build()
+    parts = list(_parts(state))
+    modules = [part for part in parts if isinstance(part, nn.Module)]
+    tracker.vocab_size = tracker.vocab_size or _largest_embedding(modules)
+    tracker.built(modules, [part for part in parts if isinstance(part, Optimizer)])
+    for _ in range(steps):
+        tracker.step_begins()
+        step(state)
+        tracker.step_ends()
+
+
+def _parts(state: object) -> Iterator[object]:
+    if isinstance(state, nn.Module | Optimizer):
+        yield state
+    elif isinstance(state, dict | list | tuple):
+        for part in state.values() if isinstance(state, dict) else state:
+            yield from _parts(part)
+    else:
+        yield from (part for part in getattr(state, "__dict__", {}).values() if isinstance(part, nn.Module | Optimizer))
+
+
+def _largest_embedding(modules: list[nn.Module]) -> int | None:
+    embeddings = (part for module in modules for part in module.modules() if isinstance(part, nn.Embedding))
+    return max((part.num_embeddings for part in embeddings), default=None)
+
+
+@functools.lru_cache(maxsize=32)  # a report on another window, spread or budget asks for the same trace
+def _trace_subject(subject: Subject, semantics: Semantics) -> Recording:
+    with folded(subject.recipe, semantics):
+        return trace(subject.build, subject.step, semantics=semantics, valid_fraction=subject.valid_fraction)
+
+
+def _average(
+    subject: Subject, recording: Recording, spread: float, window: Window, semantics: Semantics, more: dict
+) -> MemoryReport:
+    """The mean over batches whose shares of real targets vary by `spread`."""
+    share = subject.valid_fraction
+    other = replace(subject, valid_fraction=min(share * ONE_MORE_SHARE, 1.0) if share < 1 else share / ONE_MORE_SHARE)
+    growing = slopes(recording, _trace_subject(other, semantics), other.valid_fraction - share)
+    if growing is not None:
+        drawn = shares(share, spread, AVERAGED)
+        sizes = [
+            {one: max(round(one.n_bytes + slope * (now - share)), 0) for one, slope in growing.items()}
+            for now in drawn[:WARM_UP] + drawn
+        ]
+        longer, starts = repeated(recording, sizes)
+        if starts:
+            return report_of(longer, window, semantics, starts[WARM_UP:], **more)
+    # The number of chunks changes with the share: three traces instead, Gauss and Hermite's points for a normal.
+    points = {share + offset * spread: weight for offset, weight in ((-(3**0.5), 1), (0.0, 4), (3**0.5, 1))}
+    clipped = [(min(max(point, 1 / subject.positions), 1.0), weight) for point, weight in points.items()]
+    reports = [
+        report_of(_trace_subject(replace(subject, valid_fraction=point), semantics), window, semantics, **more)
+        for point, _ in clipped
+    ]
+    weights = [weight for _, weight in clipped]
+    means = {
+        name: fmean([getattr(report, name) for report in reports], weights)
+        for name in ("peak_allocated_mib", "after_forward_mib", "after_backward_mib")
+    }
+    return replace(reports[1], peak_reserved_mib=max(report.peak_reserved_mib for report in reports), **means)
+
+
+def _spread_of_batches(std: float, n_rows: int) -> float:
+    """The standard deviation of a batch's share, from that of a row's."""
+    if isinstance(std, bool) or not isinstance(std, int | float) or not 0 <= std <= 0.5:
+        raise UsageError(
+            f"valid_fraction_std = {std!r} will not do; give the standard deviation of a row's share of real targets, "
+            "from 0 to 0.5."
+        )
+    return std / math.sqrt(n_rows)
+
+
+def _check_numbers(steps: int, valid_fraction: float) -> None:
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+        raise UsageError(f"steps = {steps!r} will not do; give a whole number of 1 or more (2 reach the steady state).")
+    if isinstance(valid_fraction, bool) or not isinstance(valid_fraction, int | float) or not 0 < valid_fraction <= 1:
+        raise UsageError(
+            f"valid_fraction = {valid_fraction!r} will not do; give the share of a mask that is true, more than 0, at "
+            "most 1."
+        )

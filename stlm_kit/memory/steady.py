@@ -1,0 +1,63 @@
+"""From two traced steps to many: training repeats a step, and only the number of real targets changes between batches.
+
+The allocator remembers: what one step left behind decides how the next one's requests are cut. A study that averages
+over thousands of steps of unequal padding has measured that, so a prediction replays some dozens of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from statistics import NormalDist
+
+from stlm_kit.memory.recording import Allocation, Recording
+
+
+def shares(mean: float, std: float, n_steps: int) -> list[float]:
+    """The share of real targets in each of `n_steps` batches: the middles of equally likely stretches of a normal
+    distribution, cut off at 0 and 1, in an order without a trend. Their mean stands for the mean over an epoch."""
+    if not std:
+        return [mean] * n_steps
+    normal = NormalDist(mean, std)
+    middles = [min(max(normal.inv_cdf((i + 0.5) / n_steps), 0.0), 1.0) for i in range(n_steps)]
+    stride = next(k for k in range(round(0.618 * n_steps), 2 * n_steps) if math.gcd(k, n_steps) == 1)
+    return [middles[i * stride % n_steps] for i in range(n_steps)]
+
+
+def slopes(one: Recording, other: Recording, difference: float) -> dict[Allocation, float] | None:
+    """Bytes by which each allocation of `one`'s last step grows with the share of real targets, from a recording of the
+    same program at a share greater by `difference`. None where the two ran different operations."""
+    same = one.operations == other.operations and [sign for _, sign in one.events] == [sign for _, sign in other.events]
+    if not same:
+        return None
+    pairs = zip(one.events[one.started :], other.events[other.started :], strict=True)
+    grown = ((mine, (theirs.n_bytes - mine.n_bytes) / difference) for (mine, sign), (theirs, _) in pairs if sign > 0)
+    return {allocation: slope for allocation, slope in grown if slope}
+
+
+def repeated(recording: Recording, sizes: Sequence[dict[Allocation, int]]) -> tuple[Recording, list[int]]:
+    """The recording with its last step run once more for each entry of `sizes`, {allocation: bytes} where they differ
+    from the recorded ones; and where each of these steps starts. Empty where the last step does not repeat the one
+    before it: then there is nothing to go by.
+
+    A tensor that lives on into the next step (gradients, outputs kept) dies there in its predecessor's place.
+    """
+    step = recording.events[recording.started :]
+    born = [allocation for allocation, sign in step if sign > 0]
+    mine, dead = set(born), {allocation for allocation, sign in step if sign < 0}
+    handed_on = [allocation for allocation in born if allocation not in dead]
+    inherited = [allocation for allocation in recording.allocations() if allocation in dead - mine]
+    if [allocation.shape for allocation in handed_on] != [allocation.shape for allocation in inherited]:
+        return recording, []
+    heir = dict(zip(inherited, handed_on, strict=True))
+    events, places, starts = list(recording.events), list(recording.operation_of_event), []
+    now = {allocation: allocation for allocation in born}  # each allocation's copy in the step at hand
+    for changed in sizes:
+        before, now = now, {one: replace(one, n_bytes=changed.get(one, one.n_bytes)) for one in born}
+        starts.append(len(events))
+        events.extend((now[one] if one in now else before[heir[one]], sign) for one, sign in step)
+        places.extend(recording.operation_of_event[recording.started :])
+    shift = starts[-1] - recording.started if starts else 0
+    ends = (end + shift for end in (recording.started, recording.forward_ended, recording.backward_ended))
+    return Recording(events, recording.operations, places, *ends, recording.first_operation), starts

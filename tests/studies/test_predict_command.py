@@ -1,0 +1,68 @@
+"""`stlm predict`: one report, or the study's 18 runs beside what it recorded."""
+
+import json
+
+import pytest
+
+from stlm_kit.cli import main
+from stlm_kit.memory import predict_peak
+
+SMALL = ["--preset", "laptop-llama", "--batch-size", "8", "--sequence-length", "64"]
+
+
+def predicted(capsys, *arguments: str):
+    assert main(["predict", *arguments, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_one_report(capsys):
+    report = predicted(capsys, *SMALL, "--recipe", "bf16+masked", "--valid-fraction", "0.5", "--budget", "30")
+    asked = {"valid_fraction": 0.5, "window": "step"}
+    same = predict_peak("laptop-llama", "bf16+masked", 8, 64, **asked)
+    assert report["peak_allocated_mib"] == same.peak_allocated_mib
+    assert sum(report["by_category"].values()) == pytest.approx(report["peak_allocated_mib"])
+    assert report["fits"] == (report["peak_reserved_mib"] <= 30) and isinstance(report["largest_batch"], int)
+    assert report["assumptions"] and "timeline" not in report
+
+    before_update = predicted(capsys, *SMALL, "--window", "forward_backward", "--set", "n_layers=1")
+    assert before_update["window"] == "forward_backward"
+    assert before_update["peak_allocated_mib"] < report["peak_allocated_mib"] * 2
+
+
+def test_the_same_in_words(capsys):
+    assert main(["predict", *SMALL, "--semantics", "cpu"]) == 0
+    said = capsys.readouterr().out
+    for words in ("8 rows of 64 positions", "at the peak", "logits and loss", "tensors alive", "Taken for granted:"):
+        assert words in said
+
+
+def test_the_study(capsys):
+    cells = predicted(capsys, "--study", "memory")
+    assert len(cells) == 18 and len({(cell["technique"], cell["batch_size"]) for cell in cells}) == 18
+    assert max(abs(cell["error"]) for cell in cells) <= 0.001
+    assert max(abs(cell["after_forward_error"]) for cell in cells) <= 0.001
+    for cell in cells:
+        assert cell["error"] == pytest.approx(cell["predicted_mib"] / cell["recorded_mib"] - 1, abs=1e-5)
+    misprints = [cell for cell in cells if abs(cell["published_mib"] / cell["recorded_mib"] - 1) > 0.001]
+    assert len(misprints) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ([], "Give --preset"),
+        (["--preset", "laptop-llama"], "Give --batch-size"),
+        (["--preset", "laptop-lama", "--batch-size", "8"], "Did you mean 'laptop-llama'"),
+        ([*SMALL, "--recipe", "fp33"], "There is no recipe part 'fp33'"),
+        ([*SMALL, "--valid-fraction", "1.5"], "valid_fraction = 1.5 will not do"),
+        ([*SMALL, "--set", "n_layer=3"], "Did you mean 'n_layers'"),
+        ([*SMALL, "--set", "n_layers"], "has no '='"),
+        ([*SMALL, "--budget", "mig-20g"], "There is no budget 'mig-20g'"),
+        (["--study", "memory", "--batch-size", "8"], "leave out --batch-size"),
+        (["--study", "stlm"], "recorded no memory"),
+    ],
+)
+def test_what_cannot_be(capsys, options, sentence):
+    assert main(["predict", *options]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said and len(said.splitlines()) == 1
