@@ -34,7 +34,7 @@ def test_a_preset_cites_its_source_in_a_sentence(name):
 
 
 def test_the_default_tokenizer_fits_the_vocabulary():
-    sizes = {"gpt2": 50257, "bpe-10000": 10000, "bpe-2048": 2048, "bytes": 257}
+    sizes = {"gpt2": 50257, "bpe-10000": 10000, "bpe-8192": 8192, "bpe-2048": 2048, "bytes": 257}
     assert all(entry.config.vocab_size == sizes[entry.tokenizer] for entry in PRESETS.values())
 
 

@@ -154,8 +154,8 @@ def folded(recipe: Recipe, semantics: Semantics):
     """Within this context equal work is done a few times only, which leaves every size as it is.
 
     Of a chunked loss's equal chunks the first, the second and the last are computed: each leaves behind what it found.
-    With CUDA's semantics a chunk is one piece, as on a GPU; and torchao's update, which is compiled there, takes
-    nothing for a moment.
+    With CUDA's semantics a chunk is as large as on a GPU, and one piece; and torchao's update, which is compiled there,
+    takes nothing for a moment.
     """
     with ExitStack() as stack:
         replacing = lambda *place, **more: stack.enter_context(mock.patch.object(*place, **more))  # noqa: E731
@@ -163,6 +163,7 @@ def folded(recipe: Recipe, semantics: Semantics):
         replacing(torch.amp.GradScaler, "_maybe_opt_step", _always_step)
         if semantics == "cuda":
             replacing(loss, "FEW", LARGEST)
+            replacing(loss, "CPU_ROWS", loss.ROWS)
             if recipe.optimizer == "8bit":
                 from torchao.optim import adam
 

@@ -30,7 +30,7 @@ def chunked_loss(
     features: Float[Tensor, "batch seq d_model"],
     head: nn.Linear,
     targets: Int[Tensor, "batch seq"],
-    rows: int = 1024,
+    rows: int | None = None,
 ) -> Float[Tensor, ""]:
     """`plain_loss` without ever holding all logits: the same loss and gradients, up to the order of sums.
 
@@ -38,9 +38,11 @@ def chunked_loss(
     but a factor. So `rows` positions at a time make their logits, their loss and their gradients in the forward pass,
     and only gradients of the features' and the head's size are kept. There is no second derivative.
     """
+    rows = rows or (CPU_ROWS if features.device.type == "cpu" else ROWS)
     return _ChunkedCrossEntropy.apply(features.flatten(0, 1), head.weight, head.bias, targets.flatten(), rows)
 
 
+ROWS, CPU_ROWS = 1024, 256  # a GPU wants large products; a processor is as fast with small ones
 FEW = 64  # rows of logits that a processor's cache holds at once; their loss and softmax are worked out together
 
 
@@ -58,19 +60,18 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             by_weight = torch.zeros_like(w, dtype=exact)
             by_bias = None if b is None else torch.zeros_like(b, dtype=exact)
             few = FEW if kind == "cpu" else rows
+            buffer = x.new_empty(min(rows, len(x)), len(w))  # the one place that ever holds logits
             for start in range(0, len(x), rows):
-                here = x[start : start + rows]
-                logits = F.linear(here, w, b)
-                for part, ids in zip(logits.split(few), targets[start : start + rows].split(few), strict=True):
-                    target, real = ids.clamp(min=0)[:, None], (ids != IGNORE)[:, None]
-                    scores = part.to(exact)
-                    log_sum = scores.logsumexp(-1, keepdim=True)
-                    nats += ((log_sum - scores.gather(1, target)) * real).sum()
-                    slope = scores.sub_(log_sum).exp_()  # softmax
-                    slope.scatter_add_(1, target, -torch.ones_like(log_sum))
-                    part.copy_(slope.mul_(real))  # the logits have done their work: their slope takes their place
-                by_features[start : start + rows] = logits @ w
-                by_weight += logits.T @ here
+                here, ids = x[start : start + rows], targets[start : start + rows]
+                logits = buffer[: len(here)]
+                torch.mm(here, w.T, out=logits) if b is None else torch.addmm(b, here, w.T, out=logits)
+                for part, few_ids in zip(logits.split(few), ids.split(few), strict=True):
+                    nats += _put_slope(part, few_ids, exact)
+                torch.mm(logits, w, out=by_features[start : start + rows])
+                if by_weight.dtype == low:
+                    by_weight.addmm_(logits.T, here)
+                else:
+                    by_weight += logits.T @ here
                 if by_bias is not None:
                     by_bias += logits.sum(0, dtype=exact)
         ctx.save_for_backward(by_features, by_weight, by_bias)
@@ -84,6 +85,17 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         features, weight = ctx.kinds
         by_bias = None if by_bias is None else (factor * by_bias).to(weight)
         return (factor * by_features).to(features), (factor * by_weight).to(weight), by_bias, None, None
+
+
+def _put_slope(logits: Tensor, targets: Tensor, exact: torch.dtype) -> Tensor:
+    """The summed nats of some rows; their slope, softmax - onehot and 0 where ignored, takes the logits' place."""
+    target, real = targets.clamp(min=0)[:, None], (targets != IGNORE)[:, None]
+    log_softmax = logits.log_softmax(-1, dtype=exact)
+    nats = -(log_softmax.gather(1, target) * real).sum()
+    slope = log_softmax.exp_()
+    slope.scatter_add_(1, target, -torch.ones_like(target, dtype=exact))
+    logits.copy_(slope.mul_(real))
+    return nats
 
 
 def masked_loss(

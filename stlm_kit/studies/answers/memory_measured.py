@@ -30,8 +30,8 @@ def windows_cost_quality(setting):
     if not found:
         return Answer(None)
     how = (
-        f"measured on a laptop, {len(found)} seeds of a model of bytes: a window of {setting['window']} changes "
-        f"perplexity by {min(found.values()):+.0f} to {max(found.values()):+.0f} %; in the study's records it raises none"
+        f"perplexity on a laptop, {len(found)} seeds of a model of bytes: a window of {setting['window']} changes "
+        f"it by {min(found.values()):+.0f} to {max(found.values()):+.0f} %; in the study's records it never rises"
     )
     return Answer(_agreed({f"seed {seed}": change > 0 for seed, change in found.items()}), how=how, by="measured")
 
