@@ -69,7 +69,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                     nats += _put_slope(part, few_ids, exact)
                 torch.mm(logits, w, out=by_features[start : start + rows])
                 if by_weight.dtype == low:
-                    by_weight.addmm_(logits.T, here)
+                    torch.addmm(by_weight, logits.T, here, out=by_weight)
                 else:
                     by_weight += logits.T @ here
                 if by_bias is not None:
