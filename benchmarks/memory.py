@@ -22,7 +22,7 @@ from collections.abc import Callable
 from importlib import metadata
 
 CONTEXT_LENGTH, VOCABULARY = 255, 50_257
-ROWS_AT_A_TIME = 8  # of the candidate that cuts its batch into micro-batches: the same gradients, one update
+ROWS_AT_A_TIME = 2  # of the candidate that cuts its batch into micro-batches: the same gradients, one update
 LEANEST = "fp32+chunked+checkpoint"  # of the exact recipes
 RECIPES = ["fp32", "fp32+chunked", LEANEST, f"{LEANEST} in micro-batches"]
 AIMS = {8: 0.25, 32: 0.10}  # of the plain loop's peak, for the leanest exact step at a batch size

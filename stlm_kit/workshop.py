@@ -12,7 +12,7 @@ from pathlib import Path
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.paths import project_dir
 
-FUZZ = "tests/memory/test_fuzz.py"
+FUZZ = ["tests/memory/test_fuzz.py", "tests/memory/test_real_steps.py"]
 
 
 def add_commands(command) -> None:
@@ -20,7 +20,7 @@ def add_commands(command) -> None:
     test = command("test", run_test, "Run every test, notebooks under nbval included.")
     test.add_argument("pytest_arguments", nargs=argparse.REMAINDER, help="passed on to pytest instead of the defaults")
     command("lint", run_lint, "Check code and notebooks with ruff.")
-    fuzz = command("fuzz", run_fuzz, "Predict the memory of random configurations, and refuse impossible ones.")
+    fuzz = command("fuzz", run_fuzz, "Predict the memory of random configurations, some beside real steps; refuse impossible ones.")
     fuzz.add_argument("--examples", type=int, default=200, metavar="N", help="valid configurations (default: 200)")
     lab = command("lab", run_lab, "Open JupyterLab on 127.0.0.1 with a token.")
     lab.add_argument("--port", type=int, default=8888)
@@ -52,11 +52,11 @@ def run_test(options: argparse.Namespace) -> int:
 
 
 def run_fuzz(options: argparse.Namespace) -> int:
-    """The fuzz test of `stlm test` with more examples, from a new seed each time."""
+    """The random tests of `stlm test` with more examples: fuzzing from a new seed each time, and forty real steps."""
     if options.examples < 1:
         raise UsageError(f"--examples {options.examples} will not do; give at least 1.")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "STLM_FUZZ": str(options.examples)}
-    return subprocess.call([sys.executable, "-m", "pytest", "-q", FUZZ], cwd=_checkout(), env=environment)
+    return subprocess.call([sys.executable, "-m", "pytest", "-q", *FUZZ], cwd=_checkout(), env=environment)
 
 
 def run_lint(options: argparse.Namespace) -> int:

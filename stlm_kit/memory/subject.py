@@ -165,7 +165,7 @@ def folded(recipe: Recipe, semantics: Semantics):
             replacing(loss, "FEW", LARGEST)
             replacing(loss, "CPU_ROWS", loss.ROWS)
             if recipe.optimizer == "8bit":
-                from torchao.optim import adam
+                from stlm_kit.training.eight_bits import adam
 
                 replacing(adam, "single_param_adam", lambda *args, **kwargs: None)
         yield

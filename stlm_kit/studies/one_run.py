@@ -77,6 +77,9 @@ def train_and_record(settings: RunSettings, measure_memory: bool = False) -> Tra
     return trained
 
 
+TIMED_STEPS = 20  # fewer tell more of the machine's other work than of the step
+
+
 def epoch_time(result: dict[str, Any]) -> dict[str, float]:
     """The seconds of the steps alone, the closing evaluation left out; {} where another process evaluated."""
     scoring = result["evaluation_s"]
@@ -99,7 +102,7 @@ def measured_memory(settings: RunSettings) -> dict[str, Any]:
     share, _ = real_share(settings, tokens["train"])
     step = (config, settings.recipe, settings.batch_size, settings.context_length, share)
     more = {"accumulation_steps": settings.accumulation_steps}
-    found = measure_peak(*step, device=settings.device, **more)
+    found = measure_peak(*step, device=settings.device, repeats=TIMED_STEPS, **more)
     foretold = predict_peak(*step, semantics=kind, **more)
     return {
         "real_share": round(share, 4),
