@@ -19,13 +19,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 
 CONTEXT_LENGTH, VOCABULARY = 255, 50_257
-ROWS_AT_A_TIME = 2  # of the candidate that cuts its batch into micro-batches: the same gradients, one update
-LEANEST = "fp32+chunked+checkpoint"  # of the exact recipes
-RECIPES = ["fp32", "fp32+chunked", LEANEST, f"{LEANEST} in micro-batches"]
+RECIPES = ["fp32", "fp32+chunked", "fp32+chunked+checkpoint", "fp32+chunked+tiled"]
 AIMS = {8: 0.25, 32: 0.10}  # of the plain loop's peak, for the leanest exact step at a batch size
+NATIVE = "plain, torch's chunked loss"
 MIB = 2**20
 
 Build, Step = Callable[[], object], Callable[[object], object]
@@ -38,12 +38,18 @@ def tokens(batch_size: int):
     return torch.randint(0, VOCABULARY, (batch_size, CONTEXT_LENGTH + 1), generator=torch.Generator().manual_seed(1))
 
 
-def plain_loop(batch_size: int) -> tuple[Build, Step]:
-    """The loop of a first tutorial, in fp32: all logits, attention by hand, torch's AdamW."""
+def plain_loop(batch_size: int, native: bool = False) -> tuple[Build, Step]:
+    """The loop of a first tutorial, in fp32: all logits, attention by hand, torch's AdamW.
+
+    `native`: the same with torch's own chunked loss, by its default options.
+    """
     import torch
+    from torch import nn
     from torch.nn import functional as F
 
     import stlm_kit as kit
+
+    chunks = nn.LinearCrossEntropyOptions() if native else None  # None: the logits first, then their cross-entropy
 
     ids = tokens(batch_size)
     inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
@@ -56,8 +62,8 @@ def plain_loop(batch_size: int) -> tuple[Build, Step]:
     def step(state) -> None:
         model, optimizer = state
         optimizer.zero_grad()
-        logits = model(inputs)
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        features, head = model.features(inputs).flatten(0, 1), model.head
+        loss = F.linear_cross_entropy(features, head.weight, targets.flatten(), linear_bias=head.bias, options=chunks)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
@@ -102,22 +108,20 @@ def transformers_loop(batch_size: int) -> tuple[Build, Step]:
     return build, step
 
 
-def kit_loop(batch_size: int, recipe_name: str) -> tuple[Build, Step]:
-    """The kit's own step under a recipe, " in micro-batches" of ROWS_AT_A_TIME where the name says so."""
+def kit_loop(batch_size: int, recipe: str) -> tuple[Build, Step]:
+    """The kit's own step under a recipe."""
     import stlm_kit as kit
     from stlm_kit.training.optimizer import build_optimizer
     from stlm_kit.training.step import Step
 
-    name, _, cut = recipe_name.partition(" ")
-    recipe, ids = kit.Recipe.named(name), tokens(batch_size)
-    rows = ids.split(ROWS_AT_A_TIME if cut else batch_size)
-    batches = [kit.Batch(part[:, :-1].contiguous(), part[:, 1:].contiguous()) for part in rows]
+    ids, how = tokens(batch_size), kit.Recipe.named(recipe)
+    batch = kit.Batch(ids[:, :-1].contiguous(), ids[:, 1:].contiguous())
 
     def build():
         model = kit.Decoder(kit.preset("memory-study")).train()
-        return Step(model, build_optimizer(model, kit.TrainingSettings(), recipe), recipe)
+        return Step(model, build_optimizer(model, kit.TrainingSettings(), how), how)
 
-    return build, lambda step: step(batches)
+    return build, lambda step: step(batch)
 
 
 def work(name: str, batch_size: int, what: str, steps: int) -> dict:
@@ -125,7 +129,7 @@ def work(name: str, batch_size: int, what: str, steps: int) -> dict:
     import torch
 
     torch.manual_seed(0)
-    loops = {"plain": plain_loop, "transformers": transformers_loop}
+    loops = {"plain": plain_loop, NATIVE: partial(plain_loop, native=True), "transformers": transformers_loop}
     build, step = loops[name](batch_size) if name in loops else kit_loop(batch_size, name)
     if what == "peak":
         from stlm_kit.memory import measure_step
@@ -174,12 +178,12 @@ def compare(batch_sizes: list[int], recipes: list[str], steps: int) -> dict:
         "batches": {},
     }
     for batch_size in batch_sizes:
-        names = ["plain", "transformers", *(r for r in recipes if " " not in r or batch_size > ROWS_AT_A_TIME)]
+        names = ["plain", "transformers", NATIVE, *recipes]
         rows = {name: measure(name, batch_size, steps) for name in names}
         plain = rows["plain"]
         for row in rows.values():
             row["ratios"] = {key: row[key] / plain[key] for key in ("peak_mib", "rss_mib", "seconds") if key in row}
-        leanest = min(names[2:], key=lambda name: rows[name]["peak_mib"])
+        leanest = min(recipes, key=lambda name: rows[name]["peak_mib"])
         report["batches"][batch_size] = {
             "candidates": rows,
             "leanest": leanest,
@@ -214,7 +218,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--batch-size", type=int, nargs="+", default=[8, 32])
-    parser.add_argument("--recipe", nargs="+", default=RECIPES, help="exact ones; 'NAME in micro-batches' cuts it")
+    parser.add_argument("--recipe", nargs="+", default=RECIPES, help="exact ones")
     parser.add_argument("--steps", type=int, default=3, help="timed steps, after one that is not; 0: peaks alone")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     parser.add_argument("--what", choices=["peak", "alone"], help=argparse.SUPPRESS)

@@ -7,6 +7,7 @@ output can be compared with a fresh one. A check that fails raises AssertionErro
 from __future__ import annotations
 
 import json
+import textwrap
 from types import SimpleNamespace
 from typing import Any
 
@@ -212,25 +213,37 @@ def verdict(claim_id: str, found: Any) -> None:
 def _print_row(claim: _ledger.Claim, answer: dict | None) -> None:
     row = _ledger.row(claim, answer)
     print(f"{claim.id} · {row['verdict']}")
-    print(f"  {claim.statement}")
+    _print_wrapped("  ", claim.statement, indent=2)
     if claim.id in guesses():
-        print(f"  your guess  {show(guesses()[claim.id], claim)}")
+        _print_part("your guess", show(guesses()[claim.id], claim))
     sign = {"equal": "", "at_least": "at least ", "at_most": "at most "}[claim.compare]
-    print(f"  published   {sign}{show(claim.value, claim)}")
+    _print_part("published", f"{sign}{show(claim.value, claim)}")
     if answer is None or answer["found"] is None:
-        print("  found       not answered here")
+        _print_part("found", "not answered here")
     elif isinstance(answer["found"], dict):
         for reading, value in answer["found"].items():
-            print(f"  found       {show(value, claim)}, read as: {reading}")
+            _print_part("found", f"{show(value, claim)}, read as: {reading}")
     else:
         differs = _ledger.is_number(answer["found"]) and answer["found"] != claim.value
         agrees = row["verdict"] not in ("contradicted", "underdetermined")
         bound = f" (within {number(row['tolerance'])})" if differs and agrees else ""
-        print(f"  found       {show(answer['found'], claim)}{bound}")
+        _print_part("found", f"{show(answer['found'], claim)}{bound}")
     if answer and answer.get("missing"):
-        print(f"  not given   {answer['missing']}")
+        _print_part("not given", answer["missing"])
     if claim.reading and row["verdict"] not in ("open", "needs_gpu"):
-        print(f"  reading     {claim.reading}")
+        _print_part("reading", claim.reading)
+
+
+WIDTH = 100  # JupyterLab breaks a longer line in the middle of a word
+
+
+def _print_part(name: str, text: str) -> None:
+    _print_wrapped(f"  {name:<12}", text, indent=14)
+
+
+def _print_wrapped(start: str, text: str, indent: int) -> None:
+    words = {"break_long_words": False, "break_on_hyphens": False}
+    print(textwrap.fill(text, WIDTH, initial_indent=start, subsequent_indent=" " * indent, **words))
 
 
 def in_words(claim: _ledger.Claim, found: Any) -> tuple[str, str]:

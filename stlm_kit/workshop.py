@@ -20,7 +20,9 @@ def add_commands(command) -> None:
     test = command("test", run_test, "Run every test, notebooks under nbval included.")
     test.add_argument("pytest_arguments", nargs=argparse.REMAINDER, help="passed on to pytest instead of the defaults")
     command("lint", run_lint, "Check code and notebooks with ruff.")
-    fuzz = command("fuzz", run_fuzz, "Predict the memory of random configurations, some beside real steps; refuse impossible ones.")
+    fuzz = command(
+        "fuzz", run_fuzz, "Predict the memory of random configurations, some beside real steps; refuse impossible ones."
+    )
     fuzz.add_argument("--examples", type=int, default=200, metavar="N", help="valid configurations (default: 200)")
     lab = command("lab", run_lab, "Open JupyterLab on 127.0.0.1 with a token.")
     lab.add_argument("--port", type=int, default=8888)

@@ -49,7 +49,7 @@ def step_flops(
         head = round(head * valid_fraction)
     fused = recipe.attention in FUSED
     recomputed = 0
-    if recipe.checkpointing == "layer":
+    if recipe.checkpointing in ("layer", "tiled"):
         recomputed = products + scores
         if not config.dropout:  # recomputation ends with the last thing that was kept: here the input of `down`
             recomputed -= 2 * positions * down * config.n_layers

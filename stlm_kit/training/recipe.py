@@ -28,8 +28,9 @@ class Recipe:
     # (Micikevicius et al. 2018, section 3); fp16 scales its loss, because its smallest numbers are 2^-24.
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     attention: Literal["eager", "sdpa", "flex", "flash"] = "sdpa"
-    # What a block keeps for the backward pass: all; its input alone (Chen et al. 2016); or its matrix products.
-    checkpointing: Literal["none", "layer", "selective"] = "none"
+    # What a block keeps for the backward pass: all; its input alone (Chen et al. 2016); its matrix products; or its
+    # input alone, while it computes a few rows at a time.
+    checkpointing: Literal["none", "layer", "selective", "tiled"] = "none"
     # plain: all logits at once. chunked: never (loss.py). masked: a copy of the rows whose target is real.
     loss: Literal["plain", "chunked", "masked"] = "plain"
     head_positions: Literal["all", "valid"] = "all"  # valid: padding never reaches the head
@@ -50,6 +51,7 @@ class Recipe:
         "flash": {"attention": "flash"},  # in bf16 where no precision is named
         "checkpoint": {"checkpointing": "layer"},
         "selective": {"checkpointing": "selective"},
+        "tiled": {"checkpointing": "tiled"},
         # The memory study's own loop: its numbers are only met as it computed them.
         "study": {"loss": "masked", "outputs": "kept", "optimizer": "foreach"},
         "chunked": {"loss": "chunked"},

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 aten = torch.ops.aten
@@ -32,6 +32,7 @@ def _policy(context, operation, *arguments, **options) -> CheckpointPolicy:
 def checkpointed(blocks: Iterable[nn.Module], how: str) -> Iterator[None]:
     """Within this context each block keeps for its backward pass: all ("none"), its input alone ("layer"; Chen et al.
     2016, section 3), or its matrix products ("selective"; Korthikanti et al. 2022, section 5, keeps by the same rule).
+    "tiled" is "layer", a few rows at a time, so that nothing of a block exists for all rows at once.
 
     Only forward passes belong inside. Dropout draws the same masks again, so gradients are exactly those without.
     """
@@ -41,11 +42,26 @@ def checkpointed(blocks: Iterable[nn.Module], how: str) -> Iterator[None]:
     options = {"use_reentrant": False}
     if how == "selective":
         options["context_fn"] = functools.partial(create_selective_checkpoint_contexts, _policy)
+    once = _in_tiles if how == "tiled" else functools.partial(checkpoint, **options)
     blocks = list(blocks)
     for block in blocks:  # an instance's `forward` hides its class's, hooks included
-        block.forward = functools.partial(checkpoint, block.forward, **options)
+        block.forward = functools.partial(once, block.forward)
     try:
         yield
     finally:
         for block in blocks:
             del block.forward
+
+
+TILES = 4  # at most: a GPU wants large products, and each tile costs a sum over the block's weight gradients
+
+
+def _in_tiles(
+    forward: Callable[..., Tensor], x: Tensor, turns: object = None, documents: Tensor | None = None
+) -> Tensor:
+    """A block's forward pass over [batch, seq, d_model], each tile of rows checkpointed: rows know nothing of each
+    other. Dropout draws tile after tile, so its masks are others than without tiles."""
+    tiles = x.chunk(TILES)
+    numbers = [None] * len(tiles) if documents is None else documents.chunk(TILES)
+    rows = zip(tiles, numbers, strict=True)
+    return torch.cat([checkpoint(forward, tile, turns, of_tile, use_reentrant=False) for tile, of_tile in rows])

@@ -30,7 +30,7 @@ def draw_recipe(rng: random.Random, on_gpu: bool) -> Recipe:
         parts = [
             rng.choice(["fp32", "bf16", *(["tf32", "fp16"] if on_gpu else [])]),
             rng.choice(["eager", "sdpa", *(["flash", "flex"] if on_gpu else [])]),
-            rng.choice(["", "checkpoint", "selective"]),
+            rng.choice(["", "checkpoint", "selective", "tiled"]),
             rng.choice(["", "chunked", "masked", "valid", "chunked+valid", "kept", "study"]),
             rng.choice(["", "foreach", "8bit", "in-backward", "in-backward+foreach"]),
         ]

@@ -28,7 +28,7 @@ def counted(config, recipe, rows, length) -> tuple[int, int]:
     return forward, counter.get_total_flops()
 
 
-@pytest.mark.parametrize("checkpointing", ["", "+checkpoint", "+selective"])
+@pytest.mark.parametrize("checkpointing", ["", "+checkpoint", "+selective", "+tiled"])
 @pytest.mark.parametrize(
     "config",
     [

@@ -9,8 +9,10 @@ from stlm_kit import UsageError
 from stlm_kit.config import DecoderConfig
 from stlm_kit.data.batches import IGNORE, Batch
 from stlm_kit.model.decoder import Decoder
+from stlm_kit.training import recomputation
 from stlm_kit.training.optimizer import build_optimizer
 from stlm_kit.training.recipe import Recipe
+from stlm_kit.training.recomputation import checkpointed
 from stlm_kit.training.settings import TrainingSettings
 from stlm_kit.training.step import Step
 
@@ -83,13 +85,35 @@ def test_an_exact_recipe_is_the_plain_step(name, shape, padded):
     assert worst(my_weights, weights) < 1e-12
 
 
-@pytest.mark.parametrize("name", ["eager", "eager+checkpoint", "eager+study", "eager+selective+chunked+valid"])
-def test_so_is_eager_attention_without_dropped_weights(name, shape, padded):
-    """sdpa draws its dropout inside the kernel: the masks differ, the mathematics does not."""
+@pytest.mark.parametrize(
+    "name",
+    ["eager", "eager+checkpoint", "eager+study", "eager+selective+chunked+valid", "tiled", "eager+tiled+chunked+valid"],
+)
+def test_so_is_what_draws_other_dropout_where_nothing_is_dropped(name, shape, padded):
+    """sdpa draws its dropout inside the kernel, tiles one after the other: masks differ, the mathematics does not."""
     shape = shape.model_copy(update={"dropout": 0.0})
     losses, gradients, weights = steps_of("fp32", shape, padded, n_steps=2)
     mine, my_gradients, my_weights = steps_of(name, shape, padded, n_steps=2)
     assert (mine - losses).abs().max() < 1e-12
+    assert max(worst(my_gradients, gradients), worst(my_weights, weights)) < 1e-12
+
+
+def test_tiles_keep_rows_and_their_documents_together(shape):
+    shape = shape.model_copy(update={"dropout": 0.0})
+    torch.manual_seed(0)
+    model, ids = Decoder(shape).double(), torch.arange(5 * 24).view(5, 24) % 97
+    documents = torch.arange(5 * 24).view(5, 24) // 7
+    with checkpointed(model.blocks, "tiled"):
+        tiled = model.features(ids, documents)
+    assert (tiled - model.features(ids, documents)).abs().max() < 1e-12
+    assert (tiled - model.features(ids)).abs().max() > 1e-3
+
+
+def test_a_tile_is_computed_again_with_the_masks_it_had(shape, padded, monkeypatch):
+    losses, gradients, weights = steps_of("tiled", shape, padded, n_steps=2)
+    monkeypatch.setattr(recomputation, "checkpoint", lambda forward, *of_tile, **_: forward(*of_tile))
+    mine, my_gradients, my_weights = steps_of("tiled", shape, padded, n_steps=2)
+    assert (mine - losses).abs().max() == 0
     assert max(worst(my_gradients, gradients), worst(my_weights, weights)) < 1e-12
 
 
