@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import nbformat
+from nbconvert.preprocessors.coalescestreams import CoalesceStreamsPreprocessor
 from tqdm.auto import tqdm
 
 from stlm_kit.errors import Interrupted, KitError
@@ -65,7 +66,11 @@ def refresh(chapter: Chapter, stop: StopSignal) -> str:
 
 
 def stored(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """The notebook as it is committed: sources and outputs, without times, paths, machines or widget states."""
+    """The notebook as it is committed: sources and outputs, without times, paths, machines or widget states.
+
+    What a cell printed is one piece, into however many the kernel happened to cut it.
+    """
+    CoalesceStreamsPreprocessor().preprocess(notebook, {})
     notebook.metadata = nbformat.from_dict(
         {
             "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

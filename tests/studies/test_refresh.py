@@ -47,3 +47,12 @@ def test_widgets_without_a_kernel_are_not_stored(course):
     notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"widgets": {"state": {}}})
     kept = stored(notebook)
     assert "widgets" not in kept.metadata and kept.cells[0].outputs == []
+
+
+def test_what_was_printed_is_one_piece_however_it_came(course):
+    cell = course.code("print")
+    cell.outputs = [nbformat.v4.new_output("stream", name="stdout", text=text) for text in ("one\ntw", "o\n")]
+    cell.outputs.insert(1, nbformat.v4.new_output("stream", name="stderr", text="aside\n"))
+    cell.outputs.append(nbformat.v4.new_output("stream", name="stdout", text="three\n"))
+    kept = stored(nbformat.v4.new_notebook(cells=[cell])).cells[0].outputs
+    assert [output.text for output in kept] == ["one\ntw", "aside\n", "o\nthree\n"]
