@@ -43,7 +43,7 @@ def chunked_loss(
 
 
 ROWS, CPU_ROWS = 1024, 256  # a GPU wants large products; a processor is as fast with small ones
-FEW = 64  # rows of logits that a processor's cache holds at once; their loss and softmax are worked out together
+FEW = 64  # rows of logits that a processor's cache holds at once; their loss and slope are worked out together
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -90,12 +90,15 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 def _put_slope(logits: Tensor, targets: Tensor, exact: torch.dtype) -> Tensor:
     """The summed nats of some rows; their slope, softmax - onehot and 0 where ignored, takes the logits' place."""
     target, real = targets.clamp(min=0)[:, None], (targets != IGNORE)[:, None]
-    log_softmax = logits.log_softmax(-1, dtype=exact)
-    nats = -(log_softmax.gather(1, target) * real).sum()
-    slope = log_softmax.exp_()
-    slope.scatter_add_(1, target, -torch.ones_like(target, dtype=exact))
-    logits.copy_(slope.mul_(real))
-    return nats
+    x = logits.to(exact)  # the logits themselves where they are exact; all that follows happens in place
+    x -= x.amax(-1, keepdim=True)
+    score = x.gather(1, target)
+    total = x.exp_().sum(-1, keepdim=True)
+    x *= real / total
+    x.scatter_add_(1, target, -real.to(exact))
+    if x is not logits:
+        logits.copy_(x)
+    return ((total.log() - score) * real).sum()
 
 
 def masked_loss(
