@@ -61,8 +61,8 @@ def predict_step(
     recording = trace(
         build, step, semantics=semantics, steps=steps, valid_fraction=valid_fraction, vocab_size=vocab_size
     )
-    if semantics == "cuda" and steps > 1:
-        recording, _ = repeated(recording, [{}] * WARM_UP)
+    if steps > 1:
+        recording = settled(recording, semantics)
     return report_of(recording, window, semantics, assumptions=assumptions(semantics))
 
 
@@ -90,12 +90,10 @@ def predict_peak(
     subject = Subject.of(config, recipe, batch_size, sequence_length, valid_fraction, accumulation_steps)
     subject.check_runs_on(semantics)
     spread = _spread_of_batches(valid_fraction_std, batch_size * accumulation_steps)
-    recording = _trace_subject(subject, semantics)
+    recording = trace_subject(subject, semantics)
     more = {"assumptions": assumptions(semantics, subject)}
     if not spread:
-        if semantics == "cuda":
-            recording, _ = repeated(recording, [{}] * WARM_UP)
-        return report_of(recording, window, semantics, **more)
+        return report_of(settled(recording, semantics), window, semantics, **more)
     return _average(subject, recording, spread, window, semantics, more)
 
 
@@ -145,9 +143,15 @@ def _largest_embedding(modules: list[nn.Module]) -> int | None:
 
 
 @functools.lru_cache(maxsize=32)  # a report on another window, spread or budget asks for the same trace
-def _trace_subject(subject: Subject, semantics: Semantics) -> Recording:
+def trace_subject(subject: Subject, semantics: Semantics) -> Recording:
+    """`trace` of one of the kit's own steps, equal work done a few times only; read it, it is shared."""
     with folded(subject.recipe, semantics):
         return trace(subject.build, subject.step, semantics=semantics, valid_fraction=subject.valid_fraction)
+
+
+def settled(recording: Recording, semantics: Semantics) -> Recording:
+    """The last step as it comes after others like it: CUDA's allocator remembers them, the CPU's does not."""
+    return repeated(recording, [{}] * WARM_UP)[0] if semantics == "cuda" else recording
 
 
 def _average(
@@ -156,7 +160,7 @@ def _average(
     """The mean over batches whose shares of real targets vary by `spread`."""
     share = subject.valid_fraction
     other = replace(subject, valid_fraction=min(share * ONE_MORE_SHARE, 1.0) if share < 1 else share / ONE_MORE_SHARE)
-    growing = slopes(recording, _trace_subject(other, semantics), other.valid_fraction - share)
+    growing = slopes(recording, trace_subject(other, semantics), other.valid_fraction - share)
     if growing is not None:
         drawn = shares(share, spread, AVERAGED)
         sizes = [
@@ -170,7 +174,7 @@ def _average(
     points = {share + offset * spread: weight for offset, weight in ((-(3**0.5), 1), (0.0, 4), (3**0.5, 1))}
     clipped = [(min(max(point, 1 / subject.positions), 1.0), weight) for point, weight in points.items()]
     reports = [
-        report_of(_trace_subject(replace(subject, valid_fraction=point), semantics), window, semantics, **more)
+        report_of(trace_subject(replace(subject, valid_fraction=point), semantics), window, semantics, **more)
         for point, _ in clipped
     ]
     weights = [weight for _, weight in clipped]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -71,3 +71,14 @@ class Recording:
 
     def allocations(self) -> Iterator[Allocation]:
         return (allocation for allocation, sign in self.events if sign > 0)
+
+
+def survivors(events: Iterable[tuple[Allocation, int]]) -> list[Allocation]:
+    """What is alive after these events, which begin with the recording's first, in the order of birth."""
+    alive: dict[Allocation, None] = {}
+    for allocation, sign in events:
+        if sign > 0:
+            alive[allocation] = None
+        else:
+            del alive[allocation]
+    return list(alive)

@@ -11,7 +11,7 @@ from typing import Literal
 
 from stlm_kit.errors import UsageError
 from stlm_kit.memory.allocator import Replay, as_asked, replay
-from stlm_kit.memory.recording import CATEGORIES, MIB, Allocation, Recording
+from stlm_kit.memory.recording import CATEGORIES, MIB, Allocation, Recording, survivors
 
 Window = Literal["forward_backward", "step"]
 Semantics = Literal["cuda", "cpu"]
@@ -96,7 +96,7 @@ def report_of(
     peaks = [max(range(max(start - 1, 0), start + max(length, 1)), key=at) for start in starts]
     mean = fmean(at(peak) for peak in peaks)
     nearest = min(range(len(starts)), key=lambda i: abs(at(peaks[i]) - mean))
-    alive, given = _alive(recording, peaks[nearest]), served.given
+    alive, given = survivors(recording.events[: peaks[nearest] + 1]), served.given
     return MemoryReport(
         peak_allocated_mib=mean / MIB,
         peak_reserved_mib=max(served.reserved[: starts[-1] + max(length, 1)]) / MIB,
@@ -104,9 +104,7 @@ def report_of(
         after_backward_mib=fmean(at(max(start + backward - 1, 0)) for start in starts) / MIB,
         by_category=_sums(alive, given, lambda allocation: allocation.category, CATEGORIES),
         by_module=_sums(alive, given, lambda allocation: allocation.module or allocation.category),
-        alive_at_peak=[
-            allocation.describe(given[allocation]) for allocation in sorted(alive, key=given.__getitem__, reverse=True)
-        ],
+        alive_at_peak=largest_first(alive, given),
         timeline=_timeline(recording, served, starts[nearest]),
         peak_phase=recording.operations[recording.operation_of_event[peaks[nearest]]][2],
         window=window,
@@ -115,14 +113,9 @@ def report_of(
     )
 
 
-def _alive(recording: Recording, event: int) -> list[Allocation]:
-    alive: dict[Allocation, None] = {}
-    for allocation, sign in recording.events[: event + 1]:
-        if sign > 0:
-            alive[allocation] = None
-        else:
-            del alive[allocation]
-    return list(alive)
+def largest_first(alive: list[Allocation], given: dict[Allocation, int]) -> list[dict[str, object]]:
+    """Allocations as rows of `alive_at_peak`, by the bytes that the allocator gave them."""
+    return [allocation.describe(given[allocation]) for allocation in sorted(alive, key=given.__getitem__, reverse=True)]
 
 
 def _sums(alive: list[Allocation], given: dict, key, known: tuple[str, ...] = ()) -> dict[str, float]:

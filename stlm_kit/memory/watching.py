@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from stlm_kit.config import DecoderConfig
 from stlm_kit.errors import UsageError
 from stlm_kit.memory.allocator import Replay, as_asked, replay
 from stlm_kit.memory.assumptions import assumptions
-from stlm_kit.memory.predict import WARM_UP, trace
-from stlm_kit.memory.recording import Allocation, Recording
-from stlm_kit.memory.report import MemoryReport, Semantics, Window, check_choices, report_of
-from stlm_kit.memory.steady import repeated
-from stlm_kit.memory.subject import Subject, folded
+from stlm_kit.memory.predict import settled, trace_subject
+from stlm_kit.memory.recording import Allocation, Recording, survivors
+from stlm_kit.memory.report import MemoryReport, Semantics, Window, check_choices, largest_first, report_of
+from stlm_kit.memory.subject import Subject
 from stlm_kit.training.recipe import Recipe
 
 
@@ -33,29 +33,16 @@ class WatchedStep:
         last = len(self.report.timeline.operations) - 1
         if isinstance(operation, bool) or not isinstance(operation, int) or not 0 <= operation <= last:
             raise UsageError(f"There is no operation {operation!r}; the step has those from 0 to {last}.")
-        alive = self._held_from_before()
-        for allocation, sign in self._events_until(self.recording.first_operation + operation):
-            if sign > 0:
-                alive[allocation] = None
-            else:
-                del alive[allocation]
-        given = self.served.given
-        ordered = sorted(alive, key=given.__getitem__, reverse=True)
-        return [allocation.describe(given[allocation]) for allocation in ordered]
+        events = chain(self._events_before(), self._events_until(self.recording.first_operation + operation))
+        return largest_first(survivors(events), self.served.given)
 
     def tensors(self) -> list[dict[str, object]]:
         """Every tensor that lives at some time of the step, even within an operation, as rows of `alive_at_peak`."""
         born = [allocation for allocation, sign in self.recording.events[self.recording.started :] if sign > 0]
-        return [one.describe(self.served.given[one]) for one in [*self._held_from_before(), *born]]
+        return [one.describe(self.served.given[one]) for one in [*survivors(self._events_before()), *born]]
 
-    def _held_from_before(self) -> dict[Allocation, None]:
-        alive: dict[Allocation, None] = {}
-        for allocation, sign in self.recording.events[: self.recording.started]:
-            if sign > 0:
-                alive[allocation] = None
-            else:
-                del alive[allocation]
-        return alive
+    def _events_before(self) -> list[tuple[Allocation, int]]:
+        return self.recording.events[: self.recording.started]
 
     def _events_until(self, operation: int) -> Iterator[tuple[Allocation, int]]:
         start = self.recording.started
@@ -77,9 +64,6 @@ def watch_step(
     check_choices(window, semantics)
     subject = Subject.of(config, recipe, batch_size, sequence_length, valid_fraction)
     subject.check_runs_on(semantics)
-    with folded(subject.recipe, semantics):
-        recording = trace(subject.build, subject.step, semantics=semantics, valid_fraction=valid_fraction)
-    if semantics == "cuda":
-        recording, _ = repeated(recording, [{}] * WARM_UP)
+    recording = settled(trace_subject(subject, semantics), semantics)
     report = report_of(recording, window, semantics, assumptions=assumptions(semantics, subject))
     return WatchedStep(report, recording, replay(recording) if semantics == "cuda" else as_asked(recording))

@@ -151,8 +151,7 @@ def windows(cells: Sequence[Cell], of: str = "flash") -> Figure:
         axes.set_xticklabels(order)
     left.set(title="a window's peak")
     right.set(title=f"a window's speed ({place})" if place else "speed (nothing timed)")
-    handles = dict(zip(*reversed(left.get_legend_handles_labels()), strict=True))
-    right.legend(handles.values(), handles.keys(), loc="upper left", bbox_to_anchor=(1, 1))
+    _legend(right, _handles(left))
     _name_kinds(new, group)
     return new
 
@@ -179,8 +178,7 @@ def savings(cells: Sequence[Cell], baseline: str = "fp32") -> Figure:
         _whole_batches(axes, cells)
     left.set(title=f"memory, beside {baseline}")
     right.set(title=f"time ({place})" if place else "time (nothing timed)")
-    handles = dict(zip(*reversed(left.get_legend_handles_labels()), strict=True))
-    right.legend(handles.values(), handles.keys(), loc="upper left", bbox_to_anchor=(1, 1))
+    _legend(right, _handles(left))
     _name_kinds(new, cells)
     return new
 
@@ -230,13 +228,22 @@ def _finish(new: Figure, axes, shown: Sequence[Cell], cells: Sequence[Cell] | No
     """Ticks at the batch sizes, one entry a technique in the legend, and what the marks mean."""
     if axes.get_xlabel() == "rows in a batch":
         _whole_batches(axes, shown)
-    handles = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    handles = _handles(axes)
     for technique, colour in _colours(cells or shown).items():
         if technique not in handles and any(cell["technique"] == technique for cell in shown):
             handles[technique] = axes.plot([], [], "o", color=colour)[0]
-    axes.legend(handles.values(), handles.keys(), loc="upper left", bbox_to_anchor=(1, 1))
+    _legend(axes, handles)
     _name_kinds(new, shown)
     return new
+
+
+def _handles(axes) -> dict[str, Any]:
+    """{label: one handle} of what was drawn: measured and predicted share a label."""
+    return dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+
+
+def _legend(axes, handles: Mapping[str, Any]) -> None:
+    axes.legend(handles.values(), handles.keys(), loc="upper left", bbox_to_anchor=(1, 1))
 
 
 def _whole_batches(axes, cells: Iterable[Cell]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from stlm_kit.config import preset
 from stlm_kit.errors import UsageError
 from stlm_kit.memory import STUDY_PADDING, predict_peak
+from stlm_kit.memory.padding import recorded_step
 from stlm_kit.studies.answers import evidence
 from stlm_kit.studies.ledger import load_claims
 
@@ -33,12 +33,6 @@ class Cell:
         return asdict(self)
 
 
-def recipe_of(run: dict[str, Any]) -> str:
-    """The recipe of a recorded run: its precision, attention and checkpointing, in the study's own loop."""
-    parts = ["bf16" if run["bf16"] else "fp32", "flash" if run["flash"] else "eager"]
-    return "+".join([*parts, *(["checkpoint"] if run["checkpointing"] else []), "study"])
-
-
 def study_cells(study: str = "memory") -> list[Cell]:
     """Predict every run that a study recorded. UsageError for a study that recorded no memory."""
     if study != "memory":
@@ -52,8 +46,8 @@ def study_cells(study: str = "memory") -> list[Cell]:
 
 
 def _cell(name: str, run: dict[str, Any], published: float) -> Cell:
-    config, recipe = preset("memory-study", window=run["window"]), recipe_of(run)
-    report = predict_peak(config, recipe, run["batch_size"], config.context_length, *STUDY_PADDING)
+    step = recorded_step(run)
+    report = predict_peak(*step, *STUDY_PADDING)
     return Cell(
         technique=name.rsplit("_", 1)[0],
         batch_size=run["batch_size"],
@@ -61,7 +55,7 @@ def _cell(name: str, run: dict[str, Any], published: float) -> Cell:
         recorded_mib=run["peak_mib"],
         published_mib=published,
         error=report.peak_allocated_mib / run["peak_mib"] - 1,
-        recipe=recipe,
+        recipe=step.recipe,
         window=run["window"],
         after_forward_predicted_mib=round(report.after_forward_mib, 2),
         after_forward_recorded_mib=run["after_forward_mib"],

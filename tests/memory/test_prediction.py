@@ -104,9 +104,9 @@ def test_chunks_that_are_left_out_change_nothing(monkeypatch):
     sizes = "laptop-llama", "bf16+chunked+checkpoint", 40, 128  # five chunks of 1,024 positions
     few = predict_peak(*sizes)
     monkeypatch.setattr(subjects, "few", range)
-    prediction._trace_subject.cache_clear()
+    prediction.trace_subject.cache_clear()
     every = predict_peak(*sizes)
-    prediction._trace_subject.cache_clear()
+    prediction.trace_subject.cache_clear()
     assert len(every.timeline.operations) > len(few.timeline.operations)
     assert few.by_category == every.by_category and few.peak_allocated_mib == every.peak_allocated_mib
     assert (few.after_forward_mib, few.after_backward_mib) == (every.after_forward_mib, every.after_backward_mib)
