@@ -22,7 +22,7 @@ import nbformat
 def hand_in(folder: Path, course: Path, name: str, count: int) -> None:
     """Write `count` submissions of an assignment into a folder."""
     from stlm_kit.course import assignment as assignments
-    from stlm_kit.course import trial
+    from stlm_kit.course import self_test as trial
     from stlm_kit.course.compose import compose
 
     assignment = assignments.load(name)

@@ -22,7 +22,7 @@ _WHERE = {
     "memory": ["predict_peak", "predict_step", "measure_peak", "measure_step", "MemoryReport"],
     "evaluation": ["evaluate_text", "evaluate_tokens"],
     "generation": ["generate"],
-    "pipeline": ["train_from_text", "run_settings", "load_run"],
+    "train_from_text": ["train_from_text", "run_settings", "load_run"],
     "errors": ["KitError", "UsageError", "Interrupted"],
 }
 _ROOM_OF = {name: room for room, names in _WHERE.items() for name in names}

@@ -11,10 +11,11 @@ import textwrap
 from types import SimpleNamespace
 from typing import Any
 
+from stlm_kit import ledger as _ledger
 from stlm_kit.errors import UsageError
+from stlm_kit.ledger.wording import SIGNS, number, show, with_unit
 from stlm_kit.paths import atomic_write, runs_dir
-from stlm_kit.studies import ledger as _ledger
-from stlm_kit.studies import parameters as _parameters
+from stlm_kit.reproduce import parameters as _parameters
 
 
 def parameters(**values: Any) -> SimpleNamespace:
@@ -59,7 +60,7 @@ def guesses() -> dict[str, Any]:
 def reveal(claim_id: str) -> None:
     """Print guess, published and found together; before the claim is answered, that it is still open."""
     claim = _ledger.find_claim(claim_id)
-    _print_row(claim, _ledger.best_answer(claim, _ledger.answers().get(claim_id)))
+    _print_row(claim, _ledger.best_answer(claim, _ledger.latest_answers().get(claim_id)))
 
 
 # --- checks ---
@@ -165,9 +166,13 @@ def within(
         raise UsageError("Give within() either a tolerance or relative=..., and only one of them.")
     found, expected = float(found), float(expected)
     bound = tolerance if relative is None else relative * abs(expected)
-    near = f"{f'{tolerance:,g}' if relative is None else f'{100 * relative:g} %'} of {number(expected)}{_unit(unit)}"
+    near = (
+        f"{f'{tolerance:,g}' if relative is None else f'{100 * relative:g} %'} of {number(expected)}{with_unit(unit)}"
+    )
     if not abs(found - expected) <= bound:  # written so that NaN fails
-        raise AssertionError(f"{what or 'the value'}: found {number(found)}{_unit(unit)}, which is not within {near}.")
+        raise AssertionError(
+            f"{what or 'the value'}: found {number(found)}{with_unit(unit)}, which is not within {near}."
+        )
     print(f"within {near}" + (f": {what}" if what else ""))
 
 
@@ -186,7 +191,7 @@ def ledger(claim_id: str, found: Any, how: str = "", *, by: str | None = None, m
 
     found: computed in the notebook; a dict {reading: value} where the source can be read in several ways; None where it
     cannot be answered here. missing: the quantity the source does not give. by: "computed", "predicted", "measured" or
-    "cited" where it is not the usual one of the claim's kind. See `studies.ledger.verdict`.
+    "cited" where it is not the usual one of the claim's kind. See `ledger.verdict`.
     """
     _ledger.record(claim_id, found, how, by=by, missing=missing)
     answer = {"found": _ledger.plain(found), "how": how, "by": by, "missing": missing}
@@ -200,7 +205,7 @@ def verdict(claim_id: str, found: Any) -> None:
     leads to another verdict.
     """
     claim = _ledger.find_claim(claim_id)
-    kits = _ledger.row(claim, _ledger.best_answer(claim, _ledger.answers().get(claim_id)))
+    kits = _ledger.row(claim, _ledger.best_answer(claim, _ledger.latest_answers().get(claim_id)))
     answer = {"found": _ledger.plain(found), "how": "", "by": None, "missing": None}
     yours = _ledger.row(claim, answer)["verdict"]
     if yours != kits["verdict"]:
@@ -216,8 +221,7 @@ def _print_row(claim: _ledger.Claim, answer: dict | None) -> None:
     _print_wrapped("  ", claim.statement, indent=2)
     if claim.id in guesses():
         _print_part("your guess", show(guesses()[claim.id], claim))
-    sign = {"equal": "", "at_least": "at least ", "at_most": "at most "}[claim.compare]
-    _print_part("published", f"{sign}{show(claim.value, claim)}")
+    _print_part("published", f"{SIGNS[claim.compare]}{show(claim.value, claim)}")
     if answer is None or answer["found"] is None:
         _print_part("found", "not answered here")
     elif isinstance(answer["found"], dict):
@@ -244,44 +248,3 @@ def _print_part(name: str, text: str) -> None:
 def _print_wrapped(start: str, text: str, indent: int) -> None:
     words = {"break_long_words": False, "break_on_hyphens": False}
     print(textwrap.fill(text, WIDTH, initial_indent=start, subsequent_indent=" " * indent, **words))
-
-
-def in_words(claim: _ledger.Claim, found: Any) -> tuple[str, str]:
-    """(published, found) as a table shows them: units, bounds and every reading; "" for what is not there."""
-    sign = {"equal": "", "at_least": "at least ", "at_most": "at most "}[claim.compare]
-    published = "" if claim.value is None else sign + show(claim.value, claim)
-    if isinstance(found, dict):
-        return published, "; ".join(f"{reading}: {show(value, claim)}" for reading, value in found.items())
-    return published, "" if found is None else show(found, claim)
-
-
-def show(value: Any, claim: _ledger.Claim) -> str:
-    """A value at the claim's printed precision, with its unit."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, list):
-        return (" to " if len(value) == 2 else ", ").join(show(part, claim) for part in value)
-    if not _ledger.is_number(value):
-        return str(value)
-    digit = claim.printed_digit
-    rounded = round(value / digit) * digit if digit and isinstance(value, float) else value
-    return number(rounded, digit) + _unit(claim.unit)
-
-
-def number(value: float, digit: float | None = None) -> str:
-    """A number with thousands separated: to the worth of its last digit where that is given, else to about 4 digits."""
-    if digit and digit < 1:
-        decimals = 0
-        while round(10**-decimals, 12) > digit * (1 + 1e-9):
-            decimals += 1
-        return f"{value:,.{decimals}f}"
-    if float(value).is_integer() and abs(value) < 1e15:
-        return f"{int(value):,}"
-    if not 1 <= abs(value) < float("inf"):  # NaN too
-        return f"{value:.4g}"
-    text = f"{value:,.{max(0, 4 - len(str(int(abs(value)))))}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _unit(unit: str) -> str:
-    return f" {unit}" if unit and unit not in ("1", "bool", "text") else ""

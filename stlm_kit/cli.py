@@ -9,14 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from stlm_kit.errors import Interrupted, KitError, UsageError
+from stlm_kit.interrupts import stopped_like_ctrl_c
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,21 +45,6 @@ def main(arguments: list[str] | None = None) -> int:
         return KitError.exit_status
 
 
-@contextmanager
-def stopped_like_ctrl_c() -> Iterator[None]:
-    """SIGTERM and SIGUSR1 raise KeyboardInterrupt, as Ctrl-C does, wherever no loop has its own way to stop."""
-    previous = {}
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGUSR1"):
-            if number := getattr(signal, name, None):  # Windows has no SIGUSR1
-                previous[number] = signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stlm", description="The kit for super tiny language models: train, check, reproduce."
@@ -75,20 +57,16 @@ def build_parser() -> argparse.ArgumentParser:
         added.set_defaults(command=function)
         return added
 
-    from stlm_kit import workshop
-    from stlm_kit.course import command as course
-    from stlm_kit.studies import command as studies
-    from stlm_kit.studies import plan_command, predict_command
+    from stlm_kit.commands import compare, course, dev, ledger, plan, predict, reproduce
 
-    studies.add_reproduce(command("reproduce", studies.run_reproduce, "Execute chapters or a study; write the report."))
-    predict = command("predict", predict_command.run_predict, "Predict what a training step takes in memory.")
-    predict_command.add_predict(predict)
-    plan_command.add_plan(
-        command("plan", plan_command.run_plan, "Memory, operations, hours and disk of a study's runs.")
+    reproduce.add_reproduce(
+        command("reproduce", reproduce.run_reproduce, "Execute chapters or a study; write the report.")
     )
-    studies.add_compare(command("compare", studies.run_compare, "A study's runs side by side: memory and time."))
-    ledger = command("ledger", studies.run_ledger, "Published numbers beside what the kit found.")
-    studies.add_ledger(ledger, parents=[debug_option()])
+    predict.add_predict(command("predict", predict.run_predict, "Predict what a training step takes in memory."))
+    plan.add_plan(command("plan", plan.run_plan, "Memory, operations, hours and disk of a study's runs."))
+    compare.add_compare(command("compare", compare.run_compare, "A study's runs side by side: memory and time."))
+    shown = command("ledger", ledger.run_ledger, "Published numbers beside what the kit found.")
+    ledger.add_ledger(shown, parents=[debug_option()])
     _add_train(command("train", run_train, "Train a preset's decoder on a corpus, resumably."))
     _add_generate(command("generate", run_generate, "Continue a prompt with a trained run."))
     _add_evaluate(command("evaluate", run_evaluate, "Perplexity and bits per byte of a trained run on a text."))
@@ -97,7 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     command("presets", run_presets, "List the presets with their parameter counts and sources.")
     teach = command("course", course.run_course, "Release assignments, grade them, export the marks.")
     course.add_course(teach, parents=[debug_option()])
-    workshop.add_commands(command)
+    dev.add_commands(command)
     return parser
 
 
@@ -126,7 +104,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 def run_train(options: argparse.Namespace) -> int:
     from stlm_kit.options import settings_from_options
     from stlm_kit.paths import runs_dir
-    from stlm_kit.pipeline import train_from_text
+    from stlm_kit.train_from_text import train_from_text
 
     settings = settings_from_options(options)
     corpus = Path(settings.corpus).stem
@@ -155,7 +133,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
 
 def run_generate(options: argparse.Namespace) -> int:
     from stlm_kit.generation import generate
-    from stlm_kit.pipeline import load_run
+    from stlm_kit.train_from_text import load_run
 
     run = load_run(options.model, options.device)
     text = generate(
@@ -180,7 +158,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 def run_evaluate(options: argparse.Namespace) -> int:
     from stlm_kit.data.corpora import read_text
     from stlm_kit.evaluation.perplexity import evaluate_text
-    from stlm_kit.pipeline import load_run
+    from stlm_kit.train_from_text import load_run
 
     text = read_text(options.text)
     run = load_run(options.model, options.device)
@@ -208,7 +186,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 def run_export(options: argparse.Namespace) -> int:
     from stlm_kit.model.huggingface import export_to_hf
-    from stlm_kit.pipeline import load_run
+    from stlm_kit.train_from_text import load_run
 
     folder = options.out or Path(options.model) / "hf"
     if (folder / "checkpoint").exists():  # both layouts have a config.json
@@ -235,11 +213,11 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def run_data(options: argparse.Namespace) -> int:
-    from stlm_kit import workshop
+    from stlm_kit.commands import dev
     from stlm_kit.data import corpora
 
     if options.action == "install":
-        return workshop.install_data()
+        return dev.install_data()
     if options.action == "list":
         for name, summary in corpora.describe().items():
             print(f"{name:16} {summary}")

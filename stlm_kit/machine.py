@@ -6,7 +6,7 @@ import importlib.util
 import platform
 from dataclasses import dataclass
 
-from stlm_kit.studies.machine import describe_machine
+from stlm_kit.provenance import describe_machine
 
 # Data packages by the name they are imported under (they never are): what the course takes from each.
 DATA_PACKAGES = {

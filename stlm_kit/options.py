@@ -11,7 +11,7 @@ import yaml
 
 from stlm_kit.config import DecoderConfig
 from stlm_kit.errors import UsageError, near
-from stlm_kit.pipeline import RunSettings, run_settings
+from stlm_kit.train_from_text import RunSettings, run_settings
 
 NAMED = ["preset", "corpus", "tokenizer", "recipe", "device", "steps", "batch_size", "context_length", "seed"]
 

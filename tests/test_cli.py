@@ -171,8 +171,8 @@ def test_every_corpus_is_listed():
 
 SLOW = """
 import sys, time
-from stlm_kit import cli, pipeline
-pipeline.load_corpus = lambda *_, **__: print("up", flush=True) or time.sleep(60)
+from stlm_kit import cli, train_from_text
+train_from_text.load_corpus = lambda *_, **__: print("up", flush=True) or time.sleep(60)
 sys.exit(cli.main(["train", "--corpus", "polish", "--run-dir", sys.argv[1]]))
 """
 

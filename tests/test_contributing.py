@@ -17,7 +17,7 @@ def example(kind: str) -> str:
 
 def test_a_claim():
     from stlm_kit import preset
-    from stlm_kit.studies.ledger import Claim, verdict
+    from stlm_kit.ledger import Claim, verdict
 
     claim = Claim(source="stlm", **yaml.safe_load(example("claim")))
     found = 24 * 20 * preset("stlm-50m").context_length
@@ -30,13 +30,13 @@ def test_a_recipe():
 
 
 def test_a_study(tmp_path):
-    from stlm_kit.studies.study import load_study
+    from stlm_kit.reproduce.study_file import load_study
 
     path = tmp_path / "example.yaml"
     path.write_text(example("study"))
     runs = load_study(path).expand("laptop")
     assert list(runs) == ["fp32-b4", "fp32-b8", "bf16-b4", "bf16-b8"]
-    from stlm_kit.pipeline import run_settings
+    from stlm_kit.train_from_text import run_settings
 
     for parameters in runs.values():
         run_settings(**parameters)
@@ -47,7 +47,7 @@ def test_a_chapter(tmp_path, monkeypatch):
     import nbformat
     import papermill
 
-    from stlm_kit.studies.parameters import declared, validate
+    from stlm_kit.reproduce.parameters import declared, validate
 
     monkeypatch.setenv("STLM_RUNS", str(tmp_path / "runs"))
     path = tmp_path / "15_an_example.ipynb"

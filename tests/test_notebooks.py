@@ -8,9 +8,9 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from stlm_kit import checks
+from stlm_kit import checks, ledger
 from stlm_kit.errors import UsageError
-from stlm_kit.studies import ledger, parameters
+from stlm_kit.reproduce import parameters
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 # run.ipynb is what the runner executes for one run of a study: parametrised like a chapter, but none itself.

@@ -74,7 +74,7 @@ def test_the_conda_environment_installs_the_same_file():
 
 def test_every_package_that_the_kit_imports_is_declared():
     """No import works by accident of another package's dependencies."""
-    from stlm_kit.identity import source_hash  # the package is importable where this runs
+    from stlm_kit.provenance import source_hash  # the package is importable where this runs
 
     assert source_hash()
     modules = metadata.packages_distributions()

@@ -20,7 +20,7 @@ from nbformat import NotebookNode
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from stlm_kit.errors import KitError, UsageError, first_sentence
-from stlm_kit.studies.notebooks import Chapter, find_chapter, notebooks_dir, suggest
+from stlm_kit.notebook_files import Chapter, find_chapter, notebooks_dir, suggest
 
 SETUP = "setup"  # the id of the locked cell that imports what every exercise may use
 MARKS_OF_AN_EXERCISE = range(2, 5)

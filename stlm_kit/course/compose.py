@@ -10,7 +10,7 @@ from nbformat import NotebookNode
 
 from stlm_kit.course.assignment import cell_id
 from stlm_kit.errors import UsageError
-from stlm_kit.studies.notebooks import suggest
+from stlm_kit.notebook_files import suggest
 
 
 def compose(released: Path, answers: Mapping[str, str]) -> NotebookNode:

@@ -10,9 +10,10 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from stlm_kit.course import folder, trial
+from stlm_kit.course import folder
+from stlm_kit.course import self_test as trial
 from stlm_kit.course.assignment import Assignment, Scalar, folders, points, read, region
-from stlm_kit.course.drawn import MARKER, convention, keyed
+from stlm_kit.course.keyed_values import MARKER, convention, keyed
 from stlm_kit.errors import KitError
 from stlm_kit.paths import atomic_write
 

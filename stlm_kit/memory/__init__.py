@@ -1,16 +1,12 @@
 """Where a training step's memory goes: predicted without a GPU, measured on any device. Sizes in MiB (2^20 bytes)."""
 
 from stlm_kit.memory.measure import measure_peak, measure_step
-from stlm_kit.memory.padding import STUDY_PADDING, Padding, fit_padding
 from stlm_kit.memory.predict import predict_peak, predict_step
 from stlm_kit.memory.report import MemoryReport, Timeline
 
 __all__ = [
-    "STUDY_PADDING",
     "MemoryReport",
-    "Padding",
     "Timeline",
-    "fit_padding",
     "measure_peak",
     "measure_step",
     "predict_peak",

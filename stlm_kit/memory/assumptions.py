@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stlm_kit.memory.report import Semantics
-from stlm_kit.memory.subject import Subject
+from stlm_kit.memory.step_under_test import Subject
 
 ALWAYS = [
     "Steps repeat: the reported one stands for all after the first.",

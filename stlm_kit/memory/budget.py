@@ -20,7 +20,7 @@ from stlm_kit.memory.measure import measure_peak
 from stlm_kit.memory.predict import predict_peak
 from stlm_kit.memory.recording import MIB
 from stlm_kit.memory.report import MemoryReport, Semantics
-from stlm_kit.memory.subject import Subject
+from stlm_kit.memory.step_under_test import Subject
 from stlm_kit.training.recipe import Recipe
 
 CONTEXT_MIB = 500.0  # CUDA's context and its kernels: allowed for where no device can be asked

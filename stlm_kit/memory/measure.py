@@ -23,11 +23,11 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from stlm_kit.config import DecoderConfig
 from stlm_kit.errors import KitError, UsageError
-from stlm_kit.memory.kernels import CpuScratch, CudaScratch
+from stlm_kit.memory.kernel_scratch import CpuScratch, CudaScratch
 from stlm_kit.memory.predict import run_steps
 from stlm_kit.memory.recording import MIB
 from stlm_kit.memory.report import MemoryReport, Window, check_choices, report_of
-from stlm_kit.memory.subject import Subject
+from stlm_kit.memory.step_under_test import Subject
 from stlm_kit.memory.tracker import Tracker
 from stlm_kit.training.recipe import Recipe
 

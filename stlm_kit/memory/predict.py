@@ -21,12 +21,12 @@ from torch.optim import Optimizer
 from stlm_kit.config import DecoderConfig
 from stlm_kit.errors import UsageError
 from stlm_kit.memory.assumptions import assumptions
-from stlm_kit.memory.kernels import CpuScratch, CudaScratch, WithoutValues
-from stlm_kit.memory.overlay import CpuSemantics, CudaSemantics
+from stlm_kit.memory.device_semantics import CpuSemantics, CudaSemantics
+from stlm_kit.memory.kernel_scratch import CpuScratch, CudaScratch, WithoutValues
 from stlm_kit.memory.recording import Recording
 from stlm_kit.memory.report import MemoryReport, Semantics, Window, check_choices, report_of
-from stlm_kit.memory.steady import repeated, shares, slopes
-from stlm_kit.memory.subject import Subject, folded
+from stlm_kit.memory.steady_state import repeated, shares, slopes
+from stlm_kit.memory.step_under_test import Subject, folded
 from stlm_kit.memory.tracker import Tracker
 from stlm_kit.training.recipe import Recipe
 

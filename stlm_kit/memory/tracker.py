@@ -17,7 +17,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
-from stlm_kit.memory.kernels import as_unwatched
+from stlm_kit.memory.kernel_scratch import as_unwatched
 from stlm_kit.memory.recording import Allocation, Phase, Recording
 
 Kernel = Callable[..., object]

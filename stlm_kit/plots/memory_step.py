@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from stlm_kit.plots.style import PALETTE, figure, house_style
 
 if TYPE_CHECKING:
+    from stlm_kit.memory.live_tensors import WatchedStep
     from stlm_kit.memory.report import MemoryReport
-    from stlm_kit.memory.watching import WatchedStep
 
 # Where memory goes: one colour a category, the same in every picture, from what always stays to what comes and goes.
 CATEGORY_COLOURS = {

@@ -28,7 +28,7 @@ def build_optimizer(
     groups = [group for group in groups if group["params"]]
     numbers = {"lr": settings.learning_rate, "betas": (settings.beta_1, settings.beta_2), "eps": settings.epsilon}
     if recipe.optimizer == "8bit":
-        from stlm_kit.training.eight_bits import EightBitAdamW
+        from stlm_kit.training.adamw8bit import EightBitAdamW
 
         return EightBitAdamW(groups, **numbers)
     kind = next(model.parameters()).device.type

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from stlm_kit.data.batches import Batch
 from stlm_kit.errors import UsageError
+from stlm_kit.training.activation_checkpointing import checkpointed
 from stlm_kit.training.compilation import compiled
 from stlm_kit.training.loss import loss_of
 from stlm_kit.training.optimizer import updated_in_backward
 from stlm_kit.training.recipe import Recipe
-from stlm_kit.training.recomputation import checkpointed
 
 
 class Step:

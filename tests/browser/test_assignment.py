@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from stlm_kit.course import trial
+from stlm_kit.course import self_test as trial
 from stlm_kit.course.assignment import Assignment, load
-from stlm_kit.course.drawn import keyed
+from stlm_kit.course.keyed_values import keyed
 
 from .lab import Notebook
 

@@ -7,7 +7,7 @@ import pytest
 
 from stlm_kit.course.course_file import Course, Lateness, read_course
 from stlm_kit.errors import KitError
-from stlm_kit.studies.notebooks import notebooks_dir
+from stlm_kit.notebook_files import notebooks_dir
 
 DUE = datetime(2026, 10, 16, 21, 59, tzinfo=UTC)  # 23:59 in Berlin, where summer time still holds
 RULES = """

@@ -9,8 +9,8 @@ import nbformat
 import pytest
 
 from stlm_kit.cli import main
-from stlm_kit.course import drawn
 from stlm_kit.course import folder as course_folder
+from stlm_kit.course import keyed_values as drawn
 from stlm_kit.course.assignment import is_locked
 from stlm_kit.course.compose import compose
 from stlm_kit.course.release import PART, leftover, release

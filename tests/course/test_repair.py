@@ -8,7 +8,7 @@ import re
 import nbformat
 import pytest
 
-from stlm_kit.course.drawn import keyed
+from stlm_kit.course.keyed_values import keyed
 from stlm_kit.course.repair import repair
 from stlm_kit.course.submissions import cells
 

@@ -8,7 +8,8 @@ from functools import cache
 
 import pytest
 
-from stlm_kit.course import drawn, trial
+from stlm_kit.course import keyed_values as drawn
+from stlm_kit.course import self_test as trial
 from stlm_kit.course.assignment import folders, read
 from stlm_kit.course.rules import lines, violations
 

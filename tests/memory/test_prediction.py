@@ -10,11 +10,11 @@ from torch.nn import functional as F
 from stlm_kit import UsageError
 from stlm_kit.memory import measure_peak, measure_step, predict_peak, predict_step
 from stlm_kit.memory import predict as prediction
-from stlm_kit.memory import subject as subjects
+from stlm_kit.memory import step_under_test as subjects
 from stlm_kit.memory.predict import trace
 from stlm_kit.memory.report import report_of
-from stlm_kit.memory.steady import repeated, shares
-from stlm_kit.memory.subject import Subject, folded
+from stlm_kit.memory.steady_state import repeated, shares
+from stlm_kit.memory.step_under_test import Subject, folded
 
 MIB = 2**20
 

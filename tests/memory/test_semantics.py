@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from stlm_kit.memory import overlay, predict_step
+from stlm_kit.memory import device_semantics, predict_step
 from stlm_kit.memory.predict import trace
 
 MIB = 2**20
@@ -98,9 +98,12 @@ def test_the_lists_of_autocast_are_those_of_this_torch():
         return set(re.findall(r"_\((\w+)", text))
 
     two_d_and_resampling = {name for name in listed("AT_FORALL_FP32") if "upsample" in name}
-    assert listed("AT_FORALL_FP32") - two_d_and_resampling <= overlay.IN_FP32
-    assert overlay.IN_FP32 - listed("AT_FORALL_FP32") == {"norm", "__pow__"}  # another list's, and an operator's name
-    assert listed("AT_FORALL_FP32_SET_OPT_DTYPE") - {"linalg_matrix_norm"} == overlay.IN_FP32_UNLESS_TOLD
+    assert listed("AT_FORALL_FP32") - two_d_and_resampling <= device_semantics.IN_FP32
+    assert device_semantics.IN_FP32 - listed("AT_FORALL_FP32") == {
+        "norm",
+        "__pow__",
+    }  # another list's, and an operator's name
+    assert listed("AT_FORALL_FP32_SET_OPT_DTYPE") - {"linalg_matrix_norm"} == device_semantics.IN_FP32_UNLESS_TOLD
 
 
 def test_a_checkpointed_block_computes_again_as_it_did_first():

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stlm_kit.studies.answers.layerdrop import SCHEDULES, runs_to_tell_apart
+from stlm_kit.studies.layerdrop.answers import SCHEDULES, runs_to_tell_apart
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)

@@ -2,17 +2,19 @@
 
 import pytest
 
+from stlm_kit import ledger
 from stlm_kit.config import preset
-from stlm_kit.studies import answers, ledger, results
-from stlm_kit.studies.answers import memory, memory_measured, memory_predicted
-from stlm_kit.studies.answers.memory_tables import BATCH_SIZES, TECHNIQUES, at_each_batch_size, saving
-from stlm_kit.studies.study import load_study
+from stlm_kit.ledger import answers
+from stlm_kit.reproduce import results
+from stlm_kit.reproduce.study_file import load_study
+from stlm_kit.studies.memory import measured, model, predicted
+from stlm_kit.studies.memory.tables import BATCH_SIZES, TECHNIQUES, at_each_batch_size, saving
 from stlm_kit.training.flops import step_flops
 from stlm_kit.training.recipe import Recipe
 
 RUNS = answers.evidence("memory")["runs"]
 CLAIMS = {claim.id: claim for claim in ledger.load_claims("memory")}
-CELL_NAMES = dict(zip(memory_predicted.CLAIMED, memory_predicted.TECHNIQUES.values(), strict=True))
+CELL_NAMES = dict(zip(predicted.CLAIMED, predicted.TECHNIQUES.values(), strict=True))
 WRONG_CELLS = {"base.bs64", "bf16.bs32", "bf16.bs64", "gradcp.bs32", "gradcp.bs64"}
 
 
@@ -44,7 +46,7 @@ def test_printed_times_and_perplexities_are_those_of_the_result_files_and_wait_f
 
 def test_predicted_savings_are_the_recorded_ones():
     for technique in ("bf16", "bf16_flash", "gradcp"):
-        for size, share in memory_predicted.savings(technique, "baseline").items():
+        for size, share in predicted.savings(technique, "baseline").items():
             run, baseline = (RUNS[f"{name}_bs{size.split()[1]}"]["peak_mib"] for name in (technique, "baseline"))
             assert share == pytest.approx(saving(run, baseline), abs=0.1)
 
@@ -56,17 +58,17 @@ def test_what_windows_save_of_the_operations_is_counted_key_by_key():
         with_window, without = (sum(keys) * 4 * config.d_model * config.n_layers for keys in seen)
         rest = step_flops(config, Recipe(), 1, length).forward - 4 * length**2 * config.d_model * config.n_layers
         expected = 100 * (1 - (with_window + rest) / (without + rest))
-        assert memory.operations_saved(config, length, window) == pytest.approx(expected)
+        assert model.operations_saved(config, length, window) == pytest.approx(expected)
 
 
 def test_checkpointing_pays_the_more_the_deeper_and_the_less_the_head_weighs():
-    deep, chunked = memory_predicted.checkpointing_by_depth(), memory_predicted.checkpointing_by_depth("chunked")
+    deep, chunked = predicted.checkpointing_by_depth(), predicted.checkpointing_by_depth("chunked")
     assert list(deep.values()) == sorted(deep.values()) and all(chunked[n] > deep[n] for n in deep)
-    assert memory_predicted.peak("fp32-b128-vocabulary-10000") < memory_predicted.peak("fp32-b128-vocabulary-20000")
+    assert predicted.peak("fp32-b128-vocabulary-10000") < predicted.peak("fp32-b128-vocabulary-20000")
 
 
 def test_a_cell_that_nobody_predicted_leaves_its_claim_open(monkeypatch):
-    monkeypatch.setattr(memory_predicted, "predicted", lambda study: {})
+    monkeypatch.setattr(predicted, "predicted", lambda study: {})
     function = answers.functions()["mem.base.bs32.peak_mb"]
     assert answers.compute(function, CLAIMS["mem.base.bs32.peak_mb"].setting)["found"] is None
 
@@ -76,7 +78,7 @@ def test_pairs_of_a_laptop_share_all_but_one_setting():
         row for row in results.recorded("memory") if row["name"] in ("no-window", "window-16", "bf16", "checkpoint")
     ]
     plain = {row["seed"]: row for row in kept if row["name"] == "no-window"}
-    assert len(plain) >= 3 and set(memory_measured.changes("window-16")) == set(plain)
+    assert len(plain) >= 3 and set(measured.changes("window-16")) == set(plain)
     for row in kept:
         ours, theirs = row["configuration"], plain[row["seed"]]["configuration"]
         assert len([name for name in ours if ours[name] != theirs[name]]) == (row["name"] != "no-window")
@@ -85,8 +87,8 @@ def test_pairs_of_a_laptop_share_all_but_one_setting():
 
 
 def test_readings_that_disagree_stay_apart():
-    assert memory_measured._agreed({"seed 0": True, "seed 1": True}) is True
-    assert memory_measured._agreed({"seed 0": True, "seed 1": False}) == {"seed 0": True, "seed 1": False}
+    assert measured._agreed({"seed 0": True, "seed 1": True}) is True
+    assert measured._agreed({"seed 0": True, "seed 1": False}) == {"seed 0": True, "seed 1": False}
 
 
 @pytest.mark.parametrize("technique", TECHNIQUES)
@@ -110,7 +112,7 @@ def test_recorded_peaks_lie_on_a_line(technique):
 
 @pytest.mark.parametrize("batch_size", BATCH_SIZES)
 def test_counted_activations_are_what_checkpointing_saved(batch_size):
-    counted = memory.kept_by_blocks({"preset": "memory-study", "batch_size": batch_size})
+    counted = model.kept_by_blocks({"preset": "memory-study", "batch_size": batch_size})
     saved = RUNS[f"baseline_bs{batch_size}"]["peak_mib"] - RUNS[f"gradcp_bs{batch_size}"]["peak_mib"]
     assert counted == pytest.approx(saved, rel=5e-3)
 
@@ -118,6 +120,6 @@ def test_counted_activations_are_what_checkpointing_saved(batch_size):
 @pytest.mark.parametrize("batch_size", BATCH_SIZES)
 def test_logits_are_what_backward_leaves_beside_the_training_state(batch_size):
     left = RUNS[f"baseline_bs{batch_size}"]["after_backward_mib"]
-    state = memory.counted("memory-study")["total"] * memory.STATE_BYTES / memory.MIB
-    logits = memory.logits_mib({"preset": "memory-study", "batch_size": batch_size})
+    state = model.counted("memory-study")["total"] * model.STATE_BYTES / model.MIB
+    logits = model.logits_mib({"preset": "memory-study", "batch_size": batch_size})
     assert logits + state == pytest.approx(left, abs=22)  # a workspace of about 20 MiB, whatever the batch size

@@ -5,9 +5,9 @@ import torch
 import transformers
 
 from stlm_kit.config import DecoderConfig
+from stlm_kit.ledger import find_claim
 from stlm_kit.model import Decoder, count_parameters
-from stlm_kit.studies.answers.poster import qwen3_parameters, shared_parameters
-from stlm_kit.studies.ledger import find_claim
+from stlm_kit.studies.poster.answers import qwen3_parameters, shared_parameters
 
 
 @pytest.mark.parametrize("claim", ["poster.size.qwen06", "poster.size.qwen8"])

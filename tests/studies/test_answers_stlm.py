@@ -3,10 +3,10 @@
 import pytest
 from scipy.stats import binomtest
 
-from stlm_kit.studies import ledger
-from stlm_kit.studies.answers import evidence
-from stlm_kit.studies.answers.stlm import counted, vocabulary_share
-from stlm_kit.studies.study import load_study
+from stlm_kit import ledger
+from stlm_kit.ledger.answers import evidence
+from stlm_kit.reproduce.study_file import load_study
+from stlm_kit.studies.stlm.model import counted, vocabulary_share
 from stlm_kit.training import TrainingSettings
 
 

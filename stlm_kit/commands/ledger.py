@@ -1,0 +1,104 @@
+"""`stlm ledger`: published numbers beside what the kit found; `stlm ledger import` lets one's own runs answer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from stlm_kit.commands.console import plain_table, print_table
+from stlm_kit.errors import KitError, UsageError, near
+
+
+def add_ledger(parser: argparse.ArgumentParser, parents: Sequence[argparse.ArgumentParser] = ()) -> None:
+    """The options of `stlm ledger` and of its action; parents: options that every command takes."""
+    parser.add_argument("--source", help="only this source, such as memory")
+    parser.add_argument("--kind", help="only claims of this kind: arithmetic, predictable, trend, full_scale or config")
+    parser.add_argument("--verdict", help="only claims with this verdict, such as contradicted")
+    parser.add_argument("--json", action="store_true", help="every field, as a list of objects")
+    parser.set_defaults(action="show")
+    about = "Check your own runs at the published size and let them answer the claims that ask for one."
+    action = parser.add_subparsers(metavar="ACTION").add_parser(
+        "import", help=about, description=f"{about} {WHERE_ROWS_GO}", parents=list(parents), allow_abbrev=False
+    )
+    action.set_defaults(action="import")
+    action.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a run's folder, or one that holds many")
+    action.add_argument("--dry-run", action="store_true", help="check and show, but keep nothing")
+
+
+WHERE_ROWS_GO = (
+    "The rows are kept in runs/imported/STUDY.jsonl, beside your runs, and no file of the checkout changes. "
+    "To contribute one, append its line to data/results/STUDY.jsonl and commit that."
+)
+
+
+def run_ledger(options: argparse.Namespace) -> int:
+    """`stlm ledger`, or one of its actions."""
+    return import_rows(options) if options.action == "import" else show_ledger(options)
+
+
+def import_rows(options: argparse.Namespace) -> int:
+    """`stlm ledger import`: a line for each run folder and each claim it answers. KitError where one was refused."""
+    from stlm_kit import ledger
+    from stlm_kit.ledger.import_rows import import_runs, shown
+    from stlm_kit.ledger.wording import in_words
+
+    done = import_runs(options.run_dir, dry_run=options.dry_run)
+    refused = [each for each in done if each.refusal]
+    if refused and len(done) == 1:
+        raise KitError(f"{refused[0].folder.name} is not imported: {refused[0].refusal}")
+    for each in done:
+        if each.refusal:
+            print(f"{shown(each)}: not imported: {each.refusal}")
+            continue
+        state = "known already" if each.known else "would be imported" if options.dry_run else "imported"
+        print(f"{shown(each)}: {state}")
+        for claim_id, answer in each.answers.items():
+            claim = ledger.find_claim(claim_id)
+            published, found = in_words(claim, answer["found"])
+            print(f"  {claim_id}: published {published}, found {found}: {ledger.verdict_of(claim, answer)}")
+        for claim_id, why in each.unanswered.items():
+            print(f"  {claim_id}: not answered: {why}")
+        if not each.answers and not each.unanswered:
+            print(f"  no claim of the study {each.row['study']} is tied to this run yet (`answers:`)")
+    if refused:
+        raise KitError(f"{len(refused)} of {len(done)} runs were not imported; the lines above say why.")
+    return 0
+
+
+def show_ledger(options: argparse.Namespace) -> int:
+    """Every claim, published beside found, with its verdict; on standard error, what is at odds."""
+    from stlm_kit import ledger
+    from stlm_kit.ledger.survey import survey
+    from stlm_kit.ledger.wording import show
+
+    for name, known in (("kind", ledger.KINDS), ("verdict", ledger.VERDICTS)):
+        wanted = getattr(options, name)
+        if wanted is not None and wanted not in known:
+            raise UsageError(f"There is no {name} {wanted!r}; there are {', '.join(known)}.{near(wanted, known)}")
+    found = survey(options.source)
+    for sentence in found.warnings:
+        print(f"stlm: {sentence}", file=sys.stderr)
+    rows = [
+        row for row in found.rows if options.kind in (None, row["kind"]) and options.verdict in (None, row["verdict"])
+    ]
+    if options.json:
+        print(json.dumps(rows, indent=1, ensure_ascii=False))
+        return 0
+    from rich.markup import escape
+
+    claims = {claim.id: claim for claim in ledger.load_claims(options.source)}
+    table = plain_table("claim", "published", "found", "verdict", "statement")
+    for row in rows:
+        claim, found = claims[row["id"]], row["found"]
+        values = list(found.values()) if isinstance(found, dict) else [] if found is None else [found]
+        published = "" if claim.value is None else show(claim.value, claim)
+        shown = " or ".join(show(value, claim) for value in values)
+        table.add_row(row["id"], escape(published), escape(shown), row["verdict"], escape(row["statement"]))
+    print_table(table, soft_wrap=False)
+    counts = Counter(row["verdict"] for row in rows)
+    print(f"{len(rows)} claims: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()))
+    return 0

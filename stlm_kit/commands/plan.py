@@ -1,0 +1,85 @@
+"""`stlm plan`: a table of what each run of a study will take, for a job array or a laptop's afternoon."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+from stlm_kit.commands.console import plain_table, print_table
+from stlm_kit.errors import UsageError
+from stlm_kit.provenance import duration
+from stlm_kit.reproduce.request import Request, need_gpu, parse_parameters, plan
+
+if TYPE_CHECKING:
+    from stlm_kit.reproduce.cost import Cost
+
+MARKS = {"tight": "[yellow]tight[/]", "no": "[red]no[/]"}
+
+
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """The options of `stlm plan`."""
+    parser.add_argument("study", metavar="STUDY", help="a study by name, or a .yaml file of one's own")
+    parser.add_argument("--profile", default="laptop", help="laptop (default), or mig20, the published size")
+    parser.add_argument("--run", metavar="NAME|INDEX", help="only this run; an index counts from 1")
+    parser.add_argument(
+        "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="set a parameter"
+    )
+    parser.add_argument("--budget", metavar="NAME|MIB", help="mig-20gb, device, or the MiB that torch may reserve")
+    parser.add_argument(
+        "--utilisation", type=float, default=0.3, metavar="SHARE", help="of the device's peak (default: 0.3)"
+    )
+    parser.add_argument(
+        "--calibrate", type=int, metavar="STEPS", help="time so many steps of each run on this device instead"
+    )
+    parser.add_argument("--json", action="store_true", help="every figure, as an object")
+
+
+def run_plan(options: argparse.Namespace) -> int:
+    """`stlm plan`. Raises UsageError for options that will not do, and what `plan` and `work_of` raise."""
+    if not 0 < options.utilisation <= 1:
+        raise UsageError(f"--utilisation {options.utilisation} will not do; give a share above 0 and up to 1.")
+    if options.calibrate is not None and options.calibrate < 1:
+        raise UsageError(f"--calibrate {options.calibrate} will not do; give the number of steps to time, such as 50.")
+    given = parse_parameters(options.parameters)
+    runs = plan(Request([options.study], options.profile, given))
+    if any(run.is_chapter for run in runs):
+        raise UsageError(f"{options.study!r} is a chapter, which takes minutes; stlm plan takes a study.")
+    chosen = plan(Request([options.study], options.profile, given, only=options.run))
+    if options.calibrate:
+        need_gpu(chosen)
+    from stlm_kit.reproduce.cost import work_of
+    from stlm_kit.reproduce.estimate import cost_of, means_for, notes_on
+
+    means = means_for(options.profile, options.budget, options.utilisation, options.calibrate or 0)
+    works = [work_of(run) for run in chosen]
+    costs = [cost_of(runs.index(work.run) + 1, work, means) for work in works]
+    notes = notes_on(costs, works, means)
+    if options.json:
+        budget = None if means.budget is None else means.budget.mib
+        about = {"study": chosen[0].study, "profile": options.profile, "budget_mib": budget}
+        print(json.dumps({**about, "runs": [cost.to_dict() for cost in costs], "notes": notes}, indent=1))
+        return 0
+    _show(costs)
+    print("\n".join(notes))
+    return 0
+
+
+def _show(costs: list[Cost]) -> None:
+    names = ("#", "run", "MiB", "reserved", "fits", "steps", "tokens", "FLOPs", "time", "disk MiB", "limit")
+    table = plain_table(*names)
+    for cost in costs:
+        table.add_row(
+            str(cost.index),
+            cost.name,
+            f"{cost.predicted_mib:,.0f}",
+            f"{cost.reserved_mib:,.0f}",
+            MARKS.get(cost.fits, cost.fits),
+            f"{cost.steps:,}",
+            f"{cost.tokens:,}",
+            f"{cost.flops:.2e}",
+            "?" if cost.hours is None else duration(3600 * cost.hours),
+            f"{cost.disk_mib:,.0f}",
+            cost.time_limit or "?",
+        )
+    print_table(table)

@@ -1,0 +1,118 @@
+"""`stlm reproduce`: chapters and studies executed, their comparisons printed, the report written."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from stlm_kit.commands.console import plain_table, print_table
+from stlm_kit.errors import KitError
+from stlm_kit.provenance import duration
+from stlm_kit.reproduce.request import Request, parse_parameters, parse_shard, plan
+from stlm_kit.reproduce.run import Run, read_record
+from stlm_kit.reproduce.runner import Ended, execute_runs, studies_of
+
+MARKS = {"done": "green", "failed": "red", "stale": "yellow", "interrupted": "yellow", "running": "cyan"}
+
+
+def add_reproduce(parser: argparse.ArgumentParser) -> None:
+    """The options of `stlm reproduce`."""
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="CHAPTER|STUDY",
+        help="chapters by number or name, studies by name or .yaml file; default: every chapter",
+    )
+    parser.add_argument(
+        "--profile", default="laptop", help="how much work: laptop (default), or mig20, the published size"
+    )
+    parser.add_argument(
+        "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="set a parameter"
+    )
+    parser.add_argument("--list", action="store_true", help="list the runs with their states; run nothing")
+    parser.add_argument(
+        "--only",
+        "--run",
+        metavar="NAME|INDEX",
+        help="of the runs asked for, only this one; an index counts a study's runs from 1",
+    )
+    parser.add_argument(
+        "--shard", metavar="I/N", help="every N-th run beginning with the I-th, for N jobs side by side"
+    )
+    parser.add_argument("--force", action="store_true", help="run again what is done, from the beginning")
+    parser.add_argument(
+        "--unchecked", action="store_true", help="at mig20, also start runs that are predicted not to fit into memory"
+    )
+    parser.add_argument("--figures", type=Path, metavar="DIR", help="where report and figures go (default: figures/)")
+    parser.add_argument("--notebooks", type=Path, metavar="DIR", help="a folder of chapters of your own")
+
+
+def run_reproduce(options: argparse.Namespace) -> int:
+    """`stlm reproduce`; gives its exit status. Raises what `reproduce` raises."""
+    request = Request(
+        names=options.names,
+        profile=options.profile,
+        parameters=parse_parameters(options.parameters),
+        only=options.only,
+        shard=None if options.shard is None else parse_shard(options.shard),
+        notebooks=options.notebooks,
+    )
+    if options.list:
+        list_runs(plan(request))
+        return 0
+    reproduce(request, force=options.force, figures=options.figures, unchecked=options.unchecked)
+    return 0
+
+
+def reproduce(
+    request: Request, *, force: bool = False, figures: Path | None = None, unchecked: bool = False
+) -> list[Ended]:
+    """Execute what was asked for, as far as it is not done, and write the report.
+
+    Every parameter is validated before anything starts. `figures` is where the report and the figures go (default:
+    figures/ of the project). See `execute_runs` for what is refused and what is raised; KitError at the end where a
+    notebook failed or a run was refused.
+    """
+    runs = plan(request)
+    ended = execute_runs(runs, force=force, unchecked=unchecked)
+    from stlm_kit.report.report import write_report
+    from stlm_kit.studies.memory.comparison import compare_or_why_not
+
+    for study in studies_of(runs):
+        _, lines = compare_or_why_not(study, request.profile)
+        print("\n".join(["", *lines, ""]) if lines else "", end="", flush=True)
+    # A job of several shows what the others have done, too.
+    report = write_report(plan(replace(request, only=None, shard=None)), request, figures)
+    print(f"Report: {report}")
+    _raise_for(ended, "chapter" if all(run.is_chapter for run in runs) else "run")
+    return ended
+
+
+def _raise_for(ended: list[Ended], unit: str) -> None:
+    """KitError naming the runs that failed and those that were refused, if any."""
+    sentences = []
+    if failed := [end.run.name for end in ended if end.status == "failed"]:
+        sentences.append(f"{len(failed)} of {len(ended)} {unit}s failed: {', '.join(failed)}")
+    if refused := [end.run.name for end in ended if end.status == "refused"]:
+        sentences.append(f"{len(refused)} of {len(ended)} {unit}s cannot fit into memory: {', '.join(refused)}")
+    if sentences:
+        raise KitError(f"{'; '.join(sentences)}; the lines above{' and the report' if failed else ''} say why.")
+
+
+def list_runs(runs: list[Run]) -> None:
+    """Print a table of runs: name, state, how long the last execution took."""
+    table = plain_table("study", "name", "state", "time", "folder")
+    for run in runs:
+        state = run.state()
+        folder = run.older() if state == "stale" else run.folder
+        seconds = read_record(folder).get("seconds")
+        colour = MARKS.get(state)
+        table.add_row(
+            run.study,
+            run.name,
+            f"[{colour}]{state}[/]" if colour else state,
+            duration(seconds) if seconds is not None else "",
+            folder.name if folder.exists() else "",
+        )
+    print_table(table)

@@ -1,0 +1,150 @@
+"""What runs at the published size measured: result rows, checked against the study that asked for them, as answers.
+
+A study names the claims that one of its runs answers (`answers:` in its YAML; see study.py). Whoever has the GPU makes
+the runs with `stlm reproduce STUDY --profile mig20` and takes the rows over with `stlm ledger import`. Rows lie in two
+places of one form (results.ResultRow):
+
+    <runs>/imported/<study>.jsonl       a user's own, beside the runs; no file of the checkout changes
+    data/results/<study>.jsonl          those that somebody contributed and that are committed
+
+A row answers only while its configuration is what the study asks for today, and a laptop's row never answers. What a
+row holds is its writer's word: the checks catch slips and stale files, and whoever wants to be sure runs it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from stlm_kit.errors import KitError, near
+from stlm_kit.ledger.claims import SOURCES, find_claim, is_number
+from stlm_kit.paths import runs_dir
+from stlm_kit.reproduce import results
+from stlm_kit.reproduce.study_file import FULL_SIZE, Measure, Study, load_study
+
+FREE = {"seed", "device", "checkpoint_every"}  # another seed or device is another sample of the same run
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Answers by claim, oldest first, and a sentence for each row that answers nothing any more."""
+
+    answers: dict[str, list[dict]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def imported_file(study: str) -> Path:
+    """Where a user's own rows of a study lie."""
+    return runs_dir() / "imported" / f"{study}.jsonl"
+
+
+def measured(source: str | None = None) -> Measured:
+    """What the rows at hand say of the claims of one source, or of all. KitError for a line that is no row."""
+    found = Measured()
+    for name in SOURCES if source is None else (source,):
+        rows = list(full_size_rows(name))
+        study = load_study(name) if rows else None  # reading a study takes time, and most have no row yet
+        for row in sorted(rows, key=lambda row: row["date"]):
+            try:
+                answers, _ = answers_of(row, study)
+            except KitError as error:
+                found.warnings.append(f"The row {label(row)} of the study {name} answers nothing any more: {error}")
+                continue
+            for claim_id, answer in answers.items():
+                found.answers.setdefault(claim_id, []).append(answer)
+    return found
+
+
+def full_size_rows(study: str) -> Iterator[dict[str, Any]]:
+    """The finished rows of a study at the published size: committed, then the user's own, each row once."""
+    seen = []
+    for path in (results.rows_file(study), imported_file(study)):
+        for row in results.read_rows(path) if path and path.is_file() else []:
+            if row.get("profile") == FULL_SIZE and row.get("status") == "done" and row not in seen:
+                seen.append(row)
+                yield row
+
+
+def label(row: dict[str, Any]) -> str:
+    """A row's run as its folder is called."""
+    return f"{row['name']}-{row['hash']}"
+
+
+def answers_of(row: dict[str, Any], study: Study) -> tuple[dict[str, dict], dict[str, str]]:
+    """({claim id: answer}, {claim id: why this row does not answer it}) of the claims tied to the row's run.
+
+    Raises KitError, one sentence, for a row that is not the run that the study asks for.
+    """
+    must_be_asked_for(row, study)
+    answers, refused = {}, {}
+    for claim_id, tie in study.measures.items():
+        if tie.run != row["name"]:
+            continue
+        try:
+            answers[claim_id] = _answer(claim_id, tie, row)
+        except KitError as error:
+            refused[claim_id] = str(error)
+    return answers, refused
+
+
+def _answer(claim_id: str, tie: Measure, row: dict[str, Any]) -> dict[str, Any]:
+    """What a row says of one claim, in the form of the ledger's answers. KitError where it cannot say it."""
+    device = row["device"] or "an unnamed device"
+    if tie.device.lower() not in device.lower():
+        raise KitError(f"it holds on {tie.device}, and this run had {device}; neither bears the other out.")
+    value = row["metrics"].get(tie.metric)
+    if value is None:
+        raise KitError(f"the run measured no {tie.metric!r}.{near(tie.metric, row['metrics'])}")
+    claim = find_claim(claim_id)
+    return {
+        "id": claim_id,
+        "found": value / tie.divide_by if is_number(value) and tie.divide_by != 1 else value,
+        "by": "measured",
+        "missing": None,
+        "how": f"{tie.metric} of the run {row['name']}, seed {row['seed']}, on {device}, {row['date'][:10]}"
+        + ("" if tie.divide_by == 1 else f", over {tie.divide_by:g} for {claim.unit}"),
+        "time": row["date"],
+        "row": f"{label(row)} of {row['date']}",
+    }
+
+
+# --- is it the run that the study asks for? ---
+
+
+def must_be_asked_for(row: dict[str, Any], study: Study) -> None:
+    """Raise KitError, naming the first setting that differs, unless the study has this run with these settings."""
+    if row.get("profile") != FULL_SIZE:
+        raise KitError(
+            f"it ran at the profile {row.get('profile')}, and a laptop's row never answers a full-scale claim; "
+            f"run `stlm reproduce {study.name} --profile {FULL_SIZE}`."
+        )
+    runs = study.expand(FULL_SIZE)
+    if row["name"] not in runs:
+        raise KitError(f"the study {study.name} has no run {row['name']!r}.{near(row['name'], runs)}")
+    asked = settings_asked_for(runs[row["name"]])
+    ran = _as_settings(row["configuration"])
+    for name in sorted(asked.keys() - FREE):
+        if ran[name] != asked[name]:
+            raise KitError(f"its {name} is {ran[name]!r}, and the study asks for {asked[name]!r}.")
+
+
+def _as_settings(configuration: dict[str, Any]) -> dict[str, Any]:
+    """A row's configuration as today's `RunSettings` in JSON: what the kit had no setting for has its default."""
+    from stlm_kit.train_from_text import run_settings
+
+    return run_settings(**configuration).model_dump(mode="json")
+
+
+def settings_asked_for(parameters: dict[str, Any]) -> dict[str, Any]:
+    """A study's run at the published size as `RunSettings` in JSON: its parameters over the run notebook's defaults."""
+    from stlm_kit.notebook_files import notebooks_dir
+    from stlm_kit.reproduce import parameters as vocabulary
+    from stlm_kit.reproduce.request import RUN_NOTEBOOK
+    from stlm_kit.reproduce.run_notebook import settings_of
+
+    given = {**vocabulary.defaults(notebooks_dir() / RUN_NOTEBOOK), **parameters, "profile": FULL_SIZE}
+    # At full size the score is taken on all validation documents.
+    return settings_of(SimpleNamespace(**vocabulary.check(given)), eval_documents=None).model_dump(mode="json")

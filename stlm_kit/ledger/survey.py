@@ -1,0 +1,98 @@
+"""The rows of the ledger: each claim joined with its best answer; the verdict is worked out when it is read.
+
+What is computed (answers.py) outranks what a notebook recorded (recorded.py); what a run at the published size measured
+(full_size.py) outranks all but plain arithmetic; a citation gives way to everything.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stlm_kit.ledger.answers import computed
+from stlm_kit.ledger.claims import Claim, load_claims, verdict
+from stlm_kit.ledger.full_size import measured
+from stlm_kit.ledger.recorded import recorded_answers
+
+
+def row(claim: Claim, answer: dict | None) -> dict:
+    """One line of `stlm ledger --json`."""
+    answer = answer or {"found": None, "by": None, "missing": None, "how": ""}
+    by = answer.get("by")
+    how = answer["how"] or claim.how
+    if answer.get("missing"):
+        how = f"{how} (not given: {answer['missing']})"
+    return {
+        "id": claim.id,
+        "source": claim.source,
+        "kind": claim.kind,
+        "statement": claim.statement,
+        "unit": claim.unit,
+        "published": claim.value,
+        "found": answer["found"],
+        "tolerance": claim.bound,
+        "verdict": verdict_of(claim, answer),
+        "how": f"{how} (cited, not run)" if by == "cited" else how,
+    }
+
+
+def verdict_of(claim: Claim, answer: dict) -> str:
+    """The verdict of an answer as it is kept."""
+    return verdict(claim, answer["found"], answer.get("by"), answer.get("missing"))
+
+
+def best_answer(claim: Claim, ran: dict | None) -> dict | None:
+    """A run's answer outranks a citation; what is computed from presets and settings outranks a stored answer.
+
+    What a run at the published size measured outranks all but plain arithmetic, a prediction too.
+    """
+    return _better(claim, computed(claim), ran)
+
+
+def _better(claim: Claim, ready: dict | None, ran: dict | None) -> dict | None:
+    if ran is None or ran["found"] is None:
+        return ran if ready is None else ready
+    at_full_size = "row" in ran and claim.kind not in ("arithmetic", "config")
+    return ran if ready is None or ready.get("by") == "cited" or at_full_size else ready
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The whole ledger as it stands: a row for each claim, and a sentence for everything that is at odds."""
+
+    rows: list[dict]
+    warnings: list[str]
+
+
+def survey(source: str | None = None) -> Survey:
+    """Every claim (of one source, or of all) joined with its best answer, and where two answers disagree.
+
+    One that nothing answered reads open, or needs_gpu at full scale.
+    """
+    claims, told, full_size = load_claims(source), recorded_answers(), measured(source)
+    rows, warnings = [], list(full_size.warnings)
+    for claim in claims:
+        ready, notebooks, runs = computed(claim), told.get(claim.id), full_size.answers.get(claim.id, [])
+        rows.append(row(claim, _better(claim, ready, runs[-1] if runs else notebooks)))
+        warnings += _disagreement(claim, ready, notebooks, runs)
+    return Survey(rows, warnings)
+
+
+def _disagreement(claim: Claim, ready: dict | None, notebook: dict | None, runs: list[dict]) -> list[str]:
+    """A sentence where two answers of one rank lead to two verdicts: computed ones, or measured at full size."""
+    verdicts: dict[str, str] = {}  # by who gave it
+    if runs:
+        verdicts = {f"the run {answer['row']}": verdict_of(claim, answer) for answer in runs}
+    if notebook and (notebook["found"] is not None or notebook.get("missing")):
+        of_equal_rank = notebook.get("by") == "measured" if runs else ready is not None and ready.get("by") != "cited"
+        if of_equal_rank:
+            verdicts |= {"a notebook": verdict_of(claim, notebook)}
+            verdicts |= {} if runs else {"the kit's own computation": verdict_of(claim, ready)}
+    if len(set(verdicts.values())) < 2:
+        return []
+    said = " and ".join(f"{found} by {who}" for who, found in verdicts.items())
+    return [f"Two answers to {claim.id} disagree: {said}; run the older one again, or take it away."]
+
+
+def rows(source: str | None = None) -> list[dict]:
+    """Every claim joined with its best answer: the rows of `survey`."""
+    return survey(source).rows

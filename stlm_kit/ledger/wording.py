@@ -1,0 +1,50 @@
+"""Values of the ledger in a reader's words: printed precision, units, bounds, every reading."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stlm_kit.ledger.claims import Claim, is_number
+
+SIGNS = {"equal": "", "at_least": "at least ", "at_most": "at most "}  # before a published value, by claim.compare
+
+
+def in_words(claim: Claim, found: Any) -> tuple[str, str]:
+    """(published, found) as a table shows them: units, bounds and every reading; "" for what is not there."""
+    published = "" if claim.value is None else SIGNS[claim.compare] + show(claim.value, claim)
+    if isinstance(found, dict):
+        return published, "; ".join(f"{reading}: {show(value, claim)}" for reading, value in found.items())
+    return published, "" if found is None else show(found, claim)
+
+
+def show(value: Any, claim: Claim) -> str:
+    """A value at the claim's printed precision, with its unit."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list):
+        return (" to " if len(value) == 2 else ", ").join(show(part, claim) for part in value)
+    if not is_number(value):
+        return str(value)
+    digit = claim.printed_digit
+    rounded = round(value / digit) * digit if digit and isinstance(value, float) else value
+    return number(rounded, digit) + with_unit(claim.unit)
+
+
+def number(value: float, digit: float | None = None) -> str:
+    """A number with thousands separated: to the worth of its last digit where that is given, else to about 4 digits."""
+    if digit and digit < 1:
+        decimals = 0
+        while round(10**-decimals, 12) > digit * (1 + 1e-9):
+            decimals += 1
+        return f"{value:,.{decimals}f}"
+    if float(value).is_integer() and abs(value) < 1e15:
+        return f"{int(value):,}"
+    if not 1 <= abs(value) < float("inf"):  # NaN too
+        return f"{value:.4g}"
+    text = f"{value:,.{max(0, 4 - len(str(int(abs(value)))))}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def with_unit(unit: str) -> str:
+    """A unit as it follows a number; "" for a number without dimension."""
+    return f" {unit}" if unit and unit not in ("1", "bool", "text") else ""

@@ -1,0 +1,69 @@
+"""Which tensors are alive at each moment of a predicted step: what a timeline's height is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from stlm_kit.config import DecoderConfig
+from stlm_kit.errors import UsageError
+from stlm_kit.memory.allocator import Replay, as_asked, replay
+from stlm_kit.memory.assumptions import assumptions
+from stlm_kit.memory.predict import settled, trace_subject
+from stlm_kit.memory.recording import Allocation, Recording, survivors
+from stlm_kit.memory.report import MemoryReport, Semantics, Window, check_choices, largest_first, report_of
+from stlm_kit.memory.step_under_test import Subject
+from stlm_kit.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class WatchedStep:
+    """A predicted step with every tensor of it. `report.timeline` and `alive_after` count operations alike, from 0."""
+
+    report: MemoryReport
+    recording: Recording
+    served: Replay
+
+    def alive_after(self, operation: int) -> list[dict[str, object]]:
+        """The tensors alive after an operation of the timeline, the largest first, as rows of `alive_at_peak`.
+
+        Their MiB add up to the timeline's height there. UsageError where the step has no such operation.
+        """
+        last = len(self.report.timeline.operations) - 1
+        if isinstance(operation, bool) or not isinstance(operation, int) or not 0 <= operation <= last:
+            raise UsageError(f"There is no operation {operation!r}; the step has those from 0 to {last}.")
+        events = chain(self._events_before(), self._events_until(self.recording.first_operation + operation))
+        return largest_first(survivors(events), self.served.given)
+
+    def tensors(self) -> list[dict[str, object]]:
+        """Every tensor that lives at some time of the step, even within an operation, as rows of `alive_at_peak`."""
+        born = [allocation for allocation, sign in self.recording.events[self.recording.started :] if sign > 0]
+        return [one.describe(self.served.given[one]) for one in [*survivors(self._events_before()), *born]]
+
+    def _events_before(self) -> list[tuple[Allocation, int]]:
+        return self.recording.events[: self.recording.started]
+
+    def _events_until(self, operation: int) -> Iterator[tuple[Allocation, int]]:
+        start = self.recording.started
+        for event, place in zip(self.recording.events[start:], self.recording.operation_of_event[start:], strict=True):
+            if place <= operation:
+                yield event
+
+
+def watch_step(
+    config: DecoderConfig | str,
+    recipe: Recipe | str,
+    batch_size: int,
+    sequence_length: int,
+    valid_fraction: float = 1.0,
+    window: Window = "forward_backward",
+    semantics: Semantics = "cuda",
+) -> WatchedStep:
+    """`predict_peak` with every tensor kept track of, in MiB; arguments and errors are the same."""
+    check_choices(window, semantics)
+    subject = Subject.of(config, recipe, batch_size, sequence_length, valid_fraction)
+    subject.check_runs_on(semantics)
+    recording = settled(trace_subject(subject, semantics), semantics)
+    report = report_of(recording, window, semantics, assumptions=assumptions(semantics, subject))
+    return WatchedStep(report, recording, replay(recording) if semantics == "cuda" else as_asked(recording))

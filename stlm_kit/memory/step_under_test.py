@@ -1,0 +1,182 @@
+"""What is predicted or measured: a preset trained under a recipe, as the two functions `build` and `step`."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from unittest import mock
+
+import torch
+from torch import Tensor
+
+from stlm_kit.config import DecoderConfig, preset
+from stlm_kit.data.batches import IGNORE, Batch
+from stlm_kit.errors import UsageError
+from stlm_kit.memory.attention_kernels import cuda_attention
+from stlm_kit.memory.report import Semantics
+from stlm_kit.model.decoder import Decoder
+from stlm_kit.training import loss
+from stlm_kit.training.optimizer import build_optimizer
+from stlm_kit.training.recipe import Recipe
+from stlm_kit.training.settings import TrainingSettings
+from stlm_kit.training.step import Step
+
+LARGEST = 2**31  # of any one size: beyond it nothing trains, and a typing error is likelier
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A training step of the kit's: `build()` makes its state, `step(state)` trains on one more batch.
+
+    `valid_fraction` is the share of positions whose target is real; the rest is padding. `accumulation_steps`
+    micro-batches of `batch_size` rows make one step. Raises UsageError for what cannot be, one sentence each.
+    """
+
+    config: DecoderConfig
+    recipe: Recipe
+    batch_size: int
+    sequence_length: int  # input positions
+    valid_fraction: float = 1.0
+    accumulation_steps: int = 1
+    device: str = "cpu"
+
+    @classmethod
+    def of(cls, config: DecoderConfig | str, recipe: Recipe | str, *sizes, **more) -> Subject:
+        """From names or objects."""
+        config = preset(config) if isinstance(config, str) else config
+        recipe = Recipe.named(recipe) if isinstance(recipe, str) else recipe
+        for value, kind in ((config, DecoderConfig), (recipe, Recipe)):
+            if not isinstance(value, kind):
+                raise UsageError(f"{value!r} will not do; give a {kind.__name__} or its name.")
+        return cls(config, recipe, *sizes, **more)
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "sequence_length", "accumulation_steps"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
+                raise UsageError(f"{name} = {value!r} will not do; give a whole number from 1 to 2^31.")
+        share = self.valid_fraction
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share <= 1:
+            raise UsageError(
+                f"valid_fraction = {share!r} will not do; give the share of real targets, more than 0, at most 1."
+            )
+        config, recipe = self.config, self.recipe
+        for wrong, sentence in (
+            (
+                config.positions == "learned" and self.sequence_length > config.context_length,
+                f"The model has {config.context_length} learned positions and sequence_length is "
+                f"{self.sequence_length}; shorten it, or use rotary or sinusoidal positions.",
+            ),
+            (
+                recipe.attention == "flex" and config.dropout > 0,
+                "Flex attention cannot drop attention weights; set dropout to 0 or use sdpa.",
+            ),
+            (
+                recipe.attention == "flash" and config.head_dim > 256,
+                f"flash-attn takes heads up to 256 wide, not {config.head_dim}; use more heads, or sdpa.",
+            ),
+            (
+                recipe.update == "in_backward" and self.accumulation_steps > 1,
+                "in-backward updates after each micro-batch; leave it out, or set accumulation_steps to 1.",
+            ),
+        ):
+            if wrong:
+                raise UsageError(sentence)
+
+    @property
+    def positions(self) -> int:
+        return self.batch_size * self.sequence_length
+
+    def check_runs_on(self, device_type: Semantics) -> None:
+        """UsageError, one sentence, where the recipe cannot train on such a device."""
+        reason = self.recipe.unsuitable(device_type)
+        if not reason and device_type == "cpu" and self.recipe.attention in ("flex", "flash"):
+            reason = f"Attention {self.recipe.attention!r} needs a CUDA GPU; use 'sdpa' or semantics=\"cuda\"."
+        if reason:
+            raise UsageError(reason)
+
+    def build(self) -> Step:
+        with torch.device(self.device):
+            model = Decoder(self.config).train()
+        recipe = self.recipe
+        optimizer = build_optimizer(model, TrainingSettings(), recipe)
+        if self.device == "cpu" and recipe.attention in STAND_INS:
+            step = Step(model, optimizer, replace(recipe, attention="sdpa"))
+            for block in model.blocks:
+                block.attention.function = STAND_INS[recipe.attention]
+            return step
+        return Step(model, optimizer, recipe)
+
+    def step(self, state: Step) -> None:
+        state([self.batch(number) for number in range(self.accumulation_steps)])
+
+    def batch(self, number: int = 0) -> Batch:
+        """Any tokens, and as many real targets as `valid_fraction` says, at the end of the batch."""
+        shape = self.batch_size, self.sequence_length
+        inputs = torch.zeros(shape, dtype=torch.int64, device=self.device)
+        targets = torch.zeros(shape, dtype=torch.int64, device=self.device)
+        n_padding = self.positions - round(self.valid_fraction * self.positions)
+        if n_padding:
+            targets.view(-1)[:n_padding] = IGNORE
+        return Batch(inputs, targets)
+
+
+def flash_stand_in(q, k, v, window=None, documents=None, dropout=0.0) -> Tensor:
+    """What flash-attn's own function keeps, by torch's copy of it: q, k, v, the output, and a sum a query."""
+    return cuda_attention(q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=True)
+
+
+class _Flex(torch.autograd.Function):
+    """What compiled FlexAttention allocates: the output and a sum a query; backward a dot product a query as well."""
+
+    @staticmethod
+    def forward(ctx, q, k, v):
+        out, sums = torch.empty_like(q), q.new_empty(q.shape[:3], dtype=torch.float32)
+        ctx.save_for_backward(q, k, v, out, sums)
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient):
+        q, k, v, _, sums = ctx.saved_tensors
+        dots = torch.empty_like(sums)  # noqa: F841
+        return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+
+
+def flex_stand_in(q, k, v, window=None, documents=None, dropout=0.0) -> Tensor:
+    return _Flex.apply(q, k, v)
+
+
+STAND_INS = {"flash": flash_stand_in, "flex": flex_stand_in}
+
+
+@contextmanager
+def folded(recipe: Recipe, semantics: Semantics):
+    """Within this context equal work is done a few times only, which leaves every size as it is.
+
+    Of a chunked loss's equal chunks the first, the second and the last are computed: each leaves behind what it found.
+    With CUDA's semantics a chunk is as large as on a GPU, and one piece; and torchao's update, which is compiled there,
+    takes nothing for a moment.
+    """
+    with ExitStack() as stack:
+        replacing = lambda *place, **more: stack.enter_context(mock.patch.object(*place, **more))  # noqa: E731
+        replacing(loss, "range", few, create=True)
+        replacing(torch.amp.GradScaler, "_maybe_opt_step", _always_step)
+        if semantics == "cuda":
+            replacing(loss, "FEW", LARGEST)
+            replacing(loss, "CPU_ROWS", loss.ROWS)
+            if recipe.optimizer == "8bit":
+                from stlm_kit.training.adamw8bit import adam
+
+                replacing(adam, "single_param_adam", lambda *args, **kwargs: None)
+        yield
+
+
+def few(start: int, stop: int, stride: int) -> list[int]:
+    """The first two and the last of range(start, stop, stride)."""
+    whole = range(start, stop, stride)
+    return list(whole) if len(whole) <= 3 else [whole[0], whole[1], whole[-1]]
+
+
+def _always_step(scaler, optimizer, state, *args, **kwargs):
+    """GradScaler's step without the look for infinities, of which fake gradients have none."""
+    return optimizer.step(*args, **kwargs)

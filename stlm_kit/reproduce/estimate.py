@@ -1,0 +1,164 @@
+"""From what a run is made of to what it will take on the device at hand, and on what that estimate rests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from stlm_kit.reproduce.cost import MARGIN, Cost, Work, refusal, time_limit
+from stlm_kit.training.flops import PEAKS, measured_tflops, peak_tflops
+
+if TYPE_CHECKING:
+    from stlm_kit.memory.budget import Budget
+    from stlm_kit.memory.report import MemoryReport, Semantics
+
+SLICE, SLICE_MULTIPROCESSORS = "A100 MIG 2g.20gb", 28  # what mig20 is planned for where there is no GPU
+SCRIPT = "stlm_kit/reproduce/job_array.sbatch"
+
+
+@dataclass(frozen=True)
+class Means:
+    """What the hours and the verdict on memory rest on. budget: None on a CPU, which pages before it ends."""
+
+    budget: Budget | None
+    semantics: Semantics
+    utilisation: float
+    calibrate: int  # steps to time; 0: the peak and the utilisation decide
+
+
+def means_for(profile: str, budget_name: str | None, utilisation: float, calibrate: int) -> Means:
+    """A GPU's memory and peak where there is one or the profile asks for one, else this machine's processor."""
+    import torch
+
+    from stlm_kit.memory.budget import find_budget
+
+    on_gpu = profile == "mig20" or torch.cuda.is_available()
+    name = budget_name or ("device" if torch.cuda.is_available() else "mig-20gb" if on_gpu else None)
+    budget = None if name is None else find_budget(name)
+    return Means(budget, "cuda" if on_gpu else "cpu", utilisation, calibrate)
+
+
+def cost_of(index: int, work: Work, means: Means) -> Cost:
+    """What a run will take, by the means at hand. Raises UsageError for settings that cannot be."""
+    report = work.memory(semantics=means.semantics)
+    why_not = refusal(work, means.budget.mib, means.semantics) if means.budget else ""
+    flops, steps = work.flops(), work.settings.steps
+    peak = peak_of(means.semantics, work.recipe.precision)[0]
+    seconds, utilisation = None, means.utilisation
+    if means.calibrate and not why_not:
+        seconds = _timed(work, means.calibrate)
+        utilisation = flops / steps / seconds / (peak * 1e12) if peak else None
+    elif peak:
+        seconds = flops / steps / (peak * 1e12 * utilisation)
+    hours = None if seconds is None else steps * seconds / 3600
+    return Cost(
+        index=index,
+        name=work.run.name,
+        predicted_mib=round(report.peak_allocated_mib, 1),
+        reserved_mib=round(report.peak_reserved_mib, 1),
+        fits=_fits(report, means.budget, why_not),
+        refusal=why_not,
+        steps=steps,
+        tokens=steps * work.rows * work.settings.context_length,
+        real_share=work.real_share,
+        flops=flops,
+        seconds_per_step=seconds,
+        utilisation=utilisation,
+        hours=hours,
+        time_limit=None if hours is None else time_limit(hours),
+        disk_mib=round(work.disk_mib(), 1),
+        token_mib=work.token_mib,
+    )
+
+
+def _fits(report: MemoryReport, budget: Budget | None, why_not: str) -> str:
+    if budget is None:
+        return ""
+    return "no" if why_not else "yes" if report.fits(budget.mib) else "tight"
+
+
+def _timed(work: Work, n_steps: int) -> float:
+    """The median of so many steps on the device that the run would use, in seconds."""
+    from stlm_kit.memory import measure_peak
+
+    report = measure_peak(
+        work.config,
+        work.recipe,
+        work.settings.batch_size,
+        work.settings.context_length,
+        valid_fraction=work.real_share or 1.0,
+        device=work.settings.device,
+        accumulation_steps=work.settings.accumulation_steps,
+        repeats=n_steps,
+    )
+    return report.step_s["median"]
+
+
+@cache
+def peak_of(semantics: Semantics, precision: str) -> tuple[float | None, str]:
+    """(TFLOP/s, where that comes from) of the device at hand; for CUDA without one, of the slice mig20 is named for."""
+    import torch
+
+    if semantics == "cpu":
+        peak = measured_tflops(precision)
+        return peak, f"{precision}: {peak:.2g} TFLOP/s, measured just now by a product of two matrices of 1,024 x 1,024"
+    name, multiprocessors = SLICE, SLICE_MULTIPROCESSORS
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        name, multiprocessors = properties.name, properties.multi_processor_count
+    peak = peak_tflops(name, precision, multiprocessors)
+    if peak is None:
+        return (
+            None,
+            f"{precision}: no peak is known of {name} (known: {', '.join(PEAKS)}); --calibrate 50 measures hours",
+        )
+    return peak, f"{precision}: {peak:.3g} TFLOP/s, the data sheet's by {multiprocessors} multiprocessors of {name}"
+
+
+def notes_on(costs: list[Cost], works: list[Work], means: Means) -> list[str]:
+    """What the table rests on, one sentence each."""
+    notes = []
+    notes.append("Memory: predicted, in MiB, the whole step of the fullest batch in a thousand.")
+    if means.budget:
+        notes.append(f"Budget: {means.budget.mib:,.0f} MiB ({means.budget.source}).")
+    if any(cost.fits == "tight" for cost in costs):
+        notes.append(
+            "tight: there is room for the tensors, but only if the allocator gives blocks back; it may end there."
+        )
+    peaks = dict.fromkeys(peak_of(means.semantics, work.recipe.precision)[1] for work in works)
+    if means.calibrate:
+        notes.append(f"Hours: the median of {means.calibrate} steps of each run, timed on this device.")
+    else:
+        notes.append(f"Hours: operations over {means.utilisation:.0%} of the peak.")
+    notes += [f"Peak in {sentence}." for sentence in peaks]
+    if unknown := {work.settings.corpus for work in works if work.real_share is None}:
+        notes.append(
+            f"The text of {', '.join(sorted(unknown))} is not on this machine: each position counts as real, so memory "
+            "is an upper bound; `stlm data get` fetches it."
+        )
+    if fitted := {work.settings.corpus for work in works if work.real_share is not None and work.token_mib is None}:
+        notes.append(
+            f"The text of {', '.join(sorted(fitted))} is not on this machine; its share of real targets is taken "
+            "as the one that fits the memory study's recorded peaks."
+        )
+    shared = {work.settings.corpus: work.token_mib for work in works if work.token_mib is not None}
+    notes += [f"Token files of {name}: {mib:,.1f} MiB in the cache, once for all runs." for name, mib in shared.items()]
+    notes.append(f"Limits: {MARGIN:g} times the hours and 10 minutes, for evaluation and start-up, in quarters.")
+    notes += [f"{cost.name} cannot fit: it {cost.refusal}" for cost in costs if cost.fits == "no"]
+    if limits := [cost.time_limit for cost in costs if cost.fits != "no" and cost.time_limit]:
+        array = _ranges([cost.index for cost in costs if cost.fits != "no"])
+        longest = max(limits, key=lambda limit: (len(limit), limit))
+        notes.append(f"For a job array: sbatch --array={array} --time={longest} {SCRIPT} {works[0].run.study}")
+    return notes
+
+
+def _ranges(indices: list[int]) -> str:
+    """[1, 2, 3, 5] as "1-3,5"."""
+    found: list[list[int]] = []
+    for number in indices:
+        if found and found[-1][1] == number - 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return ",".join(f"{first}-{last}" if last > first else f"{first}" for first, last in found)

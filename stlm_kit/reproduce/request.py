@@ -1,0 +1,167 @@
+"""From what was asked for to a list of runs: names resolved, every parameter validated, nothing started."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stlm_kit.errors import KitError, UsageError
+from stlm_kit.notebook_files import Chapter, chapters, find_chapter, find_chapters, notebooks_dir, suggest
+from stlm_kit.reproduce import parameters as vocabulary
+from stlm_kit.reproduce.run import CHAPTERS, Run
+from stlm_kit.reproduce.run_hash import names_a_file
+from stlm_kit.reproduce.study_file import PROFILES, load_study, study_names
+
+RUN_NOTEBOOK = "run.ipynb"  # what papermill executes for one run of a study
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `stlm reproduce` was asked for. Without names: every chapter."""
+
+    names: list[str] = field(default_factory=list)
+    profile: str = "laptop"
+    parameters: dict[str, Any] = field(default_factory=dict)  # values, or texts as the command line gives them
+    only: str | None = None  # a run by its name, or a study's by its place in the grid, from 1
+    shard: tuple[int, int] | None = None  # (i, n), i from 1: every n-th run, beginning with the i-th
+    notebooks: Path | None = None  # a folder of chapters of one's own
+
+
+def plan(request: Request) -> list[Run]:
+    """The runs asked for, in order, each validated unless it is finished already (then it was).
+
+    Raises UsageError, one sentence, for an unknown chapter, study, run or parameter, a wrong type or a value out of
+    range; KitError for a notebook that cannot be read.
+    """
+    if request.profile not in PROFILES:
+        raise UsageError(f"There is no profile {request.profile!r}.{suggest(request.profile, list(PROFILES))}")
+    if request.notebooks is not None and not request.notebooks.is_dir():
+        raise KitError(f"There is no folder {request.notebooks}; give the one that holds your chapters.")
+    given = absolute_paths(vocabulary.check(request.parameters))
+    if "profile" in given:
+        raise UsageError("Give the profile as --profile, not as a parameter.")
+    runs = [run for name in request.names or [CHAPTERS] for run in _runs(name, request, given)]
+    runs = list(dict.fromkeys(runs))  # "02 02" is one run
+    if request.only is not None:
+        runs = _only(request.only, runs)
+    if request.shard is not None:
+        index, count = request.shard
+        runs = runs[index - 1 :: count]
+    validate(runs)
+    return runs
+
+
+def _runs(name: str, request: Request, given: dict[str, Any]) -> list[Run]:
+    """The runs that one name stands for: a chapter, all chapters, or a study."""
+    folder = request.notebooks or notebooks_dir()
+    course = chapters(folder)
+    if name == CHAPTERS:
+        found = find_chapters([], folder)
+    elif chapter := find_chapter(name, course):
+        found = [chapter]
+    elif name.endswith(".yaml") or name in study_names():
+        return _study_runs(name, request, given)
+    else:
+        options = [*(chapter.name for chapter in course), *study_names()]
+        raise UsageError(f"There is no chapter or study {name!r}.{suggest(name, options)}")
+    return [chapter_run(chapter.path, request.profile, given) for chapter in found]
+
+
+def chapter_run(notebook: Path, profile: str = "laptop", given: dict[str, Any] | None = None) -> Run:
+    """The run of one chapter at a profile. A notebook need not declare the profile to run as a laptop's."""
+    asked = {"profile": profile} if profile != "laptop" or Chapter(notebook).declares("profile") else {}
+    return Run(CHAPTERS, notebook.stem, notebook.resolve(), {**asked, **(given or {})}, profile)
+
+
+def _study_runs(name: str, request: Request, given: dict[str, Any]) -> list[Run]:
+    notebook = ((request.notebooks or notebooks_dir()) / RUN_NOTEBOOK).resolve()
+    if not notebook.is_file():
+        raise KitError(f"There is no {RUN_NOTEBOOK} in {notebook.parent}; a study's runs need it.")
+    study = load_study(name)
+    return [
+        Run(study.name, run, notebook, {"profile": request.profile, **values, **given}, request.profile)
+        for run, values in study.expand(request.profile).items()
+    ]
+
+
+def _only(name: str, runs: list[Run]) -> list[Run]:
+    """The run of this name; a chapter may be named by its number, as elsewhere, a study's run by its place, from 1."""
+    found = [run for run in runs if name in (run.name, run.name.split("_")[0] if run.is_chapter else run.name)]
+    if not found and name.isdecimal() and not any(run.is_chapter for run in runs):
+        if not 1 <= int(name) <= len(runs):
+            raise UsageError(
+                f"There is no run {name} among these {len(runs)}; they count from 1, as `stlm plan` lists them."
+            )
+        found = [runs[int(name) - 1]]
+    if not found:
+        raise UsageError(f"None of these runs is called {name!r}.{suggest(name, [run.name for run in runs])}")
+    return found
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """(i, n) of "i/n", i from 1 to n. UsageError for anything else."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise UsageError(f"--shard {text!r} will not do; write i/n with i from 1 to n, such as 1/4.")
+    return int(match[1]), int(match[2])
+
+
+def parse_parameters(texts: Iterable[str]) -> dict[str, str]:
+    """{name: text} of the command line's name=value. UsageError where there is no '='."""
+    given = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"-p takes name=value, and {text!r} is not of that form.")
+        given[name.strip().replace("-", "_")] = value
+    return given
+
+
+def absolute_paths(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Parameters with the paths among them made absolute: a kernel works in another folder than the user."""
+    return {
+        name: str(Path(value).expanduser().resolve()) if names_a_file(name, value) else value
+        for name, value in parameters.items()
+    }
+
+
+_declared: dict[Path, list[str]] = {}
+
+
+def declared(notebook: Path) -> list[str]:
+    """`parameters.declared`, asked once a notebook."""
+    if notebook not in _declared:
+        _declared[notebook] = vocabulary.declared(notebook)
+    return _declared[notebook]
+
+
+def validate(runs: list[Run]) -> None:
+    """Check the parameters of every unfinished run against what its notebook declares, and the preset's name."""
+    for run in runs:
+        if run.finished or not run.parameters:
+            continue
+        vocabulary.check(run.parameters, declared(run.notebook), where=f"The notebook {run.notebook.name}")
+        if "preset" in run.parameters:
+            from stlm_kit.config import preset_entry
+
+            preset_entry(run.parameters["preset"])
+
+
+def need_gpu(runs: list[Run]) -> None:
+    """Refuse mig20 on a machine without a GPU, before anything starts: one sentence instead of days on a CPU.
+
+    STLM_ALLOW_CPU=1 lets it run all the same. Raises KitError.
+    """
+    if os.environ.get("STLM_ALLOW_CPU") or not any(run.profile == "mig20" and not run.finished for run in runs):
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise KitError(
+            "The profile mig20 is the published size and needs a CUDA GPU, which torch does not find here; "
+            "use --profile laptop, or set STLM_ALLOW_CPU=1 to let it take days on the CPU."
+        )

@@ -1,0 +1,195 @@
+"""Recorded results: the rows of runs that are too long, or too many, for a chapter, and how to run any of them again.
+
+A row is one run of `train_from_text`: its whole configuration and that configuration's hash, the seed, the versions,
+the machine, the date, and the metrics. Rows live in data/results/<study>.jsonl of a checkout, each line checked against
+`ResultRow` whenever it is read; an installed package carries the same files.
+
+    from stlm_kit.reproduce import results
+    row = results.recorded("chapter-03")[0]
+    print(results.command(row))                          # the `stlm train` line of this row
+    results.rerun(row)                                   # or the same run from Python: its metrics, to compare
+    results.record("chapter-03", "cosine", steps=150)    # train and append a row
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
+
+from stlm_kit.errors import KitError, UsageError, first_sentence, near
+from stlm_kit.paths import atomic_write, project_dir
+from stlm_kit.provenance import source_hash, versions
+
+
+class Asked(BaseModel):
+    """What the runner was asked for: with the row's source and versions, all that a run's hash is made of."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    notebook: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the notebook's code")
+    parameters: dict[str, JsonValue]
+    contents: dict[str, str] = Field(description="SHA-256 of each corpus or tokenizer that was given by path")
+
+
+class ResultRow(BaseModel):
+    """One line of a file of rows. A row of `stlm reproduce` has `profile` and `asked`, one of `record` has neither."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    study: str = Field(min_length=1)
+    name: str = Field(min_length=1)
+    hash: str = Field(pattern="^[0-9a-f]{10}$")
+    profile: Literal["laptop", "mig20"] | None = None
+    status: Literal["done", "out_of_memory"] = "done"
+    said: str | None = None
+    asked: Asked | None = None
+    seed: int | None
+    configuration: dict[str, JsonValue] = Field(min_length=1)
+    source: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the kit's source")
+    versions: dict[str, str] = Field(min_length=1)
+    device: str | None
+    machine: dict[str, JsonValue] = Field(min_length=1)
+    date: str = Field(description="ISO 8601 with its time zone")
+    seconds: float | None = Field(None, ge=0, description="of the whole run, its notebook included")
+    metrics: dict[str, JsonValue]
+
+    @field_validator("date")
+    @classmethod
+    def _date_has_a_zone(cls, date: str) -> str:
+        try:
+            zone = datetime.fromisoformat(date).tzinfo
+        except ValueError:
+            zone = None
+        if zone is None:
+            raise ValueError(f"date = {date!r} is no moment; write it as 2026-01-31T12:00:00+00:00.")
+        return date
+
+    @model_validator(mode="after")
+    def _of_one_piece(self) -> ResultRow:
+        if self.hash != row_hash(self.model_dump()):
+            raise ValueError(f"The hash {self.hash} is not that of what was run; something in the row was changed.")
+        if self.seed != self.configuration.get("seed"):
+            raise ValueError(f"The seed {self.seed} is not that of the configuration.")
+        if self.status == "done" and not self.metrics:
+            raise ValueError("It holds no metrics.")
+        return self
+
+
+def row_hash(row: dict[str, Any]) -> str:
+    """The hash that a row must bear: its run's (see identity.run_hash), or its configuration's."""
+    if row.get("asked") is None:
+        return configuration_hash(row["configuration"])
+    return configuration_hash({"source": row["source"], **row["asked"], "versions": row["versions"]})
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file. KitError, one sentence with file and line, for a line that is no `ResultRow`."""
+    rows = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        try:
+            row = json.loads(line)
+            ResultRow.model_validate(row)
+            rows.append(row)
+        except ValidationError as error:
+            raise KitError(f"Line {number} of {path} is no result row: {first_sentence(error)}") from error
+        except ValueError as error:
+            raise KitError(f"Line {number} of {path} is no result row: it is not JSON; restore the file.") from error
+    return rows
+
+
+def rows_file(study: str) -> Path | None:
+    """Where the recorded rows of a study lie; None where there are none."""
+    return next((folder / f"{study}.jsonl" for folder in _folders() if (folder / f"{study}.jsonl").is_file()), None)
+
+
+def recorded(study: str) -> list[dict[str, Any]]:
+    """The rows of a study, in the order they were recorded.
+
+    Raises UsageError (naming the near ones) where nothing is recorded under that name, KitError for a line that is no
+    row.
+    """
+    path = rows_file(study)
+    if path is None:
+        known = sorted({file.stem for folder in _folders() for file in folder.glob("*.jsonl")})
+        raise UsageError(f"Nothing is recorded under the name {study!r}.{near(study, known)}")
+    return read_rows(path)
+
+
+def rerun(row: dict[str, Any]) -> dict[str, Any]:
+    """Train a row's configuration again, keeping nothing on disk; gives the metrics, as the row holds them."""
+    from stlm_kit.train_from_text import run_settings, train_from_text
+
+    result = train_from_text(run_settings(**row["configuration"]), progress=False).result
+    return {"loss": result["loss"], **result["validation"], "tokens": result["tokens"], "seconds": result["seconds"]}
+
+
+def record(study: str, name: str, **settings: Any) -> dict[str, Any]:
+    """Train `run_settings(**settings)` and append its row to the study's file in the checkout; gives the row.
+
+    name: what the run is called within the study, without its seed. A configuration that is recorded already is not
+    run again. Raises UsageError for an unknown setting.
+    """
+    import torch
+
+    from stlm_kit.provenance import describe_machine, now
+    from stlm_kit.train_from_text import run_settings
+
+    configuration = run_settings(**settings).model_dump(mode="json")
+    key = {"study": study, "name": name, "hash": configuration_hash(configuration)}
+    path = _folders()[0] / f"{study}.jsonl"
+    before = recorded(study) if path.is_file() else []
+    if known := [row for row in before if key.items() <= row.items()]:
+        return known[0]
+    row = {
+        **key,
+        "seed": configuration["seed"],
+        "configuration": configuration,
+        "source": source_hash(),
+        "versions": versions(),
+        "device": configuration["device"],
+        "machine": describe_machine() | {"threads": torch.get_num_threads()},
+        "date": now(),
+        "metrics": rerun({"configuration": configuration}),
+    }
+    atomic_write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in [*before, row]))
+    return row
+
+
+def configuration_hash(configuration: dict[str, Any]) -> str:
+    """Ten hexadecimal digits that name a configuration, the seed included; keys may stand in any order."""
+    return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def command(row: dict[str, Any]) -> str:
+    """The `stlm train` line that runs a row's configuration again; most settings at their default are left out."""
+    from stlm_kit.options import NAMED
+    from stlm_kit.train_from_text import RunSettings
+
+    words = ["stlm", "train"]
+    for name, value in row["configuration"].items():
+        default = RunSettings.model_fields[name].get_default(call_default_factory=True)
+        if value == default and name not in ("preset", "corpus", "seed"):
+            continue
+        if name == "overrides":
+            words += [part for field, chosen in value.items() for part in ("--set", f"{field}={chosen}")]
+        elif name in (*NAMED, "learning_rate"):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+        else:
+            words += ["--set", f"{name}={value}"]
+    return shlex.join([*words, "--run-dir", f"runs/{row['study']}/{row['name']}-{row['hash']}"])
+
+
+def checkout_folder() -> Path:
+    """Where new rows are written: the checkout's data/results."""
+    return project_dir() / "data" / "results"
+
+
+def _folders() -> list[Path]:
+    """Where rows may lie: the checkout's data/results, then the folder that an installed package carries."""
+    return [checkout_folder(), Path(__file__).resolve().parent.parent / "results"]

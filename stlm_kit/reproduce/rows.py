@@ -1,0 +1,95 @@
+"""Result rows: one a run of a study, and all of a study's in one file.
+
+The notebook of a run leaves its numbers as row.json; the collector joins them with what the runner knows (configuration
+and hash, versions, machine, date) and writes runs/<study>/rows.jsonl. Rows worth keeping are copied from there into
+data/results/<study>.jsonl. Their form is results.ResultRow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from stlm_kit.errors import KitError
+from stlm_kit.paths import atomic_write, runs_dir
+from stlm_kit.reproduce.run import FINISHED, read_record
+
+# What torch and Python say when memory ends, on a GPU and on a CPU.
+OUT_OF_MEMORY = re.compile(r"OutOfMemoryError|MemoryError|can't allocate memory|CUDA out of memory|not enough memory")
+
+
+def run_folder() -> Path | None:
+    """Where this kernel's run keeps its files: $STLM_RUN_DIR. None for a reader in JupyterLab, who keeps nothing."""
+    given = os.environ.get("STLM_RUN_DIR")
+    return Path(given) if given else None
+
+
+def record_row(**numbers: Any) -> dict[str, Any]:
+    """Keep a run's numbers as row.json in its folder, where it has one, and give them back.
+
+    Numbers must be finite: KitError names the one that is not.
+    """
+    try:
+        text = json.dumps(numbers, indent=1, allow_nan=False)
+    except ValueError as error:
+        wrong = [name for name, value in numbers.items() if value != value or value in (float("inf"), -float("inf"))]
+        raise KitError(f"{' and '.join(wrong) or 'A number'} of this run is not finite; it is no result.") from error
+    if folder := run_folder():
+        atomic_write(folder / "row.json", text + "\n")
+    return numbers
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ended, on a GPU or on a CPU."""
+    return OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}") is not None
+
+
+def row(folder: Path) -> dict[str, Any] | None:
+    """The result row of a run's folder, in the shape of data/results; None while the run is not finished."""
+    record = read_record(folder)
+    if record.get("status") not in FINISHED:
+        return None
+    trained = _json(folder / "config.json")
+    configuration = {**trained["run"], **trained["training"]} if "training" in trained else record["parameters"]
+    numbers = own_row(folder)
+    status, said = numbers.pop("status", record["status"]), numbers.pop("said", record.get("sentence"))
+    return {
+        **{name: record.get(name) for name in ("study", "name", "hash", "profile")},
+        "status": status,
+        **({"said": said} if said else {}),
+        "seed": configuration.get("seed"),
+        "configuration": configuration,
+        "asked": {name: record["identity"][name] for name in ("notebook", "parameters", "contents")},
+        "source": record["identity"]["source"],
+        "versions": record["identity"]["versions"],
+        "device": numbers.pop("device", None),
+        "machine": record.get("machine"),
+        "date": record.get("ended"),
+        "seconds": record.get("seconds"),
+        "metrics": numbers,
+    }
+
+
+def own_row(folder: Path) -> dict[str, Any]:
+    """The numbers that a run's notebook left; {} where it left none."""
+    return _json(folder / "row.json")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def collect(study: str) -> list[dict[str, Any]]:
+    """Every result row of a study, oldest first, written to runs/<study>/rows.jsonl as well."""
+    folder = runs_dir() / study
+    rows = [found for path in folder.glob("*/run.json") if (found := row(path.parent))]
+    rows.sort(key=lambda row: (row["date"] or "", row["name"]))
+    if rows:
+        atomic_write(folder / "rows.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    return rows

@@ -1,0 +1,124 @@
+"""One run: a notebook with parameters, its folder, what it said about itself, and the state that follows from these.
+
+runs/<study>/<run-name>-<hash>/
+    run.json        what was asked, by which code, how it ended; written by the runner
+    config.json, metrics.jsonl, result.json, checkpoint/    the training's own (a chapter has the first and third)
+    row.json        the numbers of a study's run
+    ledger/         the answers it recorded
+    log.txt         what its kernel printed
+    NAME.ipynb      the executed notebook; NAME.ipynb.part while it runs, NAME.failed.ipynb where it failed
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from stlm_kit.errors import KitError
+from stlm_kit.paths import atomic_write, runs_dir
+from stlm_kit.reproduce.run_hash import run_hash
+
+CHAPTERS = "chapters"  # the folder of the course's own notebooks among the studies
+FINISHED = ("done", "out_of_memory")  # an out-of-memory is an answer too: the configuration does not fit
+
+
+@dataclass(frozen=True)
+class Run:
+    """A notebook to execute with these parameters, under this name within its study."""
+
+    study: str
+    name: str
+    notebook: Path
+    parameters: dict[str, Any] = field(hash=False)
+    profile: str = "laptop"
+
+    @cached_property
+    def hash(self) -> str:
+        return run_hash(self.notebook, self.parameters)
+
+    @property
+    def folder(self) -> Path:
+        return runs_dir().absolute() / self.study / f"{self.name}-{self.hash}"
+
+    @property
+    def executed(self) -> Path:
+        """Where the executed notebook lies when the run is done."""
+        return self.folder / self.notebook.name
+
+    @property
+    def is_chapter(self) -> bool:
+        return self.study == CHAPTERS
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """run.json; {} where there is none, or none that can be read."""
+        return read_record(self.folder)
+
+    def write_record(self, **changes: Any) -> None:
+        """Change fields of run.json."""
+        text = json.dumps({**self.record, **changes}, indent=1, ensure_ascii=False)
+        atomic_write(self.folder / "run.json", text + "\n")
+
+    @property
+    def finished(self) -> bool:
+        """Whether this very run (this hash) has its result."""
+        status = self.record.get("status")
+        return status == "out_of_memory" or (status == "done" and self.executed.is_file())
+
+    @property
+    def lock(self) -> FileLock:
+        """The lock that whoever executes the run holds; the system frees it when its holder dies."""
+        folder = runs_dir().absolute() / self.study / ".locks"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise KitError(
+                f"Cannot keep runs in {runs_dir()}: {error.strerror}; set STLM_RUNS to a folder that can be written."
+            ) from error
+        return FileLock(folder / f"{self.folder.name}.lock")
+
+    def older(self) -> Path | None:
+        """The latest finished run of the same name and parameters made by other code, versions or content."""
+        found = []
+        for folder in self.folder.parent.glob(f"{self.name}-*"):
+            record = read_record(folder)
+            same = record.get("name") == self.name and record.get("parameters") == self.parameters
+            if same and folder != self.folder and record.get("status") in FINISHED:
+                found.append((record.get("ended", ""), folder))
+        return max(found)[1] if found else None
+
+    def state(self) -> str:
+        """done, out_of_memory, failed, interrupted, running, stale (made by other code) or missing."""
+        if self.finished:
+            return self.record["status"]
+        if self._held():
+            return "running"
+        status = self.record.get("status")
+        if status in ("failed", "interrupted"):
+            return status
+        if status == "running":  # nobody holds it: whoever ran it was killed
+            return "interrupted"
+        return "stale" if self.older() else "missing"
+
+    def _held(self) -> bool:
+        if not (self.folder.parent / ".locks" / f"{self.folder.name}.lock").exists():
+            return False
+        try:
+            with self.lock.acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The run.json of a folder; {} where there is none, or none that can be read."""
+    try:
+        record = json.loads((folder / "run.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}

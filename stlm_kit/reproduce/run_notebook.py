@@ -1,0 +1,143 @@
+"""What notebooks/run.ipynb does for one run of a study: settings from its parameters, training, one result row."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from stlm_kit.reproduce.rows import is_out_of_memory, record_row, run_folder
+
+if TYPE_CHECKING:
+    from stlm_kit.train_from_text import RunSettings
+    from stlm_kit.training.loop import TrainResult
+
+OF_THE_MODEL = ("window",)  # parameters that change the preset rather than the training; None leaves it as it is
+OF_THE_STUDY = ("profile", "study", "run_name", "measure_memory")
+
+
+def settings_of(run: SimpleNamespace, **more: Any) -> RunSettings:
+    """RunSettings from a notebook's validated parameters; `more` sets what the notebook has no parameter for.
+
+    tokenizer "preset" means the preset's own; device "auto" the GPU where there is one. Raises UsageError for settings
+    that do not fit together.
+    """
+    from stlm_kit.train_from_text import run_settings
+
+    values = {name: value for name, value in vars(run).items() if name not in OF_THE_STUDY}
+    overrides = {name: values.pop(name) for name in OF_THE_MODEL if name in values}
+    if values.get("tokenizer") == "preset":
+        values["tokenizer"] = None
+    if values.get("device") == "auto":
+        values["device"] = best_device()
+    overrides = {name: value for name, value in overrides.items() if value is not None}
+    return run_settings(**values, overrides=overrides, **more)
+
+
+def best_device() -> str:
+    """ "cuda", "mps" or "cpu": the first that torch finds here."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def train_and_record(settings: RunSettings, measure_memory: bool = False) -> TrainResult | None:
+    """Train in the run's folder (an interrupted run goes on) and record its result row; in memory without a folder.
+
+    measure_memory: before it trains, measure and predict what a step takes, on a device that can be asked.
+    Where memory ends, that is the result: the row says so, and None is returned.
+    """
+    from stlm_kit.model import count_parameters
+    from stlm_kit.train_from_text import train_from_text
+
+    try:
+        memory = measured_memory(settings) if measure_memory else {}
+        trained = train_from_text(settings, run_folder(), progress=False)
+    except (MemoryError, RuntimeError) as error:  # torch's own out-of-memory is a RuntimeError
+        if not is_out_of_memory(error):
+            raise
+        record_row(status="out_of_memory", said=str(error).strip().splitlines()[0][:300])
+        return None
+    result = trained.result
+    record_row(
+        model_parameters=count_parameters(trained.model),
+        steps=result["steps"],
+        tokens=result["tokens"],
+        loss=result["loss"],
+        perplexity=result["validation"]["perplexity"],
+        bits_per_byte=result["validation"]["bits_per_byte"],
+        seconds=result["seconds"],
+        tokens_per_second=result["tokens"] / result["seconds"] if result["seconds"] else 0.0,
+        **epoch_time(result),
+        **memory,
+        **device_facts(result["device"]),
+    )
+    return trained
+
+
+TIMED_STEPS = 20  # fewer tell more of the machine's other work than of the step
+
+
+def epoch_time(result: dict[str, Any]) -> dict[str, float]:
+    """The seconds of the steps alone, the closing evaluation left out; {} where another process evaluated."""
+    scoring = result["evaluation_s"]
+    return {} if scoring is None else {"epoch_s": round(result["seconds"] - scoring, 2)}
+
+
+def measured_memory(settings: RunSettings) -> dict[str, Any]:
+    """What one step takes at the run's share of real targets, measured here and predicted: MiB, and seconds a step.
+
+    The window is the memory study's: forward and backward, before the update. {} on a device that cannot be asked.
+    """
+    from stlm_kit.memory import measure_peak, predict_peak
+    from stlm_kit.train_from_text import pick_device, prepare, real_share
+
+    kind = pick_device(settings.device).type
+    if kind not in ("cpu", "cuda"):
+        return {}
+    _, tokens, config = prepare(settings)
+    share, _ = real_share(settings, tokens["train"])
+    step = (config, settings.recipe, settings.batch_size, settings.context_length, share)
+    more = {"accumulation_steps": settings.accumulation_steps}
+    found = measure_peak(*step, device=settings.device, repeats=TIMED_STEPS, **more)
+    foretold = predict_peak(*step, semantics=kind, **more)
+    return {
+        "real_share": round(share, 4),
+        "peak_allocated_mib": round(found.peak_allocated_mib, 2),
+        "predicted_mib": round(foretold.peak_allocated_mib, 2),
+        "after_forward_mib": round(found.after_forward_mib, 2),
+        "after_backward_mib": round(found.after_backward_mib, 2),
+        **{f"step_s_{name}": round(found.step_s[name], 5) for name in ("median", "least", "most")},
+    }
+
+
+def device_facts(device: str) -> dict[str, Any]:
+    """What a row says of the device, so that times are only compared where they were taken alike.
+
+    On CUDA: name, MIG profile, multiprocessors, driver, CUDA, flash-attn, and the run's highest peak in MiB.
+    """
+    import torch
+
+    from stlm_kit.provenance import driver, versions
+
+    if not device.startswith("cuda"):
+        return {"device": device, "threads": torch.get_num_threads()}
+    properties = torch.cuda.get_device_properties(device)
+    return {
+        "device": properties.name,
+        "mig_profile": mig_profile(properties.name),
+        "multiprocessors": properties.multi_processor_count,
+        "device_mib": properties.total_memory // 2**20,
+        "driver": driver(),
+        "cuda": torch.version.cuda,
+        "flash_attn": versions().get("flash-attn"),
+        "highest_allocated_mib": torch.cuda.max_memory_allocated(device) / 2**20,
+    }
+
+
+def mig_profile(name: str) -> str | None:
+    """The MIG profile in a device's name, such as "1g.20gb" of "NVIDIA A100-SXM4-80GB MIG 1g.20gb"; None for none."""
+    found = re.search(r"\bMIG (\d+g\.\d+gb\S*)", name)
+    return found[1] if found else None

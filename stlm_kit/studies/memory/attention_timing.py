@@ -1,0 +1,70 @@
+"""Attention by itself, timed and measured: what a fused kernel gains over the score matrix as rows grow.
+
+record_attention("eager", 1024)     # one row of data/results/memory.jsonl, by name attention-eager-1024
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from stlm_kit.paths import atomic_write
+from stlm_kit.reproduce import results
+
+POSITIONS = 4096  # of a batch, whatever the length of its rows
+N_HEADS, HEAD_DIM = 8, 32  # memory-study's
+
+
+def time_attention(backend: str, length: int, device: str = "cpu", repeats: int = 7) -> dict[str, float]:
+    """Forward and backward of causal attention over POSITIONS positions in rows of `length`: seconds, and peak MiB.
+
+    Nothing is dropped out. The peak holds queries, keys and values besides what attention makes.
+    """
+    import torch
+
+    from stlm_kit.memory import measure_step
+    from stlm_kit.model.attention import get_attention
+
+    attention = get_attention(backend)
+
+    def build() -> torch.nn.Module:
+        projection = torch.nn.Linear(1, 3, device=device)  # something to train, as a step must
+        return projection
+
+    def step(projection: torch.nn.Module) -> None:
+        shape = (POSITIONS // length, N_HEADS, length, HEAD_DIM)
+        scales = projection.weight.flatten()
+        q, k, v = (torch.ones(shape, device=device) * scale for scale in scales)
+        attention(q, k, v).sum().backward()
+
+    report = measure_step(build, step, device, repeats=repeats)
+    return {"peak_mib": round(report.peak_allocated_mib, 2), **{f"seconds_{k}": v for k, v in report.step_s.items()}}
+
+
+def record_attention(backend: str, length: int, device: str = "cpu") -> dict[str, Any]:
+    """Time one backend at one length and append its row to the study's file, in place of an older one."""
+    import torch
+
+    from stlm_kit.provenance import describe_machine, now, source_hash, versions
+
+    configuration = {"attention": backend, "context_length": length, "positions": POSITIONS, "n_heads": N_HEADS}
+    configuration |= {"head_dim": HEAD_DIM, "device": device}
+    row = {
+        "study": "memory",
+        "name": f"attention-{backend}-{length}",
+        "hash": results.configuration_hash(configuration),
+        "seed": None,
+        "configuration": configuration,
+        "source": source_hash(),
+        "versions": versions(),
+        "device": device,
+        "machine": describe_machine() | {"threads": torch.get_num_threads()},
+        "date": now(),
+        "metrics": time_attention(backend, length, device),
+    }
+    results.ResultRow.model_validate(row)
+    path = results.checkout_folder() / "memory.jsonl"
+    before = results.read_rows(path) if path.is_file() else []
+    kept = [other for other in before if (other["name"], other["device"]) != (row["name"], row["device"])]
+    atomic_write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in [*kept, row]))
+    return row

@@ -1,0 +1,83 @@
+"""How much of a batch is padding: two numbers of the data, which a study that padded its rows did not print.
+
+They are worked out from four of its recorded means; everything else that is predicted for it is out of sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from stlm_kit.config import DecoderConfig, preset
+from stlm_kit.memory.predict import predict_peak
+from stlm_kit.memory.report import MemoryReport
+from stlm_kit.reproduce.study_file import load_study
+
+
+class Padding(NamedTuple):
+    """The share of positions whose target is real, and its standard deviation between rows."""
+
+    valid_fraction: float
+    valid_fraction_std: float
+
+
+class RecordedStep(NamedTuple):
+    """What a recorded run of the memory study trained: the first four arguments of `predict_peak`."""
+
+    config: DecoderConfig
+    recipe: str
+    batch_size: int
+    sequence_length: int
+
+
+# After the forward pass a checkpointed step holds little but the logits and their copy, which grows with the share of
+# real targets. The peak of bf16 changes place between one pass and the other, so that its mean depends on the spread.
+SHARE_FROM = ("gradcp_bs32", "gradcp_bs64", "gradcp_bs128")  # their after_forward_mib
+SPREAD_FROM = "bf16_bs32"  # its peak_mib
+
+
+def _as_stated() -> Padding:
+    stated = load_study("memory").padding
+    return Padding(stated.valid_fraction, stated.valid_fraction_std)
+
+
+STUDY_PADDING = _as_stated()  # what `fit_padding` gives for the study's recorded runs, rounded
+
+
+def recorded_step(run: Mapping[str, Any]) -> RecordedStep:
+    """A run as recorded (`batch_size`, `bf16`, `flash`, `checkpointing`, `window`) in the kit's words."""
+    parts = [
+        "bf16" if run["bf16"] else "fp32",
+        "flash" if run["flash"] else "eager",
+        *(["checkpoint"] if run["checkpointing"] else []),
+        "study",
+    ]
+    config = preset("memory-study", window=run["window"])
+    return RecordedStep(config, "+".join(parts), run["batch_size"], config.context_length)
+
+
+def fit_padding(runs: Mapping[str, Mapping[str, Any]]) -> Padding:
+    """The padding that explains four recorded means, {name: run with its `peak_mib` and `after_forward_mib`}."""
+
+    def predicted(name: str, *padding: float) -> MemoryReport:
+        return predict_peak(*recorded_step(runs[name]), *padding)
+
+    def share_of(name: str) -> float:
+        recorded = runs[name]["after_forward_mib"]
+        return _where(lambda share: predicted(name, share).after_forward_mib - recorded, 0.2, 0.3, rounds=1)
+
+    share = fmean(share_of(name) for name in SHARE_FROM)
+    recorded = runs[SPREAD_FROM]["peak_mib"]
+    spread = _where(lambda std: predicted(SPREAD_FROM, share, std).peak_allocated_mib - recorded, 0.2, 0.3)
+    return Padding(share, spread)
+
+
+def _where(difference: Callable[[float], float], low: float, high: float, rounds: int = 2) -> float:
+    """Where a nearly straight, rising line is zero: by secants."""
+    points = [(low, difference(low)), (high, difference(high))]
+    for _ in range(rounds):
+        (a, at_a), (b, at_b) = points[-2:]
+        now = b - at_b * (b - a) / (at_b - at_a)
+        points.append((now, difference(now)))
+    return points[-1][0]

@@ -1,0 +1,127 @@
+"""Predicted runs of a study: cells that nobody has to run, each foretold in a second and kept as a row.
+
+A study lists them under `predicted:`, as grids of the same form as its runs (study.py). Parameters of a cell:
+
+    preset, and any field of it to change (n_layers, vocab_size, window, ...)
+    recipe, batch_size, context_length      as in a run
+    padded: true                            the memory study's share of padding; without it every target is real
+    whole_step: true                        up to the end of the update; without it, as the study measured, before
+
+Rows lie in data/results/<study>-predictions.jsonl, in the form of result rows; `source` is the hash of the rooms that a
+prediction goes through. `stlm predict --study NAME --write` makes those anew that other code made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from stlm_kit.config import DecoderConfig, preset
+from stlm_kit.errors import KitError, UsageError, near
+from stlm_kit.paths import atomic_write
+from stlm_kit.provenance import describe_machine, now, versions
+from stlm_kit.reproduce import results
+from stlm_kit.reproduce.study_file import FULL_SIZE, Study, load_study
+
+ROOMS = ("config.py", "data/batches.py", "memory", "model", "training")  # what a prediction goes through
+SIZES = ("peak_allocated_mib", "peak_reserved_mib", "after_forward_mib", "after_backward_mib")
+OF_A_CELL = ("preset", "recipe", "batch_size", "context_length", "padded", "whole_step")
+
+
+def cells(study: Study) -> dict[str, dict[str, Any]]:
+    """{name: what is predicted} of a study, with the defaults written out. UsageError for a field that there is not."""
+    found: dict[str, dict[str, Any]] = {}
+    for grid in study.predicted:
+        for name, given in grid.expand(FULL_SIZE).items():
+            if name in found:
+                raise KitError(f"The study {study.name} predicts {name!r} twice; rename one of the grids.")
+            fields = {key: value for key, value in given.items() if key not in OF_A_CELL}
+            if wrong := sorted(fields.keys() - DecoderConfig.model_fields.keys()):
+                raise UsageError(
+                    f"The predicted cell {name!r} has no parameter {wrong[0]!r}."
+                    f"{near(wrong[0], [*OF_A_CELL, *DecoderConfig.model_fields])}"
+                )
+            asked = {key: given[key] for key in OF_A_CELL if key in given}
+            found[name] = {"padded": False, "whole_step": False, **asked, "overrides": fields}
+    return found
+
+
+def predict(configuration: dict[str, Any]) -> dict[str, Any]:
+    """One cell's sizes in MiB, on CUDA, with the parts of its peak; at most 3 s."""
+    from stlm_kit.memory import predict_peak
+    from stlm_kit.studies.memory.padding import STUDY_PADDING
+
+    config = preset(configuration["preset"], **configuration["overrides"])
+    report = predict_peak(
+        config,
+        configuration["recipe"],
+        configuration["batch_size"],
+        configuration.get("context_length", config.context_length),
+        **(STUDY_PADDING._asdict() if configuration["padded"] else {}),
+        window="step" if configuration["whole_step"] else "forward_backward",
+    )
+    sizes = {name: round(getattr(report, name), 2) for name in SIZES}
+    parts = {name: round(mib, 2) for name, mib in report.by_category.items()}
+    largest = [[part["mib"], part["shape"], part["operation"]] for part in report.alive_at_peak[:3]]
+    return {"kind": "predicted", **sizes, "by_category": parts, "peak_phase": report.peak_phase, "largest": largest}
+
+
+def write_predictions(name: str, anew: bool = False) -> list[dict[str, Any]]:
+    """Predict the cells of a study that have no row, or one by other code (`anew`: all), and write its file.
+
+    Raises UsageError for a study that lists no cells.
+    """
+    study = load_study(name)
+    if not study.predicted:
+        raise UsageError(f"The study {study.name} lists nothing under `predicted:`, so there is nothing to write.")
+    path = predictions_file(study.name)
+    known = {row["name"]: row for row in results.read_rows(path)} if path.is_file() and not anew else {}
+    rows = []
+    for cell, configuration in cells(study).items():
+        row = known.get(cell)
+        if row is None or row["configuration"] != configuration or row["source"] != rooms_hash():
+            row = {
+                "study": path.stem,
+                "name": cell,
+                "hash": results.configuration_hash(configuration),
+                "seed": None,
+                "configuration": configuration,
+                "source": rooms_hash(),
+                "versions": versions(),
+                "device": None,
+                "machine": describe_machine(),
+                "date": now(),
+                "metrics": predict(configuration),
+            }
+            results.ResultRow.model_validate(row)
+        rows.append(row)
+    atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    predicted.cache_clear()
+    return rows
+
+
+def predictions_file(name: str) -> Path:
+    """Where the predicted rows of a study are written: data/results of the checkout."""
+    return results.checkout_folder() / f"{name}-predictions.jsonl"
+
+
+@cache
+def predicted(name: str) -> dict[str, dict[str, Any]]:
+    """{cell: its sizes} as kept; {} where nothing is. KitError for a line that is no row."""
+    path = results.rows_file(f"{name}-predictions")
+    return {row["name"]: row["metrics"] for row in results.read_rows(path)} if path else {}
+
+
+@cache
+def rooms_hash() -> str:
+    """SHA-256 over the source of the rooms that a prediction goes through (read once a process)."""
+    package, digest = Path(__file__).resolve().parents[2], hashlib.sha256()
+    for room in ROOMS:
+        place = package / room
+        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
+            content = path.read_bytes().replace(b"\r\n", b"\n")
+            digest.update(f"{path.relative_to(package).as_posix()}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()

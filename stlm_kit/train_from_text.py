@@ -1,0 +1,242 @@
+"""From text to a trained decoder in one call: corpus -> tokens -> batches -> decoder -> train, and back from a run.
+
+This is the one place that knows every room; `stlm train` and notebooks/run.ipynb both call it.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import types
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, ValidationError
+
+from stlm_kit.config import DecoderConfig, preset, preset_entry
+from stlm_kit.data.batches import DocumentBatches, PackedBatches
+from stlm_kit.data.corpora import load_corpus
+from stlm_kit.data.token_files import TokenFile, tokenize_corpus
+from stlm_kit.data.tokenizers import Tokenizer, load_tokenizer
+from stlm_kit.errors import KitError, UsageError, first_sentence, near
+from stlm_kit.evaluation.perplexity import evaluate_tokens
+from stlm_kit.generation import generate
+from stlm_kit.model.decoder import Decoder
+from stlm_kit.provenance import source_hash, versions
+from stlm_kit.training.checkpoint import PICKLES, latest_checkpoint, load_state, load_weights
+from stlm_kit.training.loop import TrainResult, train
+from stlm_kit.training.recipe import Recipe
+from stlm_kit.training.run_folder import read_json
+from stlm_kit.training.settings import TrainingSettings
+
+
+class RunSettings(TrainingSettings):
+    """A training run from text: the settings of training, and which model learns what text."""
+
+    preset: str = "laptop-llama"
+    overrides: dict[str, Any] = Field(default_factory=dict, description="fields of the preset to change")
+    corpus: str = "sotu"
+    tokenizer: str | None = Field(None, description="None: the preset's default")
+    packing: Literal["packed", "documents"] = "packed"
+    attend_across_documents: bool = True
+    split_seed: int = Field(0, ge=0)
+    max_documents: int | None = Field(None, ge=1, description="the first N documents of the corpus only")
+    eval_documents: int | None = Field(None, ge=1, description="score the first N validation documents only")
+    prompt: str = Field("", description="what samples of generated text start from")
+    device: str = "cpu"
+
+    @property
+    def training(self) -> TrainingSettings:
+        """The part that the training loop knows."""
+        return TrainingSettings(**{name: getattr(self, name) for name in TrainingSettings.model_fields})
+
+
+def run_settings(**values: Any) -> RunSettings:
+    """RunSettings from keyword arguments; UsageError with one sentence for an unknown name or an impossible value."""
+    for name in values:
+        if name not in RunSettings.model_fields:
+            raise UsageError(f"There is no setting named {name!r}.{near(name, RunSettings.model_fields)}")
+    try:
+        return RunSettings(**values)
+    except ValidationError as error:
+        raise UsageError(first_sentence(error)) from error
+
+
+def decoder_config(settings: RunSettings, tokenizer: Tokenizer) -> DecoderConfig:
+    """The preset with the run's context, overrides and vocabulary. A published preset refuses another vocabulary."""
+    entry = preset_entry(settings.preset)
+    changes = {"context_length": settings.context_length, **settings.overrides}
+    if not entry.published:
+        changes.setdefault("vocab_size", tokenizer.vocab_size)
+    config = preset(settings.preset, **changes)
+    if config.vocab_size != tokenizer.vocab_size:
+        raise UsageError(
+            f"The preset {settings.preset!r} has {config.vocab_size:,} tokens and the tokenizer {tokenizer.name!r} "
+            f"{tokenizer.vocab_size:,}; use the tokenizer {entry.tokenizer!r}, or override vocab_size."
+        )
+    return config
+
+
+def pick_device(name: str) -> torch.device:
+    """The torch device of "cpu", "cuda" or "mps"; one sentence where the machine has none."""
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    kind = name.split(":")[0]
+    if kind not in available:
+        raise UsageError(f"There is no device named {name!r}; choose cpu, cuda or mps.")
+    if not available[kind]:
+        raise KitError(f"This machine offers no {kind} device to torch; use --device cpu.")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"There is no device named {name!r}; choose cpu, cuda, cuda:N or mps.") from None
+    if device.index and (kind != "cuda" or device.index >= torch.cuda.device_count()):
+        raise KitError(f"This machine has no device {name}; they count from {kind}:0.")
+    return device
+
+
+def prepare(settings: RunSettings) -> tuple[Tokenizer, dict[str, TokenFile], DecoderConfig]:
+    """The tokenizer, the token file of each split, and the decoder's configuration for a run."""
+    entry = preset_entry(settings.preset)
+    corpus = load_corpus(settings.corpus, split_seed=settings.split_seed, max_documents=settings.max_documents)
+    tokenizer = load_tokenizer(settings.tokenizer or entry.tokenizer, corpus=corpus)
+    config = decoder_config(settings, tokenizer)
+    return tokenizer, tokenize_corpus(corpus, tokenizer), config
+
+
+def train_from_text(
+    settings: RunSettings, run_dir: Path | str | None = None, *, progress: bool = True, wandb: str | None = None
+) -> TrainResult:
+    """Train a preset's decoder on a corpus; see `train` for what lies in `run_dir` and what is raised.
+
+    Validation perplexity (a token) and bits per byte are measured at evaluations and at the end, on whole documents.
+    `wandb` names a Weights & Biases project to log to as well.
+    """
+    device = pick_device(settings.device)
+    tokenizer, tokens, config = prepare(settings)
+    batches = make_batches(settings, tokens["train"])
+    torch.manual_seed(settings.seed)
+    model = Decoder(config).to(device)
+    recipe = Recipe.named(settings.recipe)
+    scoring_s: list[float] = []
+
+    def evaluate(model: Decoder) -> dict[str, float]:
+        started = time.perf_counter()
+        score = evaluate_tokens(
+            model,
+            tokens["validation"],
+            batch_size=settings.batch_size,
+            max_documents=settings.eval_documents,
+            recipe=recipe,
+        )
+        scoring_s.append(time.perf_counter() - started)
+        return {"perplexity": score.perplexity, "bits_per_byte": score.bits_per_byte}
+
+    def sample(model: Decoder) -> str:
+        return generate(model, tokenizer, settings.prompt, max_new_tokens=60, temperature=0.8, seed=settings.seed)
+
+    about = {
+        "run": settings.model_dump(exclude=set(TrainingSettings.model_fields)),
+        "content": {
+            "tokenizer": tokenizer.content_hash,
+            **{split: file.content_hash for split, file in tokens.items()},
+        },
+        "made_by": {"source": source_hash(), **versions()},
+    }
+    with ExitStack() as stack:
+        loggers = []
+        if wandb:
+            from stlm_kit.training.tracking import WandbLogger
+
+            loggers.append(stack.enter_context(WandbLogger(wandb, about, Path(run_dir or "."))))
+        result = train(
+            model,
+            batches,
+            settings.training,
+            run_dir=run_dir,
+            evaluate=evaluate,
+            sample=sample if settings.sample_every else None,
+            about=about,
+            keep=lambda folder: tokenizer.save(folder / "tokenizer"),
+            loggers=loggers,
+            progress=progress,
+        )
+    result.result["evaluation_s"] = round(sum(scoring_s), 2) if scoring_s else None  # None: it was finished before
+    if run_dir is not None:
+        made_by = read_json(Path(run_dir) / "config.json")["made_by"]
+        result.result["made_by_other_code"] = made_by != about["made_by"]
+    return result
+
+
+def make_batches(settings: RunSettings, tokens: TokenFile) -> PackedBatches | DocumentBatches:
+    """The run's way of making batches over a token file."""
+    if settings.packing == "documents":
+        return DocumentBatches(tokens, settings.batch_size, settings.context_length, seed=settings.seed)
+    return PackedBatches(
+        tokens,
+        settings.batch_size,
+        settings.context_length,
+        seed=settings.seed,
+        attend_across_documents=settings.attend_across_documents,
+    )
+
+
+def real_share(settings: RunSettings, tokens: TokenFile) -> tuple[float, float]:
+    """(mean, standard deviation) over rows of the share of positions that have a real target."""
+    if settings.packing == "documents":
+        targets = np.minimum(np.diff(tokens.offsets) - 1, settings.context_length)
+        shares = targets / settings.context_length
+        return float(shares.mean()), float(shares.std())
+    if settings.attend_across_documents:
+        return 1.0, 0.0
+    return 1.0 - tokens.n_documents / tokens.n_tokens, 0.0  # the target after an end of document does not count
+
+
+@dataclass
+class LoadedRun:
+    """A trained decoder (in eval mode) with its tokenizer and the config.json it was trained under."""
+
+    model: Decoder
+    tokenizer: Tokenizer
+    config: dict
+    step: int
+
+
+def load_run(run_dir: Path | str, device: str = "cpu") -> LoadedRun:
+    """The decoder and tokenizer of a run directory that `stlm train` wrote, at its latest checkpoint.
+
+    KitError where there is none, where it is damaged, or where the path is a pickle (refused, never opened).
+    """
+    folder = Path(run_dir)
+    if folder.suffix in PICKLES and not folder.is_dir():
+        raise KitError(f"{folder} is a pickle, which can run code when it is opened; give a run directory instead.")
+    if not folder.exists():
+        raise KitError(f"There is no run directory {folder}; check the path, or make one with `stlm train`.")
+    if not folder.is_dir():
+        raise KitError(f"{folder} is a file; give the run directory that `stlm train` wrote.")
+    config = read_json(folder / "config.json")
+    checkpoint = latest_checkpoint(folder / "checkpoint")
+    if config is None or checkpoint is None:
+        raise KitError(f"{folder} holds no trained run yet (no config.json or checkpoint); train it first.")
+    state = load_state(checkpoint)
+    try:
+        model = Decoder(DecoderConfig(**config["model"]))
+    except (KeyError, TypeError, UsageError) as error:
+        raise KitError(
+            f"{folder / 'config.json'} describes no decoder; restore it from a copy, or train the run again."
+        ) from error
+    load_weights(model, checkpoint / "model.safetensors")
+    tokenizer = load_tokenizer(str(folder / "tokenizer"))
+    return LoadedRun(model.to(pick_device(device)).eval(), tokenizer, config, state["step"])
+
+
+class _Callable(types.ModuleType):
+    """`kit.train_from_text` names this module as well as its function; called, it is the function."""
+
+    __call__ = staticmethod(train_from_text)
+
+
+sys.modules[__name__].__class__ = _Callable

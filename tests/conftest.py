@@ -1,0 +1,49 @@
+"""Tiny real notebooks, executed by real papermill in real kernels, in a folder whose name holds a space."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+PARAMETERS = 'profile = "laptop"  # how much\nseed = 0\nsteps = 3\ncorpus = "sotu"'
+
+
+class Course:
+    """A folder of chapters to be filled by a test: cells 1 and 2 are the title and the parameters."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir()
+
+    @staticmethod
+    def code(source: str, *tags: str) -> nbformat.NotebookNode:
+        return nbformat.v4.new_code_cell(source, metadata={"tags": list(tags)})
+
+    @staticmethod
+    def prose(source: str) -> nbformat.NotebookNode:
+        return nbformat.v4.new_markdown_cell(source)
+
+    def chapter(
+        self, name: str, *cells: nbformat.NotebookNode | str, title: str = "# 00 · A title\n\nA promise."
+    ) -> Path:
+        cells = [self.code(cell) if isinstance(cell, str) else cell for cell in cells]
+        notebook = nbformat.v4.new_notebook(cells=[self.prose(title), self.code(PARAMETERS, "parameters"), *cells])
+        notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+        nbformat.write(notebook, self.folder / f"{name}.ipynb")
+        return self.folder / f"{name}.ipynb"
+
+
+@pytest.fixture
+def course(tmp_path) -> Course:
+    return Course(tmp_path / "a course")
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch) -> Path:
+    """Where the runs of a test go."""
+    folder = tmp_path / "the runs"
+    monkeypatch.setenv("STLM_RUNS", str(folder))
+    monkeypatch.delenv("STLM_RUN_DIR", raising=False)
+    return folder

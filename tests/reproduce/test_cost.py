@@ -1,0 +1,100 @@
+"""What a run will take: its text counted, its disk measured, its refusal a way out."""
+
+import re
+
+import pytest
+
+from stlm_kit.data.batches import DocumentBatches
+from stlm_kit.errors import UsageError
+from stlm_kit.notebook_files import notebooks_dir
+from stlm_kit.reproduce.cost import refusal, time_limit, work_of
+from stlm_kit.reproduce.run import Run
+from stlm_kit.train_from_text import make_batches, prepare, train_from_text
+
+NOTEBOOK = notebooks_dir() / "run.ipynb"
+
+
+@pytest.fixture
+def verses(tmp_path) -> str:
+    """Documents of very unequal lengths."""
+    path = tmp_path / "verses.txt"
+    path.write_text("\n\n".join(f"Verse {n}: the {'quick ' * (n % 9)}fox number {n} jumps." for n in range(80)))
+    return str(path)
+
+
+def run_of(verses, **parameters) -> Run:
+    given = {"corpus": verses, "tokenizer": "bytes", "preset": "laptop-gpt2", "context_length": 48, **parameters}
+    return Run("mine", "one", NOTEBOOK, given)
+
+
+def test_the_text_is_counted_as_the_batches_give_it(verses):
+    work = work_of(run_of(verses, packing="documents", batch_size=4, context_length=90))
+    _, tokens, _ = prepare(work.settings)
+    rows = DocumentBatches(tokens["train"], 1, 90)
+    shares = [rows[i].real_share for i in range(len(rows))]
+    assert work.real_share == pytest.approx(sum(shares) / len(shares))
+    assert work.real_share < work.fullest < 1
+    batches = make_batches(work.settings, tokens["train"])
+    assert max(batches[i].real_share for i in range(40)) < work.fullest
+
+    apart = work_of(run_of(verses, attend_across_documents=False))
+    assert 0.95 < apart.real_share < 1 and work_of(run_of(verses)).real_share == 1.0
+
+
+def test_padding_is_not_predicted_as_text(verses):
+    padded, packed = (
+        work_of(run_of(verses, packing=packing, recipe="fp32+masked", batch_size=32))
+        for packing in ("documents", "packed")
+    )
+    assert padded.memory().peak_allocated_mib < packed.memory().peak_allocated_mib
+
+
+def test_a_text_that_is_elsewhere_is_not_fetched(tmp_path, monkeypatch):
+    monkeypatch.setenv("STLM_CACHE", str(tmp_path))
+    work = work_of(Run("mine", "one", NOTEBOOK, {"corpus": "wikitext-2", "preset": "memory-study", "window": 16}))
+    assert work.real_share is None and work.token_mib is None
+    assert work.config.window == 16 and work.config.context_length == 128
+
+
+@pytest.mark.parametrize("recipe", ["fp32", "fp32+8bit"])
+def test_the_disk_is_what_a_run_writes(verses, tmp_path, recipe):
+    work = work_of(run_of(verses, steps=2, batch_size=2, recipe=recipe))
+    train_from_text(work.settings, tmp_path / "run", progress=False)
+    kept = sum(path.stat().st_size for path in (tmp_path / "run" / "checkpoint").rglob("*") if path.is_file())
+    assert work.disk_mib() == pytest.approx(2 * kept / 2**20, rel=0.03)
+
+
+def test_operations_add_up_over_steps_and_batches(verses):
+    one = work_of(run_of(verses, steps=3, batch_size=8))
+    assert one.flops() == work_of(run_of(verses, steps=1, batch_size=24)).flops()
+    assert one.flops() == work_of(run_of(verses, steps=3, batch_size=2, accumulation_steps=4)).flops()
+
+
+def test_what_a_refusal_suggests_does_fit(verses):
+    work = work_of(run_of(verses, recipe="fp32+eager", batch_size=24, context_length=128))
+    limit = 0.6 * work.memory().peak_allocated_mib
+    assert refusal(work, 1e6) == ""
+    why = refusal(work, limit)
+    most = int(re.search(r"largest batch that fits is (\d+)", why)[1])
+    batch_size, parts = map(int, re.search(r"batch_size=(\d+) -p accumulation_steps=(\d+) gives", why).groups())
+    assert batch_size <= most < 24 and batch_size * parts == 24
+    suggested = work_of(
+        run_of(verses, recipe="fp32+eager", context_length=128, batch_size=batch_size, accumulation_steps=parts)
+    )
+    assert refusal(suggested, limit) == ""
+
+    assert "not even a batch of one row fits" in refusal(work, 10.0)
+    alone = refusal(work_of(run_of(verses, recipe="fp32+eager+in-backward", batch_size=24, context_length=128)), limit)
+    assert "in-backward cannot accumulate" in alone and "accumulation_steps" not in alone
+
+
+def test_settings_that_do_not_fit_together(verses):
+    with pytest.raises(UsageError, match="recipe part"):
+        work_of(run_of(verses, recipe="fp33"))
+
+
+@pytest.mark.parametrize(
+    ("hours", "limit"), [(0, "00:15:00"), (0.05, "00:15:00"), (0.06, "00:30:00"), (1, "01:45:00"), (80, "120:15:00")]
+)
+def test_time_limits_are_rounded_up(hours, limit):
+    assert time_limit(hours) == limit

@@ -1,0 +1,162 @@
+"""One run of a study: its settings, its row, and real training that goes on bit for bit after a signal."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from stlm_kit import cli
+from stlm_kit import provenance as machine
+from stlm_kit.errors import KitError, UsageError
+from stlm_kit.reproduce import run_notebook as one_run
+from stlm_kit.reproduce.rows import is_out_of_memory, record_row
+from stlm_kit.train_from_text import run_settings
+
+
+def run(**values) -> SimpleNamespace:
+    return SimpleNamespace(profile="laptop", study="mine", run_name="a", preset="laptop-gpt2", device="cpu", **values)
+
+
+def test_settings_of_parameters():
+    settings = one_run.settings_of(run(tokenizer="preset", window=16, steps=7, seed=3), eval_documents=2)
+    assert (settings.tokenizer, settings.overrides, settings.steps) == (None, {"window": 16}, 7)
+    assert settings.eval_documents == 2
+    assert one_run.settings_of(run(window=None)).overrides == {}
+
+
+def test_settings_that_do_not_fit():
+    with pytest.raises(UsageError, match="lies above learning_rate"):
+        one_run.settings_of(run(learning_rate=1e-5, min_learning_rate=1e-3))
+
+
+def test_a_row_is_kept_where_there_is_a_run(tmp_path, monkeypatch):
+    assert record_row(loss=1.5) == {"loss": 1.5}
+    monkeypatch.setenv("STLM_RUN_DIR", str(tmp_path / "run"))
+    record_row(loss=1.5)
+    assert json.loads((tmp_path / "run" / "row.json").read_text()) == {"loss": 1.5}
+    with pytest.raises(KitError, match="loss of this run is not finite"):
+        record_row(loss=float("nan"), steps=3)
+
+
+def test_what_counts_as_out_of_memory():
+    import torch
+
+    with pytest.raises(RuntimeError) as raised:
+        torch.empty(2**60)
+    assert is_out_of_memory(raised.value)
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"))
+    assert not is_out_of_memory(RuntimeError("shapes do not match"))
+
+
+def test_out_of_memory_is_a_row(tmp_path, monkeypatch):
+    """A real allocation that no machine grants."""
+    monkeypatch.setenv("STLM_RUN_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("STLM_CACHE", str(tmp_path / "cache"))
+    settings = one_run.settings_of(run(context_length=128, batch_size=2, steps=1))
+    huge = settings.model_copy(update={"overrides": {"d_ff": 2**44}})
+    assert one_run.train_and_record(huge) is None
+    row = json.loads((tmp_path / "run" / "row.json").read_text())
+    assert row["status"] == "out_of_memory" and "memory" in row["said"]
+
+
+@pytest.mark.parametrize(
+    ("name", "profile"),
+    [
+        ("NVIDIA A100-SXM4-80GB MIG 1g.20gb", "1g.20gb"),
+        ("NVIDIA H100 MIG 1g.12gb+me", "1g.12gb+me"),
+        ("RTX 5090", None),
+    ],
+)
+def test_the_slice_is_read_off_the_name_of_the_device(name, profile):
+    assert one_run.mig_profile(name) == profile
+
+
+def test_the_driver_is_asked_of_nvidia_smi(tmp_path, monkeypatch):
+    """nvidia-smi itself is a stand-in here: there is none on a machine without a GPU."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 550.54.15\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    machine.driver.cache_clear()
+    assert machine.driver() == "550.54.15"
+    tool.write_text("#!/bin/sh\necho no devices were found\nexit 9\n")
+    machine.driver.cache_clear()
+    assert machine.driver() is None
+    machine.driver.cache_clear()
+
+
+def test_an_epoch_leaves_its_evaluation_out():
+    assert one_run.epoch_time({"seconds": 10.0, "evaluation_s": 2.5}) == {"epoch_s": 7.5}
+    assert one_run.epoch_time({"seconds": 10.0, "evaluation_s": None}) == {}
+
+
+def test_a_full_size_run_of_the_memory_study_goes_its_whole_way_on_a_cpu(tmp_path, monkeypatch, capsys):
+    """The real model in one step of one row: measured, trained, scored, and refused by the ledger for what it is."""
+    (tmp_path / "verses.txt").write_text("\n\n".join(f"Verse {n}: the quick fox jumps." for n in range(30)))
+    monkeypatch.setenv("STLM_RUNS", str(tmp_path / "runs"))
+    command = ["reproduce", "memory", "--profile", "mig20", "--only", "fp32-b32", "-p", "steps=1", "-p", "batch_size=1"]
+    command += ["-p", f"corpus={tmp_path / 'verses.txt'}", "-p", "device=cpu", "--figures", str(tmp_path / "figures")]
+    assert cli.main(command) == 1
+    assert "needs a CUDA GPU" in capsys.readouterr().err
+    monkeypatch.setenv("STLM_ALLOW_CPU", "1")
+    assert cli.main(command) == 0
+    [row] = [json.loads(line) for line in (tmp_path / "runs" / "memory" / "rows.jsonl").open()]
+    assert row["configuration"]["preset"] == "memory-study" and row["configuration"]["schedule"] == "constant"
+    assert row["metrics"]["model_parameters"] == 28_941_393
+    assert row["metrics"]["peak_allocated_mib"] == pytest.approx(row["metrics"]["predicted_mib"], rel=5e-3)
+    assert "Predicted peaks lie within" in capsys.readouterr().out
+    assert cli.main(["ledger", "import", str(tmp_path / "runs" / "memory")]) == 1
+    assert "the study asks for" in capsys.readouterr().err
+
+
+def test_training_interrupted_in_its_kernel_goes_on_bit_for_bit(tmp_path):
+    corpus = tmp_path / "a corpus.txt"
+    corpus.write_text(
+        "\n\n".join(f"The {word} said number {i}, and went on." for i in range(60) for word in ("cat", "dog"))
+    )
+    study = tmp_path / "mine.yaml"
+    study.write_text(
+        "{source: mine, title: Mine, citation: me, claims: [], runs: [{name: only, profiles: {laptop: {}}, parameters: "
+        "{preset: laptop-gpt2, context_length: 32, batch_size: 8, steps: 80, checkpoint_every: 1000}}]}"
+    )
+    command = [sys.executable, "-m", "stlm_kit", "reproduce", str(study), "-p", f"corpus={corpus}"]
+
+    def start(name: str) -> subprocess.Popen:
+        environment = {"STLM_RUNS": str(tmp_path / name), "STLM_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [*command, "--figures", str(tmp_path / "figures")],
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def metrics(name: str) -> list[dict]:
+        return [json.loads(line) for path in (tmp_path / name).glob("mine/*/metrics.jsonl") for line in path.open()]
+
+    def losses(name: str) -> list[tuple]:
+        return [(row["step"], row["loss"], row.get("validation")) for row in metrics(name)]
+
+    whole = start("whole")
+    broken = start("broken")
+    end = time.monotonic() + 120
+    while len(metrics("broken")) < 5:
+        assert broken.poll() is None and time.monotonic() < end
+        time.sleep(0.02)
+    broken.send_signal(signal.SIGUSR1)
+    out, err = broken.communicate(timeout=120)
+    assert broken.returncode == 3, out + err
+    assert 5 <= len(metrics("broken")) < 80
+    again = start("broken")
+    out, err = again.communicate(timeout=240)
+    assert again.returncode == 0 and "resumed" in out, out + err
+    assert whole.wait(timeout=240) == 0
+    assert len(losses("whole")) == 80 and losses("broken") == losses("whole")
+    [row] = [json.loads(line) for line in (tmp_path / "broken" / "mine" / "rows.jsonl").open()]
+    assert row["configuration"]["steps"] == 80 and row["metrics"]["perplexity"] > 1 and row["seed"] == 0
+    assert run_settings(**row["configuration"]).preset == "laptop-gpt2"

@@ -1,0 +1,132 @@
+"""From text to a trained decoder and back."""
+
+import json
+import shutil
+
+import pytest
+
+import stlm_kit as kit
+from stlm_kit import Interrupted, KitError, UsageError, load_run, run_settings, train_from_text
+
+SMALL = {"n_layers": 1, "d_model": 32, "n_heads": 2, "n_kv_heads": 1, "d_ff": 32}
+
+
+@pytest.fixture(scope="module")
+def text_file(tmp_path_factory):
+    """Sixty small documents."""
+    path = tmp_path_factory.mktemp("text") / "verses.txt"
+    path.write_text("\n\n".join(f"Verse {n}: the {'quick ' * (n % 7)}fox number {n} jumps." for n in range(60)))
+    return path
+
+
+def settings(text_file, **changes):
+    values = {"preset": "laptop-llama", "corpus": str(text_file), "tokenizer": "bytes", "overrides": SMALL}
+    return run_settings(**values | {"steps": 6, "batch_size": 4, "context_length": 16, "eval_every": 3} | changes)
+
+
+@pytest.fixture(scope="module")
+def run_dir(text_file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "verses"
+    train_from_text(settings(text_file), folder)
+    return folder
+
+
+def test_a_run_leaves_what_the_readme_promises(run_dir):
+    assert {"config.json", "metrics.jsonl", "result.json", "checkpoint", "tokenizer"} <= {
+        p.name for p in run_dir.iterdir()
+    }
+    config = json.loads((run_dir / "config.json").read_text())
+    assert {"run", "content", "model", "training", "recipe", "batches", "made_by"} == set(config)
+    assert config["run"]["split_seed"] == 0 and "attend across documents" in config["batches"]
+
+
+def test_a_loaded_run_scores_as_it_did_when_trained(run_dir, text_file):
+    run = load_run(run_dir)
+    recorded = json.loads((run_dir / "result.json").read_text())["validation"]
+    tokens = kit.tokenize_corpus(kit.load_corpus(str(text_file)), run.tokenizer)
+    score = kit.evaluate_tokens(run.model, tokens["validation"], batch_size=4)
+    assert score.perplexity == pytest.approx(recorded["perplexity"], rel=1e-6)
+    assert score.bits_per_byte == pytest.approx(recorded["bits_per_byte"], rel=1e-6)
+
+
+def test_the_same_settings_give_the_same_losses(text_file):
+    assert train_from_text(settings(text_file)).losses == train_from_text(settings(text_file)).losses
+
+
+def test_another_seed_gives_other_losses(text_file):
+    assert train_from_text(settings(text_file)).losses != train_from_text(settings(text_file, seed=1)).losses
+
+
+def test_training_lowers_the_loss(text_file):
+    losses = train_from_text(settings(text_file, steps=80, learning_rate=1e-2, batch_size=8)).losses
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("changes", [{"packing": "documents"}, {"attend_across_documents": False}, {"recipe": "bf16"}])
+def test_the_other_ways_to_batch_and_to_compute(text_file, changes):
+    assert train_from_text(settings(text_file, **changes)).result["steps"] == 6
+
+
+def test_a_published_preset_refuses_another_vocabulary(text_file):
+    with pytest.raises(UsageError, match="'gpt2-small' has 50,257 tokens and the tokenizer 'bytes' 257"):
+        train_from_text(settings(text_file, preset="gpt2-small", overrides={}))
+
+
+def test_an_unknown_preset_names_the_near_ones(text_file):
+    with pytest.raises(UsageError, match="stlm-50m"):
+        train_from_text(settings(text_file, preset="stlm-50"))
+
+
+def test_a_device_the_machine_lacks(text_file):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(KitError, match="no cuda device"):
+        train_from_text(settings(text_file, device="cuda"))
+    with pytest.raises(UsageError, match="no device named 'gpu'"):
+        train_from_text(settings(text_file, device="gpu"))
+
+
+def test_a_run_directory_that_is_none(tmp_path):
+    with pytest.raises(KitError, match="no run directory"):
+        load_run(tmp_path / "nowhere")
+    with pytest.raises(KitError, match="no trained run yet"):
+        load_run(tmp_path)
+
+
+def test_weights_and_biases_offline(text_file, tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    train_from_text(settings(text_file), tmp_path / "run", wandb="test")
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
+
+
+def test_an_interrupted_run_can_be_read(text_file, tmp_path, monkeypatch):
+    """The tokenizer lies beside the checkpoint from the start, not from the end."""
+
+    def interrupt(*_, **__):
+        raise Interrupted("stopped")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_from_text, "evaluate_tokens", interrupt)  # at step 3, after the checkpoint of step 2
+        with pytest.raises(Interrupted):
+            train_from_text(settings(text_file, checkpoint_every=2), tmp_path)
+    run = load_run(tmp_path)
+    assert run.step == 2 and run.tokenizer.name == "bytes"
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"model": {"foo": 1}}', '{"model": 3}', "{"])
+def test_a_foreign_configuration_is_named(run_dir, tmp_path, content):
+    shutil.copytree(run_dir, tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text(content)
+    with pytest.raises(KitError, match=r"config.json (is damaged|describes no decoder)") as caught:
+        load_run(tmp_path / "run")
+    assert caught.value.exit_status == 1
+
+
+@pytest.mark.parametrize("name", ["cpu:foo", "cpu:1", "cpu:", "cuda:99"])
+def test_a_device_that_is_none(name):
+    with pytest.raises(KitError, match=r"[Nn]o .*device"):
+        train_from_text.pick_device(name)
