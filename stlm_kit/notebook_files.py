@@ -82,6 +82,18 @@ def tags(cell: dict) -> list[str]:
     return cell.get("metadata", {}).get("tags", [])
 
 
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def without_widgets(notebook):
+    """The notebook without its widgets, which are dead without a kernel; the figure beside each stays."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
+    return notebook
+
+
 def chapters(folder: Path | None = None) -> list[Chapter]:
     """The numbered notebooks of a folder (default: `notebooks_dir()`), in order."""
     folder = notebooks_dir() if folder is None else Path(folder)

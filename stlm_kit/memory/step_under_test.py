@@ -159,11 +159,11 @@ def folded(recipe: Recipe, semantics: Semantics):
     """
     with ExitStack() as stack:
         replacing = lambda *place, **more: stack.enter_context(mock.patch.object(*place, **more))  # noqa: E731
-        replacing(loss, "range", few, create=True)
+        replacing(loss, "chunk_starts", few)
         replacing(torch.amp.GradScaler, "_maybe_opt_step", _always_step)
         if semantics == "cuda":
-            replacing(loss, "FEW", LARGEST)
-            replacing(loss, "CPU_ROWS", loss.ROWS)
+            replacing(loss, "cached_rows", lambda device_type, rows: rows)
+            replacing(loss, "chunk_rows", lambda device_type, on_gpu=loss.chunk_rows("cuda"): on_gpu)
             if recipe.optimizer == "8bit":
                 from stlm_kit.training.adamw8bit import adam
 
@@ -171,9 +171,9 @@ def folded(recipe: Recipe, semantics: Semantics):
         yield
 
 
-def few(start: int, stop: int, stride: int) -> list[int]:
-    """The first two and the last of range(start, stop, stride)."""
-    whole = range(start, stop, stride)
+def few(n_positions: int, rows: int) -> list[int]:
+    """The starts of the first two chunks and of the last one."""
+    whole = range(0, n_positions, rows)
     return list(whole) if len(whole) <= 3 else [whole[0], whole[1], whole[-1]]
 
 

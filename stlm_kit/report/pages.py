@@ -8,11 +8,11 @@ import io
 import re
 from pathlib import Path
 
+from stlm_kit.notebook_files import without_widgets
 from stlm_kit.paths import atomic_write
 
 FORMULA = re.compile(r"<(?:code|pre)\b.*?</(?:code|pre)>|(\$\$?)([^$<]+?)\1", re.DOTALL)  # code is no formula
 SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL | re.IGNORECASE)  # MathJax, RequireJS, widgets: from elsewhere
-WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def html_page(notebook: Path) -> Path | None:
@@ -40,15 +40,6 @@ def _convert(notebook: Path) -> str:
     content = without_widgets(nbformat.read(notebook, as_version=4))
     text, _ = Exporter().from_notebook_node(content, {"metadata": {"name": notebook.stem}})
     return SCRIPT.sub("", text)
-
-
-def without_widgets(notebook):
-    """The notebook without its widgets, which are dead without a kernel; the figure beside each stays."""
-    notebook.metadata.pop("widgets", None)
-    for cell in notebook.cells:
-        if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if WIDGET not in output.get("data", {})]
-    return notebook
 
 
 def _drawn(match: re.Match) -> str:

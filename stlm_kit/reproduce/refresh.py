@@ -13,10 +13,9 @@ from tqdm.auto import tqdm
 
 from stlm_kit.errors import Interrupted, KitError
 from stlm_kit.interrupts import StopSignal
-from stlm_kit.notebook_files import Chapter, find_chapters
+from stlm_kit.notebook_files import Chapter, find_chapters, without_widgets
 from stlm_kit.paths import atomic_write, cache_dir
 from stlm_kit.provenance import duration
-from stlm_kit.report.pages import without_widgets
 
 
 def refresh_notebooks(names: list[str] | None = None, folder: Path | None = None) -> int:

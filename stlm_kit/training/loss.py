@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -38,12 +38,27 @@ def chunked_loss(
     but a factor. So `rows` positions at a time make their logits, their loss and their gradients in the forward pass,
     and only gradients of the features' and the head's size are kept. There is no second derivative.
     """
-    rows = rows or (CPU_ROWS if features.device.type == "cpu" else ROWS)
+    rows = rows or chunk_rows(features.device.type)
     return _ChunkedCrossEntropy.apply(features.flatten(0, 1), head.weight, head.bias, targets.flatten(), rows)
 
 
-ROWS, CPU_ROWS = 1024, 256  # a GPU wants large products; a processor is as fast with small ones
-FEW = 64  # rows of logits that a processor's cache holds at once; their loss and slope are worked out together
+# A prediction of memory replaces the next three by name: it works out a few chunks only, each as large as on the device
+# that it predicts for.
+
+
+def chunk_rows(device_type: str) -> int:
+    """Positions in a chunk: a GPU wants large matrix products, a processor is as fast with small ones."""
+    return 256 if device_type == "cpu" else 1024
+
+
+def cached_rows(device_type: str, rows: int) -> int:
+    """Rows of logits whose loss and gradient are worked out together: as many as a processor's cache holds."""
+    return 64 if device_type == "cpu" else rows
+
+
+def chunk_starts(n_positions: int, rows: int) -> Sequence[int]:
+    """The first position of each chunk."""
+    return range(0, n_positions, rows)
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -59,14 +74,14 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             by_features = torch.empty_like(x)
             by_weight = torch.zeros_like(w, dtype=exact)
             by_bias = None if b is None else torch.zeros_like(b, dtype=exact)
-            few = FEW if kind == "cpu" else rows
+            few = cached_rows(kind, rows)
             buffer = x.new_empty(min(rows, len(x)), len(w))  # the one place that ever holds logits
-            for start in range(0, len(x), rows):
+            for start in chunk_starts(len(x), rows):
                 here, ids = x[start : start + rows], targets[start : start + rows]
                 logits = buffer[: len(here)]
                 torch.mm(here, w.T, out=logits) if b is None else torch.addmm(b, here, w.T, out=logits)
                 for part, few_ids in zip(logits.split(few), ids.split(few), strict=True):
-                    nats += _put_slope(part, few_ids, exact)
+                    nats += _put_gradient(part, few_ids, exact)
                 torch.mm(logits, w, out=by_features[start : start + rows])
                 if by_weight.dtype == low:
                     torch.addmm(by_weight, logits.T, here, out=by_weight)
@@ -87,8 +102,8 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return (factor * by_features).to(features), (factor * by_weight).to(weight), by_bias, None, None
 
 
-def _put_slope(logits: Tensor, targets: Tensor, exact: torch.dtype) -> Tensor:
-    """The summed nats of some rows; their slope, softmax - onehot and 0 where ignored, takes the logits' place."""
+def _put_gradient(logits: Tensor, targets: Tensor, exact: torch.dtype) -> Tensor:
+    """The summed nats of some rows; their gradient, softmax - onehot and 0 where ignored, takes the logits' place."""
     target, real = targets.clamp(min=0)[:, None], (targets != IGNORE)[:, None]
     x = logits.to(exact)  # the logits themselves where they are exact; all that follows happens in place
     x -= x.amax(-1, keepdim=True)
