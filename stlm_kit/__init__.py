@@ -17,12 +17,13 @@ __version__ = "0.1.0"
 _WHERE = {
     "config": ["DecoderConfig", "PRESETS", "preset", "preset_entry"],
     "data": ["load_corpus", "load_tokenizer", "tokenize_corpus", "PackedBatches", "DocumentBatches", "Batch"],
-    "model": ["Decoder", "count_parameters", "parameter_table", "export_to_hf", "load_from_hf"],
-    "training": ["train", "TrainingSettings", "Recipe"],
+    "model": ["Decoder", "build_model", "count_parameters", "parameter_table", "export_to_hf", "load_from_hf"],
+    "training": ["train", "TrainingSettings", "Recipe", "LossValue", "Schedule"],
     "memory": ["predict_peak", "predict_step", "measure_peak", "measure_step", "MemoryReport"],
     "evaluation": ["evaluate_text", "evaluate_tokens"],
     "generation": ["generate"],
-    "train_from_text": ["train_from_text", "run_settings", "load_run"],
+    "train_from_text": ["train_from_text", "run_settings"],
+    "saved_models": ["load_run"],
     "errors": ["KitError", "UsageError", "Interrupted"],
 }
 _ROOM_OF = {name: room for room, names in _WHERE.items() for name in names}

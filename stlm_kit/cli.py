@@ -133,7 +133,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
 
 def run_generate(options: argparse.Namespace) -> int:
     from stlm_kit.generation import generate
-    from stlm_kit.train_from_text import load_run
+    from stlm_kit.saved_models import load_run
 
     run = load_run(options.model, options.device)
     text = generate(
@@ -158,7 +158,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 def run_evaluate(options: argparse.Namespace) -> int:
     from stlm_kit.data.corpora import read_text
     from stlm_kit.evaluation.perplexity import evaluate_text
-    from stlm_kit.train_from_text import load_run
+    from stlm_kit.saved_models import load_run
 
     text = read_text(options.text)
     run = load_run(options.model, options.device)
@@ -186,7 +186,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 def run_export(options: argparse.Namespace) -> int:
     from stlm_kit.model.huggingface import export_to_hf
-    from stlm_kit.train_from_text import load_run
+    from stlm_kit.saved_models import load_run
 
     folder = options.out or Path(options.model) / "hf"
     if (folder / "checkpoint").exists():  # both layouts have a config.json
@@ -231,11 +231,11 @@ def run_presets(options: argparse.Namespace) -> int:
     import torch
 
     from stlm_kit.config import PRESETS
-    from stlm_kit.model.decoder import Decoder
+    from stlm_kit.model.kinds import build_model
     from stlm_kit.model.parameters import count_parameters
 
     for name, entry in PRESETS.items():
         with torch.device("meta"):
-            parameters = count_parameters(Decoder(entry.config))
+            parameters = count_parameters(build_model(entry.config))
         print(f"{name:18} {parameters:>12,} parameters, tokenizer {entry.tokenizer}: {entry.source}")
     return 0

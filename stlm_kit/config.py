@@ -1,4 +1,4 @@
-"""What a decoder is: one frozen `DecoderConfig`, and the presets that give one a name and a source.
+"""What a model is: one frozen config, and the presets that give one a name and a source.
 
 A preset says what is computed (the sizes, the kind of norm, which keys a token sees); how a step is computed is a
 recipe's business (training/recipe.py). Nothing here imports torch, so that `stlm --help` stays quick.
@@ -6,7 +6,7 @@ recipe's business (training/recipe.py). Nothing here imports torch, so that `stl
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
@@ -15,38 +15,25 @@ from stlm_kit.errors import UsageError, first_sentence, near
 Size = Annotated[int, Field(ge=1)]
 
 
-class DecoderConfig(BaseModel, frozen=True, extra="forbid"):
-    """The architecture of a decoder-only transformer with pre-norm blocks and a final norm.
+class ModelConfig(BaseModel, frozen=True, extra="forbid"):
+    """What every kind of model states. A kind is a subclass with a `kind` of its own, tied to its class of model by
+    `model.kinds.model_kind`.
 
     Raises UsageError with one sentence for a setting that is unknown, ill-typed, out of range, or at odds with another.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
 
+    kind: str
     vocab_size: Size
     context_length: Size  # input positions: what learned positions can hold, and the length the model is trained for
-    n_layers: Size
-    d_model: Size
-    n_heads: Size
-    n_kv_heads: Size | None = None  # None: as many as n_heads; 1 is multi-query attention
-    d_ff: Size
-    norm: Literal["layernorm", "rmsnorm"]
-    norm_epsilon: float = Field(1e-5, gt=0)
-    positions: Literal["learned", "sinusoidal", "rotary"]
-    rope_base: float = Field(10000.0, gt=0)
-    feed_forward: Literal["gelu", "gelu_tanh", "relu", "swiglu"]  # gelu_tanh: the approximation GPT-2 was trained with
-    bias: bool  # in every linear of a block and in the LayerNorms
-    head_bias: bool = False
-    tied_head: bool  # the head's weight is the embedding's, one matrix stored once
     dropout: float = Field(0.0, ge=0, lt=1)
-    window: int | None = None  # w: a token sees itself and the w before it, so w + 1 keys
-    embedding_scale: bool = False  # token embeddings times sqrt(d_model), Vaswani et al. 2017, section 3.4
-    init_std: float = Field(0.02, gt=0)
 
     def __init__(self, **settings) -> None:
         for name in settings:
             if name not in type(self).model_fields:
-                raise UsageError(f"A decoder has no setting named {name!r}.{near(name, type(self).model_fields)}")
+                kind = type(self).model_fields["kind"].default
+                raise UsageError(f"A {kind} has no setting named {name!r}.{near(name, type(self).model_fields)}")
         try:
             super().__init__(**settings)
         except ValidationError as error:
@@ -66,6 +53,33 @@ class DecoderConfig(BaseModel, frozen=True, extra="forbid"):
             raise ValueError("A context_length of 0 leaves nothing to predict from; give at least 1 position.")
         return value
 
+
+class DecoderConfig(ModelConfig, frozen=True, extra="forbid"):
+    """The architecture of a decoder-only transformer with pre-norm blocks and a final norm."""
+
+    kind: Literal["decoder"] = "decoder"
+    n_layers: Size  # uses of a block, one after the other
+    # Which block each layer uses, blocks numbered from 0; None: each layer its own. (0, 0, 0) uses one block three
+    # times; (0, 1, 0, 1) repeats a pair.
+    layer_order: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    d_model: Size
+    n_heads: Size
+    n_kv_heads: Size | None = None  # None: as many as n_heads; 1 is multi-query attention
+    head_dim: Size | None = None  # None becomes d_model / n_heads; Qwen3 sets it apart
+    qk_norm: bool = False  # an RMSNorm over each head of the queries and keys, before positions (Qwen3)
+    d_ff: Size
+    norm: Literal["layernorm", "rmsnorm"]
+    norm_epsilon: float = Field(1e-5, gt=0)
+    positions: Literal["learned", "sinusoidal", "rotary"]
+    rope_base: float = Field(10000.0, gt=0)
+    feed_forward: Literal["gelu", "gelu_tanh", "relu", "swiglu"]  # gelu_tanh: the approximation GPT-2 was trained with
+    bias: bool  # in every linear of a block and in the LayerNorms
+    head_bias: bool = False
+    tied_head: bool  # the head's weight is the embedding's, one matrix stored once
+    window: int | None = None  # w: a token sees itself and the w before it, so w + 1 keys
+    embedding_scale: bool = False  # token embeddings times sqrt(d_model), Vaswani et al. 2017, section 3.4
+    init_std: float = Field(0.02, gt=0)
+
     @field_validator("window")
     @classmethod
     def _some_window(cls, value: int | None) -> int | None:
@@ -77,10 +91,14 @@ class DecoderConfig(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> DecoderConfig:
-        if self.d_model % self.n_heads:
-            raise ValueError(
-                f"n_heads = {self.n_heads} does not divide d_model = {self.d_model}; choose heads that do."
-            )
+        if self.head_dim is None:
+            if self.d_model % self.n_heads:
+                raise ValueError(
+                    f"n_heads = {self.n_heads} does not divide d_model = {self.d_model}; choose heads that do, or set "
+                    "head_dim."
+                )
+            # Not among the fields that were set, so that a preset with other heads works it out anew.
+            object.__setattr__(self, "head_dim", self.d_model // self.n_heads)
         if self.n_heads % self.kv_heads:
             raise ValueError(
                 f"n_kv_heads = {self.n_kv_heads} does not divide n_heads = {self.n_heads}; "
@@ -89,26 +107,52 @@ class DecoderConfig(BaseModel, frozen=True, extra="forbid"):
         if self.positions == "rotary" and self.head_dim % 2:
             raise ValueError(
                 f"Rotary positions turn pairs of numbers, but each head is {self.head_dim} wide; "
-                "choose d_model and n_heads so that d_model / n_heads is even."
+                "choose d_model and n_heads so that d_model / n_heads is even, or an even head_dim."
             )
         if self.positions == "sinusoidal" and self.d_model % 2:
             raise ValueError(f"Sinusoidal positions come in pairs; d_model = {self.d_model} must be even.")
         return self
 
-    @property
-    def head_dim(self) -> int:
-        return self.d_model // self.n_heads
+    @model_validator(mode="after")
+    def _order_fits(self) -> DecoderConfig:
+        order = self.layer_order
+        if order is not None and len(order) != self.n_layers:
+            raise ValueError(f"layer_order names {len(order)} layers and n_layers is {self.n_layers}; make them agree.")
+        if order is not None and list(dict.fromkeys(order)) != list(range(max(order) + 1)):
+            raise ValueError(f"layer_order = {list(order)} will not do: number the blocks 0, 1, 2 as they first come.")
+        return self
 
     @property
     def kv_heads(self) -> int:
         return self.n_heads if self.n_kv_heads is None else self.n_kv_heads
+
+    @property
+    def order(self) -> tuple[int, ...]:
+        """The block that each layer uses."""
+        return tuple(range(self.n_layers)) if self.layer_order is None else self.layer_order
+
+    @property
+    def n_blocks(self) -> int:
+        """Distinct blocks."""
+        return max(self.order) + 1
+
+
+CONFIGS: dict[str, type[ModelConfig]] = {"decoder": DecoderConfig}  # by kind; `model.kinds.model_kind` adds to it
+
+
+def config_from(values: dict[str, Any]) -> ModelConfig:
+    """The config that `model_dump()` gave; a dump without a kind is a decoder's. UsageError for an unknown kind."""
+    kind = values.get("kind", "decoder")
+    if kind not in CONFIGS:
+        raise UsageError(f"There is no kind of model named {kind!r}.{near(str(kind), CONFIGS)}")
+    return CONFIGS[kind](**values)
 
 
 class Preset(BaseModel, frozen=True, extra="forbid"):
     """A configuration under a name: where it comes from, and what its source left open."""
 
     name: str
-    config: DecoderConfig
+    config: ModelConfig
     source: str  # one sentence that cites the document
     tokenizer: str  # the default tokenizer
     published: bool  # a published size is never bent to fit another tokenizer; a laptop preset takes its vocab_size
@@ -245,9 +289,10 @@ def preset_entry(name: str) -> Preset:
     return PRESETS[name]
 
 
-def preset(name: str, **overrides) -> DecoderConfig:
+def preset(name: str, **overrides) -> ModelConfig:
     """The configuration called `name`, with any settings replaced: `preset("stlm-50m", n_kv_heads=16)`.
 
     Raises UsageError for an unknown name (naming the near ones) and for settings that do not fit.
     """
-    return DecoderConfig(**{**preset_entry(name).config.model_dump(), **overrides})
+    config = preset_entry(name).config
+    return type(config)(**{**config.model_dump(exclude_unset=True), **overrides})

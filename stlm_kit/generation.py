@@ -1,4 +1,4 @@
-"""Text from a decoder: greedy or sampled, one token at a time, without a cache."""
+"""Text from a model: greedy or sampled, one token at a time."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from stlm_kit.errors import KitError, UsageError
 
 if TYPE_CHECKING:
     from stlm_kit.data.tokenizers import Tokenizer
+    from stlm_kit.model.language_model import LanguageModel
 
 
 @torch.no_grad()
 def generate(
-    model: nn.Module,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     prompt: str = "",
     max_new_tokens: int = 100,
@@ -46,19 +47,21 @@ def generate(
     was_training = model.training
     model.eval()
     try:
-        for _ in range(max_new_tokens):
-            context = torch.tensor([ids[-model.config.context_length :]], device=device)
-            logits = model.head(model.features(context)[0, -1])  # only the last position needs the head
-            chosen = pick(logits[: tokenizer.vocab_size].float().cpu(), temperature, generator)
+        state = model.begin(torch.tensor([ids], device=device)) if max_new_tokens else None
+        for number in range(max_new_tokens):
+            logits = model.next_logits(state)[0, : tokenizer.vocab_size]
+            chosen = pick(logits.float().cpu(), temperature, generator)
             if stop_at_end and chosen == tokenizer.end_of_document:
                 break
             ids.append(chosen)
+            if number + 1 < max_new_tokens:
+                state = model.extend(state, torch.tensor([chosen], device=device))
     finally:
         model.train(was_training)
     return prompt + tokenizer.decode(ids[n_prompt:])
 
 
-def prompt_ids(model: nn.Module, tokenizer: Tokenizer, prompt: str) -> list[int]:
+def prompt_ids(model: LanguageModel, tokenizer: Tokenizer, prompt: str) -> list[int]:
     """End of document, then the prompt's tokens: how every document began in training.
 
     Raises KitError for half a character (a lone surrogate) and for a tokenizer that is not the model's.

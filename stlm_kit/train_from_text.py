@@ -1,4 +1,4 @@
-"""From text to a trained decoder in one call: corpus -> tokens -> batches -> decoder -> train, and back from a run.
+"""From text to a trained model in one call: corpus -> tokens -> batches -> model -> train.
 
 This is the one place that knows every room; `stlm train` and notebooks/run.ipynb both call it.
 """
@@ -9,37 +9,42 @@ import sys
 import time
 import types
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from stlm_kit.config import DecoderConfig, preset, preset_entry
+from stlm_kit.config import ModelConfig, preset, preset_entry
 from stlm_kit.data.batches import DocumentBatches, PackedBatches
 from stlm_kit.data.corpora import load_corpus
 from stlm_kit.data.token_files import TokenFile, tokenize_corpus
 from stlm_kit.data.tokenizers import Tokenizer, load_tokenizer
-from stlm_kit.errors import KitError, UsageError, first_sentence, near
+from stlm_kit.errors import UsageError, first_sentence, near
 from stlm_kit.evaluation.perplexity import evaluate_tokens
 from stlm_kit.generation import generate
-from stlm_kit.model.decoder import Decoder
+from stlm_kit.model.kinds import build_model
+from stlm_kit.model.language_model import LanguageModel
 from stlm_kit.provenance import source_hash, versions
-from stlm_kit.training.checkpoint import PICKLES, latest_checkpoint, load_state, load_weights
+from stlm_kit.saved_models import pick_device, start_from
 from stlm_kit.training.loop import TrainResult, train
 from stlm_kit.training.recipe import Recipe
 from stlm_kit.training.run_folder import read_json
 from stlm_kit.training.settings import TrainingSettings
 
 
-class RunSettings(TrainingSettings):
-    """A training run from text: the settings of training, and which model learns what text."""
+class TextSettings(BaseModel):
+    """Which model learns what text, and on what device."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     preset: str = "laptop-llama"
     overrides: dict[str, Any] = Field(default_factory=dict, description="fields of the preset to change")
+    init_from: str | None = Field(None, description="a run's folder, or one in Hugging Face's layout, to start from")
     corpus: str = "sotu"
+    text_field: str = Field("text", min_length=1, description="the field of a .jsonl or .parquet row that holds text")
+    separator: str | None = Field(None, description="what stands between the documents of a text file")
     tokenizer: str | None = Field(None, description="None: the preset's default")
     packing: Literal["packed", "documents"] = "packed"
     attend_across_documents: bool = True
@@ -49,10 +54,19 @@ class RunSettings(TrainingSettings):
     prompt: str = Field("", description="what samples of generated text start from")
     device: str = "cpu"
 
+
+class RunSettings(TrainingSettings, TextSettings):
+    """A training run from text: the settings of training, and which model learns what text."""
+
     @property
     def training(self) -> TrainingSettings:
         """The part that the training loop knows."""
         return TrainingSettings(**{name: getattr(self, name) for name in TrainingSettings.model_fields})
+
+    @property
+    def text(self) -> TextSettings:
+        """The part that it does not."""
+        return TextSettings(**{name: getattr(self, name) for name in TextSettings.model_fields})
 
 
 def run_settings(**values: Any) -> RunSettings:
@@ -66,7 +80,7 @@ def run_settings(**values: Any) -> RunSettings:
         raise UsageError(first_sentence(error)) from error
 
 
-def decoder_config(settings: RunSettings, tokenizer: Tokenizer) -> DecoderConfig:
+def model_config(settings: RunSettings, tokenizer: Tokenizer) -> ModelConfig:
     """The preset with the run's context, overrides and vocabulary. A published preset refuses another vocabulary."""
     entry = preset_entry(settings.preset)
     changes = {"context_length": settings.context_length, **settings.overrides}
@@ -81,36 +95,25 @@ def decoder_config(settings: RunSettings, tokenizer: Tokenizer) -> DecoderConfig
     return config
 
 
-def pick_device(name: str) -> torch.device:
-    """The torch device of "cpu", "cuda" or "mps"; one sentence where the machine has none."""
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    kind = name.split(":")[0]
-    if kind not in available:
-        raise UsageError(f"There is no device named {name!r}; choose cpu, cuda or mps.")
-    if not available[kind]:
-        raise KitError(f"This machine offers no {kind} device to torch; use --device cpu.")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"There is no device named {name!r}; choose cpu, cuda, cuda:N or mps.") from None
-    if device.index and (kind != "cuda" or device.index >= torch.cuda.device_count()):
-        raise KitError(f"This machine has no device {name}; they count from {kind}:0.")
-    return device
-
-
-def prepare(settings: RunSettings) -> tuple[Tokenizer, dict[str, TokenFile], DecoderConfig]:
-    """The tokenizer, the token file of each split, and the decoder's configuration for a run."""
+def prepare(settings: RunSettings) -> tuple[Tokenizer, dict[str, TokenFile], ModelConfig]:
+    """The tokenizer, the token file of each split, and the model's configuration for a run."""
     entry = preset_entry(settings.preset)
-    corpus = load_corpus(settings.corpus, split_seed=settings.split_seed, max_documents=settings.max_documents)
+    corpus = load_corpus(
+        settings.corpus,
+        split_seed=settings.split_seed,
+        separator=settings.separator,
+        text_field=settings.text_field,
+        max_documents=settings.max_documents,
+    )
     tokenizer = load_tokenizer(settings.tokenizer or entry.tokenizer, corpus=corpus)
-    config = decoder_config(settings, tokenizer)
+    config = model_config(settings, tokenizer)
     return tokenizer, tokenize_corpus(corpus, tokenizer), config
 
 
 def train_from_text(
     settings: RunSettings, run_dir: Path | str | None = None, *, progress: bool = True, wandb: str | None = None
 ) -> TrainResult:
-    """Train a preset's decoder on a corpus; see `train` for what lies in `run_dir` and what is raised.
+    """Train a preset's model on a corpus; see `train` for what lies in `run_dir` and what is raised.
 
     Validation perplexity (a token) and bits per byte are measured at evaluations and at the end, on whole documents.
     `wandb` names a Weights & Biases project to log to as well.
@@ -119,11 +122,12 @@ def train_from_text(
     tokenizer, tokens, config = prepare(settings)
     batches = make_batches(settings, tokens["train"])
     torch.manual_seed(settings.seed)
-    model = Decoder(config).to(device)
+    model = build_model(config).to(device)
+    start = {} if settings.init_from is None else {"init_from": start_from(model, settings.init_from)}
     recipe = Recipe.named(settings.recipe)
     scoring_s: list[float] = []
 
-    def evaluate(model: Decoder) -> dict[str, float]:
+    def evaluate(model: LanguageModel) -> dict[str, float]:
         started = time.perf_counter()
         score = evaluate_tokens(
             model,
@@ -135,14 +139,15 @@ def train_from_text(
         scoring_s.append(time.perf_counter() - started)
         return {"perplexity": score.perplexity, "bits_per_byte": score.bits_per_byte}
 
-    def sample(model: Decoder) -> str:
+    def sample(model: LanguageModel) -> str:
         return generate(model, tokenizer, settings.prompt, max_new_tokens=60, temperature=0.8, seed=settings.seed)
 
     about = {
-        "run": settings.model_dump(exclude=set(TrainingSettings.model_fields)),
+        "run": settings.text,
         "content": {
             "tokenizer": tokenizer.content_hash,
             **{split: file.content_hash for split, file in tokens.items()},
+            **start,
         },
         "made_by": {"source": source_hash(), **versions()},
     }
@@ -193,44 +198,6 @@ def real_share(settings: RunSettings, tokens: TokenFile) -> tuple[float, float]:
     if settings.attend_across_documents:
         return 1.0, 0.0
     return 1.0 - tokens.n_documents / tokens.n_tokens, 0.0  # the target after an end of document does not count
-
-
-@dataclass
-class LoadedRun:
-    """A trained decoder (in eval mode) with its tokenizer and the config.json it was trained under."""
-
-    model: Decoder
-    tokenizer: Tokenizer
-    config: dict
-    step: int
-
-
-def load_run(run_dir: Path | str, device: str = "cpu") -> LoadedRun:
-    """The decoder and tokenizer of a run directory that `stlm train` wrote, at its latest checkpoint.
-
-    KitError where there is none, where it is damaged, or where the path is a pickle (refused, never opened).
-    """
-    folder = Path(run_dir)
-    if folder.suffix in PICKLES and not folder.is_dir():
-        raise KitError(f"{folder} is a pickle, which can run code when it is opened; give a run directory instead.")
-    if not folder.exists():
-        raise KitError(f"There is no run directory {folder}; check the path, or make one with `stlm train`.")
-    if not folder.is_dir():
-        raise KitError(f"{folder} is a file; give the run directory that `stlm train` wrote.")
-    config = read_json(folder / "config.json")
-    checkpoint = latest_checkpoint(folder / "checkpoint")
-    if config is None or checkpoint is None:
-        raise KitError(f"{folder} holds no trained run yet (no config.json or checkpoint); train it first.")
-    state = load_state(checkpoint)
-    try:
-        model = Decoder(DecoderConfig(**config["model"]))
-    except (KeyError, TypeError, UsageError) as error:
-        raise KitError(
-            f"{folder / 'config.json'} describes no decoder; restore it from a copy, or train the run again."
-        ) from error
-    load_weights(model, checkpoint / "model.safetensors")
-    tokenizer = load_tokenizer(str(folder / "tokenizer"))
-    return LoadedRun(model.to(pick_device(device)).eval(), tokenizer, config, state["step"])
 
 
 class _Callable(types.ModuleType):

@@ -105,7 +105,7 @@ def test_packing_counts_padding_and_left_out_targets():
     packed = kit.PackedBatches(tokens, 2, 8, attend_across_documents=False)[0]
     left, right = plots.packing(padded, packed).axes
     assert left.get_title(loc="left").startswith("one document a row: 50 %")
-    assert len(right.lines[0].get_xdata()) == packed.targets.numel() - packed.n_real
+    assert len(right.lines[0].get_xdata()) == packed.targets.numel() - packed.real_targets
 
 
 def test_bars_and_lines_draw_what_they_are_given():

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 import stlm_kit as kit
-from stlm_kit import Interrupted, KitError, UsageError, load_run, run_settings, train_from_text
+from stlm_kit import Interrupted, KitError, UsageError, load_run, run_settings, saved_models, train_from_text
 
 SMALL = {"n_layers": 1, "d_model": 32, "n_heads": 2, "n_kv_heads": 1, "d_ff": 32}
 
@@ -121,7 +121,7 @@ def test_an_interrupted_run_can_be_read(text_file, tmp_path, monkeypatch):
 def test_a_foreign_configuration_is_named(run_dir, tmp_path, content):
     shutil.copytree(run_dir, tmp_path / "run")
     (tmp_path / "run" / "config.json").write_text(content)
-    with pytest.raises(KitError, match=r"config.json (is damaged|describes no decoder)") as caught:
+    with pytest.raises(KitError, match=r"config.json (is damaged|describes no model)") as caught:
         load_run(tmp_path / "run")
     assert caught.value.exit_status == 1
 
@@ -129,4 +129,4 @@ def test_a_foreign_configuration_is_named(run_dir, tmp_path, content):
 @pytest.mark.parametrize("name", ["cpu:foo", "cpu:1", "cpu:", "cuda:99"])
 def test_a_device_that_is_none(name):
     with pytest.raises(KitError, match=r"[Nn]o .*device"):
-        train_from_text.pick_device(name)
+        saved_models.pick_device(name)

@@ -1,18 +1,20 @@
 """Two ways to make batches from a TokenFile: packed rows without padding, or one document a row.
 
-`batches[i]` depends on the seed and on i alone, so a training run that resumes at step i needs no state of its data.
-Each epoch visits every row once, in a new order; the rows that do not fill a last batch wait for another epoch's order.
+A source of batches is a function of a seed and a number: batch i is the same whenever it is asked for, so a training
+run that resumes at step i needs no state of its data. Each epoch visits every row once, in a new order; the rows that
+do not fill a last batch wait for another epoch's order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from stlm_kit.data.token_files import TokenFile
@@ -23,25 +25,56 @@ IGNORE = -100  # a target that is no target: what `torch.nn.functional.cross_ent
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """`targets[b, t]` is the token after `inputs[b, t]`, or IGNORE; `documents[b, t]` numbers a row's documents."""
+    """One batch, whoever made it. All but `ids` and `targets` may be None.
 
-    inputs: Int[Tensor, "batch seq"]
+    ids: the tokens read. targets: `targets[b, t]` is the token after `ids[b, t]`, or IGNORE.
+    documents: numbers the document of each position, within its row.
+    weights: what each target counts in the loss, beside 1 (0 masks a prompt, say).
+    rows: the number of each row in its token file, by which what was computed for it beforehand is found again.
+    groups: numbers the group of each position, within its row (the token that a byte belongs to, say).
+    target_bytes: UTF-8 bytes of raw text that each row's targets spell, for bits per byte.
+    """
+
+    ids: Int[Tensor, "batch seq"]
     targets: Int[Tensor, "batch seq"]
     documents: Int[Tensor, "batch seq"] | None = None
+    weights: Float[Tensor, "batch seq"] | None = None
+    rows: Int[Tensor, " batch"] | None = None
+    groups: Int[Tensor, "batch seq"] | None = None
+    target_bytes: Int[Tensor, " batch"] | None = None
 
     @property
-    def n_real(self) -> int:
-        """Targets that count."""
+    def real_targets(self) -> int:
+        """How many targets count."""
         return int((self.targets != IGNORE).sum())
 
+    @cached_property
+    def weight(self) -> float:
+        """What a mean over this batch divides by: the number of real targets, or the sum of their weights."""
+        if self.weights is None:
+            return self.real_targets
+        return float((self.weights * (self.targets != IGNORE)).sum())
+
     @property
-    def real_share(self) -> float:
+    def valid_fraction(self) -> float:
         """Share of positions whose target counts; the rest was computed for nothing."""
-        return self.n_real / self.targets.numel()
+        return self.real_targets / self.targets.numel()
 
     def to(self, device: Any) -> Batch:
-        documents = None if self.documents is None else self.documents.to(device)
-        return Batch(self.inputs.to(device), self.targets.to(device), documents)
+        """The batch with every tensor on a device."""
+        given = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved = replace(self, **{name: value.to(device) for name, value in given.items() if value is not None})
+        if "weight" in self.__dict__:  # counted already: counting on a GPU would wait for it
+            moved.__dict__["weight"] = self.weight
+        return moved
+
+
+class BatchSource(Protocol):
+    """What training asks for batches: a function of a seed and a number, and one sentence on how batches are made."""
+
+    description: str
+
+    def __call__(self, seed: int, number: int) -> Batch: ...
 
 
 class _Batches:
@@ -49,14 +82,14 @@ class _Batches:
 
     n_rows: int
 
-    def __init__(self, tokens: TokenFile, batch_size: int, context_length: int, seed: int):
+    def __init__(self, tokens: TokenFile, batch_size: int, context_length: int, seed: int | None):
         for name, value in (("batch_size", batch_size), ("context_length", context_length)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UsageError(f"{name} = {value!r} will not do; give a whole number of 1 or more.")
-        if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or seed < 0):
             raise UsageError(f"seed = {seed!r} will not do; give a whole number of 0 or more.")
         self.tokens, self.batch_size, self.context_length, self.seed = tokens, batch_size, context_length, seed
-        self._order: tuple[int, np.ndarray] | None = None
+        self._order: tuple[tuple[int, int], np.ndarray] | None = None
 
     def _check_rows(self, what: str) -> None:
         if self.n_rows < self.batch_size:
@@ -69,14 +102,23 @@ class _Batches:
         """Batches in an epoch."""
         return self.n_rows // self.batch_size
 
-    def __getitem__(self, index: int) -> Batch:
-        """Batch `index` of an endless sequence: any index from 0 on, epoch after epoch."""
-        if index < 0:
-            raise UsageError(f"There is no batch {index}; batches count from 0.")
-        epoch, place = divmod(int(index), len(self))
-        if self._order is None or self._order[0] != epoch:
-            self._order = (epoch, np.random.default_rng((self.seed, epoch)).permutation(self.n_rows))
-        return self._batch(self._order[1][place * self.batch_size : (place + 1) * self.batch_size])
+    def __call__(self, seed: int, number: int) -> Batch:
+        """Batch `number` of an endless sequence: any number from 0 on, epoch after epoch.
+
+        A seed that was given when this was made outranks `seed`.
+        """
+        if number < 0:
+            raise UsageError(f"There is no batch {number}; batches count from 0.")
+        epoch, place = divmod(int(number), len(self))
+        key = (seed if self.seed is None else self.seed, epoch)
+        if self._order is None or self._order[0] != key:
+            self._order = (key, np.random.default_rng(key).permutation(self.n_rows))
+        rows = self._order[1][place * self.batch_size : (place + 1) * self.batch_size]
+        return replace(self._batch(rows), rows=torch.from_numpy(rows.copy()))
+
+    def __getitem__(self, number: int) -> Batch:
+        """Batch `number` under the seed that was given, or 0."""
+        return self(0, number)
 
     def __iter__(self) -> Iterator[Batch]:
         """The batches of the first epoch."""
@@ -103,7 +145,7 @@ class PackedBatches(_Batches):
         tokens: TokenFile,
         batch_size: int,
         context_length: int,
-        seed: int = 0,
+        seed: int | None = None,
         attend_across_documents: bool = True,
     ):
         super().__init__(tokens, batch_size, context_length, seed)
@@ -125,14 +167,14 @@ class PackedBatches(_Batches):
     def _batch(self, rows: np.ndarray) -> Batch:
         starts = rows * self.context_length
         ids = np.stack([self.tokens.ids[start : start + self.context_length + 1] for start in starts]).astype(np.int64)
-        inputs, targets = torch.from_numpy(ids[:, :-1].copy()), torch.from_numpy(ids[:, 1:].copy())
+        read, targets = torch.from_numpy(ids[:, :-1].copy()), torch.from_numpy(ids[:, 1:].copy())
         if self.attend_across_documents:
-            return Batch(inputs, targets)
+            return Batch(read, targets)
         places = starts[:, None] + np.arange(self.context_length + 1)
         number = torch.from_numpy(np.searchsorted(self.tokens.offsets, places, side="right"))
         number -= number[:, :1].clone()
         targets[number[:, 1:] != number[:, :-1]] = IGNORE
-        return Batch(inputs, targets, number[:, :-1].contiguous())
+        return Batch(read, targets, number[:, :-1].contiguous())
 
 
 class DocumentBatches(_Batches):
@@ -143,7 +185,7 @@ class DocumentBatches(_Batches):
     to stop (the study masked it together with its padding, being the same token).
     """
 
-    def __init__(self, tokens: TokenFile, batch_size: int, context_length: int, seed: int = 0):
+    def __init__(self, tokens: TokenFile, batch_size: int, context_length: int, seed: int | None = None):
         super().__init__(tokens, batch_size, context_length, seed)
         self.n_rows = tokens.n_documents
         self._check_rows("documents")

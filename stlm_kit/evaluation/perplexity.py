@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from jaxtyping import Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from stlm_kit.data.batches import IGNORE
+from stlm_kit.data.batches import IGNORE, Batch
 from stlm_kit.errors import KitError, UsageError
 
 if TYPE_CHECKING:
     from stlm_kit.data.token_files import TokenFile
     from stlm_kit.data.tokenizers import Tokenizer
+    from stlm_kit.model.language_model import LanguageModel
     from stlm_kit.training.recipe import Recipe
 
 
@@ -59,7 +58,7 @@ MOST_LOGITS = 2**26  # 256 MiB in fp32
 
 
 def evaluate_tokens(
-    model: nn.Module,
+    model: LanguageModel,
     tokens: TokenFile,
     *,
     context_length: int | None = None,
@@ -85,7 +84,7 @@ def evaluate_tokens(
 
 
 def evaluate_text(
-    model: nn.Module,
+    model: LanguageModel,
     tokenizer: Tokenizer,
     documents: Sequence[str],
     *,
@@ -102,7 +101,7 @@ def evaluate_text(
 
 @torch.no_grad()
 def _score(
-    model: nn.Module,
+    model: LanguageModel,
     documents: Iterable[tuple[Sequence[int], int]],
     end_of_document: int,
     context_length: int | None,
@@ -118,46 +117,40 @@ def _score(
         raise UsageError(f"batch_size = {batch_size} will not do: score at least 1 window at a time.")
     batch_size = min(batch_size, max(1, MOST_LOGITS // (context_length * model.config.vocab_size)))
     device = next(model.parameters()).device
-    scored = {"bytes": 0}
-
-    def counted() -> Iterator[Sequence[int]]:
-        for ids, n_bytes in documents:
-            scored["bytes"] += n_bytes
-            yield ids
-
     was_training = model.training
     model.eval()
-    nats, n_targets = 0.0, 0
+    total = Perplexity(0.0, 0, 0)
     try:
-        windows = _windows(counted(), end_of_document, context_length)
-        while batch := list(islice(windows, batch_size)):
-            inputs, targets = (tensor.to(device) for tensor in _pad(batch, end_of_document))
+        windows = _windows(documents, end_of_document, context_length)
+        while rows := list(islice(windows, batch_size)):
+            batch = _padded(rows, end_of_document)
             with recipe.autocast(device.type) if recipe is not None else nullcontext():
-                logits = model(inputs)
-            losses = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="none")
-            nats += losses.cpu().sum(dtype=torch.float64).item()  # IGNORE costs 0; float32 sums of millions would drift
-            n_targets += int((targets != IGNORE).sum())
+                nats, n_bytes = model.score(batch.to(device))
+            total += Perplexity(nats.double().sum().item(), batch.real_targets, int(n_bytes.sum()))
     finally:
         model.train(was_training)
-    if not n_targets:
+    if not total.n_targets:
         raise KitError("There is no text to score: every document is empty; give some text.")
-    return Perplexity(nats, n_targets, scored["bytes"])
+    return total
 
 
-def _windows(documents: Iterable[Sequence[int]], end_of_document: int, context_length: int) -> Iterator[Tensor]:
-    """Rows of up to context_length + 1 ids; each starts with the last id of the one before, the first with the end."""
-    for ids in documents:
+def _windows(
+    documents: Iterable[tuple[Sequence[int], int]], end_of_document: int, context_length: int
+) -> Iterator[tuple[Tensor, int]]:
+    """(ids, bytes): up to context_length + 1 ids, which start with the last id of the window before, the first with the
+    end token. A document's bytes count with its last window."""
+    for ids, n_bytes in documents:
         row = torch.from_numpy(np.concatenate([[end_of_document], np.asarray(ids, dtype=np.int64)]))
         for start in range(0, len(row) - 1, context_length):
-            yield row[start : start + context_length + 1]
+            yield row[start : start + context_length + 1], n_bytes if start + context_length + 1 >= len(row) else 0
 
 
-def _pad(rows: Sequence[Tensor], filler: int) -> tuple[Int[Tensor, "batch seq"], Int[Tensor, "batch seq"]]:
-    """(inputs, targets) of rows of unequal length: the filler stands on the right, where a causal model never looks."""
-    length = max(len(row) for row in rows) - 1
-    inputs = torch.full((len(rows), length), filler)
+def _padded(rows: Sequence[tuple[Tensor, int]], filler: int) -> Batch:
+    """Rows of unequal length as a batch: the filler stands on the right, where a causal model never looks."""
+    length = max(len(row) for row, _ in rows) - 1
+    ids = torch.full((len(rows), length), filler)
     targets = torch.full((len(rows), length), IGNORE)
-    for i, row in enumerate(rows):
-        inputs[i, : len(row) - 1] = row[:-1]
+    for i, (row, _) in enumerate(rows):
+        ids[i, : len(row) - 1] = row[:-1]
         targets[i, : len(row) - 1] = row[1:]
-    return inputs, targets
+    return Batch(ids, targets, target_bytes=torch.tensor([n_bytes for _, n_bytes in rows]))

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 import torch
 
-from stlm_kit.config import DecoderConfig
+from stlm_kit.config import ModelConfig
 from stlm_kit.errors import KitError, UsageError, near
 from stlm_kit.memory.measure import measure_peak
 from stlm_kit.memory.predict import predict_peak
@@ -86,7 +86,7 @@ def device_budget() -> Budget | None:
 
 @lru_cache(maxsize=256)
 def predicted(
-    config: DecoderConfig,
+    config: ModelConfig,
     recipe: Recipe,
     batch_size: int,
     sequence_length: int,
@@ -108,7 +108,7 @@ def predicted(
 
 
 def largest_batch(
-    config: DecoderConfig,
+    config: ModelConfig,
     recipe: Recipe,
     budget_mib: float,
     sequence_length: int | None = None,
@@ -165,7 +165,7 @@ def _last_that_fits(size_of: Callable[[int], float], limit: float, most: int) ->
 
 
 def find_largest_batch(
-    config: DecoderConfig,
+    config: ModelConfig,
     recipe: Recipe,
     sequence_length: int | None = None,
     *,

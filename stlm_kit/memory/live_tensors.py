@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from stlm_kit.config import DecoderConfig
+from stlm_kit.config import ModelConfig
 from stlm_kit.errors import UsageError
 from stlm_kit.memory.allocator import Replay, as_asked, replay
 from stlm_kit.memory.assumptions import assumptions
@@ -52,7 +52,7 @@ class WatchedStep:
 
 
 def watch_step(
-    config: DecoderConfig | str,
+    config: ModelConfig | str,
     recipe: Recipe | str,
     batch_size: int,
     sequence_length: int,

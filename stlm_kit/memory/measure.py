@@ -11,7 +11,7 @@ import gc
 import os
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import accumulate
@@ -21,7 +21,7 @@ from unittest import mock
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from stlm_kit.config import DecoderConfig
+from stlm_kit.config import ModelConfig
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.memory.kernel_scratch import CpuScratch, CudaScratch
 from stlm_kit.memory.predict import run_steps
@@ -29,6 +29,7 @@ from stlm_kit.memory.recording import MIB
 from stlm_kit.memory.report import MemoryReport, Window, check_choices, report_of
 from stlm_kit.memory.step_under_test import Subject
 from stlm_kit.memory.tracker import Tracker
+from stlm_kit.training.loss import Loss
 from stlm_kit.training.recipe import Recipe
 
 Build, Step = Callable[[], object], Callable[[object], object]
@@ -69,7 +70,7 @@ def measure_step(
 
 
 def measure_peak(
-    config: DecoderConfig | str,
+    config: ModelConfig | str,
     recipe: Recipe | str,
     batch_size: int,
     sequence_length: int,
@@ -78,12 +79,16 @@ def measure_peak(
     device: str = "cpu",
     accumulation_steps: int = 1,
     repeats: int = 5,
+    trainable: Sequence[str] | None = None,
+    loss: Callable[[], Loss] | None = None,
 ) -> MemoryReport:
     """`predict_peak`'s counterpart: the same step of the kit's, on a real device. MiB and seconds.
 
     Raises UsageError or KitError, one sentence, for what cannot be or cannot run on the device.
     """
-    subject = Subject.of(config, recipe, batch_size, sequence_length, valid_fraction, accumulation_steps, device)
+    subject = Subject.of(
+        config, recipe, batch_size, sequence_length, valid_fraction, accumulation_steps, device, trainable, loss
+    )
     subject.check_runs_on(torch.device(device).type)
     return measure_step(subject.build, subject.step, device, window=window, repeats=repeats)
 
@@ -193,7 +198,8 @@ def _parts(build: Build, step: Step, steps: int, window: Window, kind: str, voca
     """What the memory is made of: the same steps once more, watched operation by operation."""
     tracker = Tracker(vocab_size, scratch=CpuScratch() if kind == "cpu" else CudaScratch())
     with tracker:
-        run_steps(tracker, build, step, steps)
+        state = run_steps(tracker, build, step, steps)
+    del state
     report = report_of(tracker.recording, window, kind)
     _forget(kind)
     return report

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean
 
@@ -18,7 +18,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim import Optimizer
 
-from stlm_kit.config import DecoderConfig
+from stlm_kit.config import ModelConfig
 from stlm_kit.errors import UsageError
 from stlm_kit.memory.assumptions import assumptions
 from stlm_kit.memory.device_semantics import CpuSemantics, CudaSemantics
@@ -28,6 +28,7 @@ from stlm_kit.memory.report import MemoryReport, Semantics, Window, check_choice
 from stlm_kit.memory.steady_state import repeated, shares, slopes
 from stlm_kit.memory.step_under_test import Subject, folded
 from stlm_kit.memory.tracker import Tracker
+from stlm_kit.training.loss import Loss
 from stlm_kit.training.recipe import Recipe
 
 WARM_UP, AVERAGED = 8, 16  # steps replayed before the averaged ones, and averaged
@@ -67,7 +68,7 @@ def predict_step(
 
 
 def predict_peak(
-    config: DecoderConfig | str,
+    config: ModelConfig | str,
     recipe: Recipe | str,
     batch_size: int,
     sequence_length: int,
@@ -76,6 +77,8 @@ def predict_peak(
     window: Window = "forward_backward",
     semantics: Semantics = "cuda",
     accumulation_steps: int = 1,
+    trainable: Sequence[str] | None = None,
+    loss: Callable[[], Loss] | None = None,
 ) -> MemoryReport:
     """The memory of one training step of a preset under a recipe, in MiB: at most 3 s whatever the batch.
 
@@ -83,11 +86,15 @@ def predict_peak(
     `valid_fraction` have a real target, the others are padding; a row's own share varies by `valid_fraction_std`, and
     the peak, which is convex in the share, is then the mean of peaks over batches. Weights, gradients and AdamW's state
     are those of training under the recipe. `accumulation_steps` micro-batches of `batch_size` rows make a step.
+    `trainable` names the parameters that are trained (default: all). `loss()` makes a loss of one's own, a module among
+    them: its weights count, its trained ones with their gradients and state.
 
     Raises UsageError, one sentence, for names, sizes and combinations that cannot be.
     """
     check_choices(window, semantics)
-    subject = Subject.of(config, recipe, batch_size, sequence_length, valid_fraction, accumulation_steps)
+    subject = Subject.of(
+        config, recipe, batch_size, sequence_length, valid_fraction, accumulation_steps, trainable=trainable, loss=loss
+    )
     subject.check_runs_on(semantics)
     spread = _spread_of_batches(valid_fraction_std, batch_size * accumulation_steps)
     recording = trace_subject(subject, semantics)
@@ -110,12 +117,16 @@ def trace(
     cuda = semantics == "cuda"
     tracker = Tracker(vocab_size, run=WithoutValues(valid_fraction), scratch=CudaScratch() if cuda else CpuScratch())
     with FakeTensorMode(allow_non_fake_inputs=True), CudaSemantics() if cuda else CpuSemantics(), tracker:
-        run_steps(tracker, build, step, steps)
+        state = run_steps(tracker, build, step, steps)
+    del state
     return tracker.recording
 
 
-def run_steps(tracker: Tracker, build: Callable[[], object], step: Callable[[object], object], steps: int) -> None:
-    """Build and train under a tracker, telling it what is what."""
+def run_steps(tracker: Tracker, build: Callable[[], object], step: Callable[[object], object], steps: int) -> object:
+    """Build and train under a tracker, telling it what is what; gives the state.
+
+    Keep the state until the tracker is done: what lives on into a next step must not die at the end of the last one.
+    """
     state = build()
     parts = list(_parts(state))
     modules = [part for part in parts if isinstance(part, nn.Module)]
@@ -125,6 +136,7 @@ def run_steps(tracker: Tracker, build: Callable[[], object], step: Callable[[obj
         tracker.step_begins()
         step(state)
         tracker.step_ends()
+    return state
 
 
 def _parts(state: object) -> Iterator[object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from unittest import mock
@@ -9,17 +10,20 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from stlm_kit.config import DecoderConfig, preset
+from stlm_kit.config import ModelConfig, preset
 from stlm_kit.data.batches import IGNORE, Batch
 from stlm_kit.errors import UsageError
 from stlm_kit.memory.attention_kernels import cuda_attention
 from stlm_kit.memory.report import Semantics
-from stlm_kit.model.decoder import Decoder
-from stlm_kit.training import loss
+from stlm_kit.model.decoder import Attention
+from stlm_kit.model.kinds import build_model
+from stlm_kit.training import loss as losses
+from stlm_kit.training.loss import Loss
 from stlm_kit.training.optimizer import build_optimizer
 from stlm_kit.training.recipe import Recipe
 from stlm_kit.training.settings import TrainingSettings
 from stlm_kit.training.step import Step
+from stlm_kit.training.trainable import train_only
 
 LARGEST = 2**31  # of any one size: beyond it nothing trains, and a typing error is likelier
 
@@ -29,23 +33,26 @@ class Subject:
     """A training step of the kit's: `build()` makes its state, `step(state)` trains on one more batch.
 
     `valid_fraction` is the share of positions whose target is real; the rest is padding. `accumulation_steps`
-    micro-batches of `batch_size` rows make one step. Raises UsageError for what cannot be, one sentence each.
+    micro-batches of `batch_size` rows make one step. `trainable` names the subset of parameters that is trained, `loss`
+    makes a loss of one's own: both as in training. Raises UsageError for what cannot be, one sentence each.
     """
 
-    config: DecoderConfig
+    config: ModelConfig
     recipe: Recipe
     batch_size: int
     sequence_length: int  # input positions
     valid_fraction: float = 1.0
     accumulation_steps: int = 1
     device: str = "cpu"
+    trainable: tuple[str, ...] | None = None
+    loss: Callable[[], Loss] | None = None  # called where the model is built, so that its tensors are fake ones too
 
     @classmethod
-    def of(cls, config: DecoderConfig | str, recipe: Recipe | str, *sizes, **more) -> Subject:
+    def of(cls, config: ModelConfig | str, recipe: Recipe | str, *sizes, **more) -> Subject:
         """From names or objects."""
         config = preset(config) if isinstance(config, str) else config
         recipe = Recipe.named(recipe) if isinstance(recipe, str) else recipe
-        for value, kind in ((config, DecoderConfig), (recipe, Recipe)):
+        for value, kind in ((config, ModelConfig), (recipe, Recipe)):
             if not isinstance(value, kind):
                 raise UsageError(f"{value!r} will not do; give a {kind.__name__} or its name.")
         return cls(config, recipe, *sizes, **more)
@@ -60,10 +67,12 @@ class Subject:
             raise UsageError(
                 f"valid_fraction = {share!r} will not do; give the share of real targets, more than 0, at most 1."
             )
-        config, recipe = self.config, self.recipe
+        config, recipe, head_dim = self.config, self.recipe, getattr(self.config, "head_dim", 0)
+        if self.trainable is not None:
+            object.__setattr__(self, "trainable", tuple(self.trainable))
         for wrong, sentence in (
             (
-                config.positions == "learned" and self.sequence_length > config.context_length,
+                getattr(config, "positions", "") == "learned" and self.sequence_length > config.context_length,
                 f"The model has {config.context_length} learned positions and sequence_length is "
                 f"{self.sequence_length}; shorten it, or use rotary or sinusoidal positions.",
             ),
@@ -72,8 +81,8 @@ class Subject:
                 "Flex attention cannot drop attention weights; set dropout to 0 or use sdpa.",
             ),
             (
-                recipe.attention == "flash" and config.head_dim > 256,
-                f"flash-attn takes heads up to 256 wide, not {config.head_dim}; use more heads, or sdpa.",
+                recipe.attention == "flash" and head_dim > 256,
+                f"flash-attn takes heads up to 256 wide, not {head_dim}; use more heads, or sdpa.",
             ),
             (
                 recipe.update == "in_backward" and self.accumulation_steps > 1,
@@ -97,15 +106,18 @@ class Subject:
 
     def build(self) -> Step:
         with torch.device(self.device):
-            model = Decoder(self.config).train()
+            model = build_model(self.config).train()
+            loss = None if self.loss is None else self.loss()
+        train_only(model, self.trainable)
         recipe = self.recipe
-        optimizer = build_optimizer(model, TrainingSettings(), recipe)
+        optimizer = build_optimizer(model, TrainingSettings(), recipe, loss)
         if self.device == "cpu" and recipe.attention in STAND_INS:
-            step = Step(model, optimizer, replace(recipe, attention="sdpa"))
-            for block in model.blocks:
-                block.attention.function = STAND_INS[recipe.attention]
+            step = Step(model, optimizer, replace(recipe, attention="sdpa"), loss=loss)
+            for module in model.modules():
+                if isinstance(module, Attention):
+                    module.function = STAND_INS[recipe.attention]
             return step
-        return Step(model, optimizer, recipe)
+        return Step(model, optimizer, recipe, loss=loss)
 
     def step(self, state: Step) -> None:
         state([self.batch(number) for number in range(self.accumulation_steps)])
@@ -159,11 +171,11 @@ def folded(recipe: Recipe, semantics: Semantics):
     """
     with ExitStack() as stack:
         replacing = lambda *place, **more: stack.enter_context(mock.patch.object(*place, **more))  # noqa: E731
-        replacing(loss, "chunk_starts", few)
+        replacing(losses, "chunk_starts", few)
         replacing(torch.amp.GradScaler, "_maybe_opt_step", _always_step)
         if semantics == "cuda":
-            replacing(loss, "cached_rows", lambda device_type, rows: rows)
-            replacing(loss, "chunk_rows", lambda device_type, on_gpu=loss.chunk_rows("cuda"): on_gpu)
+            replacing(losses, "cached_rows", lambda device_type, rows: rows)
+            replacing(losses, "chunk_rows", lambda device_type, on_gpu=losses.chunk_rows("cuda"): on_gpu)
             if recipe.optimizer == "8bit":
                 from stlm_kit.training.adamw8bit import adam
 

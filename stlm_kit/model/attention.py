@@ -2,7 +2,8 @@
 
 `eager` is the readable specification: it writes the score matrix out. `sdpa`, `flex` and `flash` compute the same with
 kernels that need not; the tests hold them to it. k and v may have fewer heads than q (grouped queries, Ainslie et al.
-2023): query head h then reads key-value head h // (n_heads / n_kv_heads).
+2023): query head h then reads key-value head h // (n_heads / n_kv_heads). There may also be fewer queries than keys,
+where a cache holds the keys of earlier positions: the queries are then the last positions.
 """
 
 from __future__ import annotations
@@ -19,22 +20,30 @@ from torch import Tensor
 
 from stlm_kit.errors import KitError, UsageError, near
 
-Query = Float[Tensor, "batch n_heads seq head_dim"]
-KeyValue = Float[Tensor, "batch n_kv_heads seq head_dim"]
-Documents = Int[Tensor, "batch seq"]
+Query = Float[Tensor, "batch n_heads queries head_dim"]
+KeyValue = Float[Tensor, "batch n_kv_heads keys head_dim"]
+Documents = Int[Tensor, "batch keys"]
 
 
 def visible(
-    length: int, window: int | None = None, documents: Documents | None = None, device: torch.device | None = None
-) -> Bool[Tensor, "*batch 1 seq seq"]:
-    """Which key (column) each query (row) may see: none after it, at most `window` before it, its own document only."""
-    query = torch.arange(length, device=device)[:, None]
-    key = torch.arange(length, device=device)
+    n_queries: int,
+    n_keys: int | None = None,
+    window: int | None = None,
+    documents: Documents | None = None,
+    device: torch.device | None = None,
+) -> Bool[Tensor, "*batch 1 queries keys"]:
+    """Which key (column) each query (row) may see: none after it, at most `window` before it, its own document only.
+
+    The queries are the last `n_queries` of `n_keys` positions (default: all of them).
+    """
+    n_keys = n_queries if n_keys is None else n_keys
+    query = torch.arange(n_keys - n_queries, n_keys, device=device)[:, None]
+    key = torch.arange(n_keys, device=device)
     seen = key <= query
     if window is not None:
         seen = seen & (query - key <= window)
     if documents is not None:
-        seen = seen & (documents[:, None, :, None] == documents[:, None, None, :])
+        seen = seen & (documents[:, None, n_keys - n_queries :, None] == documents[:, None, None, :])
     return seen
 
 
@@ -51,7 +60,7 @@ def eager(
     if group > 1:
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
     scores = q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1])
-    scores = scores.masked_fill(~visible(q.shape[2], window, documents, q.device), -math.inf)
+    scores = scores.masked_fill(~visible(q.shape[2], k.shape[2], window, documents, q.device), -math.inf)
     weights = F.dropout(scores.softmax(dim=-1), dropout)
     return weights @ v
 
@@ -65,12 +74,14 @@ def sdpa(
     dropout: float = 0.0,
 ) -> Query:
     """torch's fused kernel. Plain causal attention needs no mask; a window or documents cost one boolean per score."""
-    grouped = q.shape[1] != k.shape[1]
-    if window is not None and window >= q.shape[2] - 1:
+    grouped, n_queries, n_keys = q.shape[1] != k.shape[1], q.shape[2], k.shape[2]
+    if window is not None and window >= n_keys - 1:
         window = None  # wide enough to see everything
-    if window is None and documents is None:
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=grouped)
-    seen = visible(q.shape[2], window, documents, q.device)
+    if window is None and documents is None and n_queries in (1, n_keys):
+        # torch's is_causal would align fewer queries with the *first* keys; a single query, the last, sees every key.
+        causal = n_queries == n_keys
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal, enable_gqa=grouped)
+    seen = visible(n_queries, n_keys, window, documents, q.device)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, dropout_p=dropout, enable_gqa=grouped)
 
 
@@ -81,10 +92,11 @@ def _compiled_flex() -> Callable:
     return torch.compile(flex_attention, dynamic=False)  # uncompiled it would write the score matrix out
 
 
-def _block_mask(length: int, window: int | None, documents: Documents | None, device: torch.device):
+def _block_mask(n_queries: int, n_keys: int, window: int | None, documents: Documents | None, device: torch.device):
     from torch.nn.attention.flex_attention import create_block_mask
 
     def seen(batch, head, query, key):
+        query = query + n_keys - n_queries
         inside = key <= query
         if window is not None:
             inside = inside & (query - key <= window)
@@ -93,7 +105,7 @@ def _block_mask(length: int, window: int | None, documents: Documents | None, de
         return inside
 
     batch = None if documents is None else documents.shape[0]
-    return create_block_mask(seen, batch, None, length, length, device=device)
+    return create_block_mask(seen, batch, None, n_queries, n_keys, device=device)
 
 
 # Without documents every layer of every step has the same mask.
@@ -117,7 +129,7 @@ def flex(
     if dropout:
         raise KitError("Flex attention cannot drop attention weights; set dropout to 0 or use 'sdpa'.")
     make = _lasting_block_mask if documents is None else _block_mask
-    mask = make(q.shape[2], window, documents, q.device)
+    mask = make(q.shape[2], k.shape[2], window, documents, q.device)
     kernel = _compiled_flex() if q.device.type == "cuda" else flex_attention
     return kernel(q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
 
@@ -132,12 +144,15 @@ def flash(
 ) -> Query:
     """FlashAttention's own package (Dao 2023), for bf16 and fp16 on a GPU.
 
-    A document has to be one contiguous run of its row: runs become separate sequences, without padding.
+    A document has to be one contiguous run of its row: runs become separate sequences, without padding. Fewer queries
+    than keys are aligned with the last keys (flash-attn 2.1 and later).
     """
     from flash_attn import flash_attn_func, flash_attn_varlen_func
 
     if q.dtype not in (torch.bfloat16, torch.float16):
         raise KitError(f"Flash attention computes in bf16 or fp16, not {q.dtype}; use a bf16 recipe or 'sdpa'.")
+    if documents is not None and q.shape[2] != k.shape[2]:
+        raise KitError("Flash attention keeps no documents apart with a cache; use 'sdpa' to generate from such a row.")
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # flash-attn wants [batch, seq, heads, head_dim]
     reach = (-1 if window is None else window, 0)
     if documents is None:

@@ -15,8 +15,8 @@ def counted(name: str, **overrides) -> dict[str, int]:
     """Parameters of a preset by group, and their "total"; counted on the meta device, where weights take no memory."""
     import torch
 
-    from stlm_kit.model import Decoder, parameter_table
+    from stlm_kit.model import build_model, parameter_table
 
     with torch.device("meta"):
-        table = parameter_table(Decoder(preset(name, **overrides)))
+        table = parameter_table(build_model(preset(name, **overrides)))
     return {**table, "total": sum(table.values())}

@@ -1,13 +1,15 @@
 """The one decoder of the kit: tokens in, features out, and a head that turns features into logits.
 
-features = final_norm(blocks(embedding + positions)); forward is head(features). Losses that never want all logits at
-once take `features` and `head`; checkpointing, layer sharing and LayerDrop work on `blocks` from outside.
+features = final_norm(layers(embedding + positions)); forward is head(features). Losses that never want all logits at
+once take `features` and `head`; checkpointing works on `blocks` from outside. Each layer is one use of a block, in the
+order that `order` gives, so that blocks can be shared, repeated or left out.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from typing import overload
 
 import torch
 from jaxtyping import Float, Int
@@ -16,7 +18,10 @@ from torch import Tensor, nn
 from stlm_kit.config import DecoderConfig
 from stlm_kit.errors import UsageError
 from stlm_kit.model.attention import get_attention
+from stlm_kit.model.cache import Cache, CacheEntry
+from stlm_kit.model.language_model import FeatureModel
 from stlm_kit.model.layers import (
+    CosSin,
     LearnedPositions,
     Rotary,
     SinusoidalPositions,
@@ -27,31 +32,38 @@ from stlm_kit.model.layers import (
 )
 
 Stream = Float[Tensor, "batch seq d_model"]
-Turns = tuple[Float[Tensor, "seq half"], Float[Tensor, "seq half"]] | None
+Documents = Int[Tensor, "batch positions"] | None
 
 
 class Attention(nn.Module):
-    """Project to queries, keys and values, turn them by position (rotary only), attend, project back."""
+    """Project to queries, keys and values, rotate them by position (rotary only), attend, project back."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.head_dim, self.window = config.head_dim, config.window
-        keys = config.kv_heads * config.head_dim
-        self.query = nn.Linear(config.d_model, config.d_model, bias=config.bias)
+        queries, keys = config.n_heads * config.head_dim, config.kv_heads * config.head_dim
+        self.query = nn.Linear(config.d_model, queries, bias=config.bias)
         self.key = nn.Linear(config.d_model, keys, bias=config.bias)
         self.value = nn.Linear(config.d_model, keys, bias=config.bias)
-        self.output = nn.Linear(config.d_model, config.d_model, bias=config.bias)
+        self.output = nn.Linear(queries, config.d_model, bias=config.bias)
+        norm = (lambda: nn.RMSNorm(config.head_dim, eps=config.norm_epsilon)) if config.qk_norm else nn.Identity
+        self.query_norm, self.key_norm = norm(), norm()  # Qwen3's (Yang et al. 2025), over each head
         self.weight_dropout = nn.Dropout(config.dropout)  # applied inside the attention function
         self.dropout = nn.Dropout(config.dropout)
         self.function: Callable[..., Tensor] = get_attention("sdpa")
 
-    def forward(self, x: Stream, turns: Turns = None, documents: Int[Tensor, "batch seq"] | None = None) -> Stream:
+    def forward(
+        self, x: Stream, cos_sin: CosSin | None = None, documents: Documents = None, cached: CacheEntry | None = None
+    ) -> Stream:
         q, k, v = (
             project(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
             for project in (self.query, self.key, self.value)
         )
-        if turns is not None:
-            q, k = rotate(q, *turns), rotate(k, *turns)
+        q, k = self.query_norm(q), self.key_norm(k)
+        if cos_sin is not None:
+            q, k = rotate(q, *cos_sin), rotate(k, *cos_sin)
+        if cached is not None:
+            k, v = cached.extend(k, v)
         dropout = self.weight_dropout.p if self.training else 0.0
         mixed = self.function(q, k, v, window=self.window, documents=documents, dropout=dropout)
         return self.dropout(self.output(mixed.transpose(1, 2).flatten(2)))
@@ -67,17 +79,23 @@ class Block(nn.Module):
         self.norm_2 = make_norm(config)
         self.feed_forward = make_feed_forward(config)
 
-    def forward(self, x: Stream, turns: Turns = None, documents: Int[Tensor, "batch seq"] | None = None) -> Stream:
-        x = x + self.attention(self.norm_1(x), turns, documents)
+    def forward(
+        self, x: Stream, cos_sin: CosSin | None = None, documents: Documents = None, cached: CacheEntry | None = None
+    ) -> Stream:
+        x = x + self.attention(self.norm_1(x), cos_sin, documents, cached)
         return x + self.feed_forward(self.norm_2(x))
 
 
-class Decoder(nn.Module):
+class Decoder(FeatureModel):
     """A decoder-only transformer, every choice of which is in its `config`.
 
     Starts in training mode like any module; call `.eval()` before comparing or generating. Weights begin as
     N(0, init_std), those that write into the residual stream divided by sqrt(2 n_layers) (Radford et al. 2019,
-    section 2.3), biases at 0.
+    section 2.3), biases at 0. A block that is used several times writes as often, so the count is of layers, not of
+    distinct blocks.
+
+    `order` says which block each layer uses (None: each block once, as they stand); a schedule may change it between
+    steps (LayerDrop leaves some out).
     """
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -88,7 +106,8 @@ class Decoder(nn.Module):
         self.positions = added(config) if added else None
         self.rotary = Rotary(config) if config.positions == "rotary" else None
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layers))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
+        self.order: Sequence[int] | None = config.layer_order
         self.final_norm = make_norm(config)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=config.head_bias)
         if config.tied_head:
@@ -110,54 +129,66 @@ class Decoder(nn.Module):
                 into_stream = name.endswith(("attention.output.weight", "feed_forward.down.weight"))
                 parameter.normal_(0.0, std / math.sqrt(2 * self.config.n_layers) if into_stream else std)
 
-    def embed(self, ids: Int[Tensor, "batch seq"]) -> Stream:
-        """Token embeddings with what is added to them: scale, positions, dropout."""
+    def embed(self, ids: Int[Tensor, "batch seq"], start: int = 0) -> Stream:
+        """Token embeddings with what is added to them: scale, positions (which count from `start`), dropout."""
         check_ids(ids, self.config.vocab_size)
         x = self.embedding(ids)
         if self.config.embedding_scale:
             x = x * math.sqrt(self.config.d_model)
-        return self.dropout(x if self.positions is None else self.positions(x))
+        return self.dropout(x if self.positions is None else self.positions(x, start))
 
-    def turns(self, x: Stream) -> Turns:
-        """Rotary cosines and sines for x's length, in the type that queries and keys will have; None without rotary."""
+    def cos_sin(self, x: Stream, start: int = 0) -> CosSin | None:
+        """Rotary cosines and sines for x's positions, which count from `start`, in the type that queries and keys will
+        have; None without rotary."""
         if self.rotary is None:
             return None
         kind = x.device.type
-        return self.rotary(x.shape[1], torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype)
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        return self.rotary(x.shape[1], dtype, start)
 
-    def features(self, ids: Int[Tensor, "batch seq"], documents: Int[Tensor, "batch seq"] | None = None) -> Stream:
+    def layers(self) -> Iterator[nn.Module]:
+        """The block that each layer uses, in order."""
+        return iter(self.blocks) if self.order is None else (self.blocks[number] for number in self.order)
+
+    def new_cache(self) -> Cache:
+        return Cache(len(list(self.layers())))
+
+    @overload
+    def features(self, ids, documents=None, *, cache=None, layers: None = None) -> Stream: ...
+
+    @overload
+    def features(self, ids, documents=None, *, cache=None, layers: Sequence[int]) -> tuple[Stream, list[Stream]]: ...
+
+    def features(
+        self,
+        ids: Int[Tensor, "batch seq"],
+        documents: Documents = None,
+        *,
+        cache: Cache | None = None,
+        layers: Sequence[int] | None = None,
+    ):
         """What the head reads: the residual stream after the final norm.
 
-        `documents` numbers the document of each position; where given, a token sees its own document only. Positions
-        keep counting along the row either way. Raises KitError for a token id outside the vocabulary (checked on CPU;
-        on CUDA it is a device-side assert, since looking would stall the GPU) and for more positions than were learned.
+        documents: numbers the document of each position; where given, a token sees its own document only. Positions
+        keep counting along the row either way. With a cache they are those of all positions, the cached ones first.
+        cache: keys and values of the positions before `ids`, to which theirs are added; positions count on from there.
+        layers: gives (features, [the stream after so many layers, for each entry]) instead; 0 is the embedding.
+
+        Raises KitError for a token id outside the vocabulary (checked on CPU; on CUDA it is a device-side assert, since
+        looking would stall the GPU) and for more positions than were learned, UsageError for a layer there is not.
         """
-        x = self.embed(ids)
-        turns = self.turns(x)
-        for block in self.blocks:
-            x = block(x, turns, documents)
-        return self.final_norm(x)
-
-    def forward(
-        self, ids: Int[Tensor, "batch seq"], documents: Int[Tensor, "batch seq"] | None = None
-    ) -> Float[Tensor, "batch seq vocab"]:
-        return self.head(self.features(ids, documents))
-
-    def set_attention(self, name: str) -> Decoder:
-        """Compute attention with "eager", "sdpa", "flex" or "flash" from now on.
-
-        UsageError for an unknown name; KitError, one sentence, for one that this machine cannot run.
-        """
-        function = get_attention(name)
-        for block in self.blocks:
-            block.attention.function = function
-        return self
-
-    def set_dropout(self, probability: float) -> Decoder:
-        """Change the one dropout rate from now on (for a schedule); `.eval()` still switches it off."""
-        if not 0 <= probability < 1:
-            raise UsageError(f"dropout = {probability} will not do: a probability from 0 up to, not including, 1.")
-        for module in self.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = probability
-        return self
+        start = 0 if cache is None else cache.length
+        x = self.embed(ids, start)
+        cos_sin = self.cos_sin(x, start)
+        streams = [] if layers is None else [x]
+        for use, block in enumerate(self.layers()):
+            x = block(x, cos_sin, documents, None if cache is None else cache.entries[use])
+            if layers is not None:
+                streams.append(x)
+        if cache is not None:
+            cache.length += ids.shape[1]
+        if layers is None:
+            return self.final_norm(x)
+        if wrong := [layer for layer in layers if not 0 <= layer < len(streams)]:
+            raise UsageError(f"There is no stream after layer {wrong[0]}; they go from 0 to {len(streams) - 1}.")
+        return self.final_norm(x), [streams[layer] for layer in layers]

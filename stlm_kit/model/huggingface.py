@@ -49,10 +49,12 @@ def layout_of(config: DecoderConfig) -> str:
     """ "llama" or "gpt2". KitError names the first field that the nearer of the two layouts cannot express."""
     layout = "llama" if config.norm == "rmsnorm" else "gpt2"
     wanted: dict[str, Any] = {"window": None, "embedding_scale": False, "head_bias": False}
+    wanted |= {"layer_order": None, "qk_norm": False}
     if layout == "llama":
         wanted |= {"positions": "rotary", "feed_forward": "swiglu"}
     else:
         wanted |= {"positions": "learned", "bias": True, "kv_heads": config.n_heads}
+        wanted |= {"head_dim": config.d_model // config.n_heads}
         if config.feed_forward == "swiglu":
             wanted["feed_forward"] = "gelu_tanh"
     for field, value in wanted.items():
@@ -128,7 +130,6 @@ def kit_config(given: dict[str, Any]) -> DecoderConfig:
             if rope.get("rope_type", "default") != "default":
                 raise KitError(f"The config.json scales its rotary positions ({rope['rope_type']}); the kit does not.")
             only("hidden_act", "silu")
-            only("head_dim", given["hidden_size"] // given["num_attention_heads"], None)
             bias = given.get("attention_bias", False)
             only("mlp_bias", bias, default=False)
             kv_heads = given.get("num_key_value_heads") or given["num_attention_heads"]
@@ -136,6 +137,7 @@ def kit_config(given: dict[str, Any]) -> DecoderConfig:
                 vocab_size=given["vocab_size"], context_length=given.get("max_position_embeddings", 2048),
                 n_layers=given["num_hidden_layers"], d_model=given["hidden_size"], n_heads=given["num_attention_heads"],
                 n_kv_heads=None if kv_heads == given["num_attention_heads"] else kv_heads,
+                head_dim=given.get("head_dim"),
                 d_ff=given["intermediate_size"], norm="rmsnorm", norm_epsilon=given.get("rms_norm_eps", 1e-6),
                 positions="rotary", rope_base=rope.get("rope_theta", given.get("rope_theta", 10000.0)),
                 feed_forward="swiglu", bias=bias,

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from stlm_kit.config import DecoderConfig
 from stlm_kit.errors import KitError
 
+CosSin = tuple[Float[Tensor, "seq half"], Float[Tensor, "seq half"]]  # of each position's angles
+
 
 def make_norm(config: DecoderConfig) -> nn.Module:
     """LayerNorm (Ba et al. 2016) centres and scales each position; RMSNorm (Zhang and Sennrich 2019) only scales it."""
@@ -27,14 +29,15 @@ class LearnedPositions(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(config.context_length, config.d_model))
 
-    def forward(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch seq d_model"]:
-        length, room = x.shape[1], self.weight.shape[0]
-        if length > room:
+    def forward(self, x: Float[Tensor, "batch seq d_model"], start: int = 0) -> Float[Tensor, "batch seq d_model"]:
+        """x with the vectors of its positions, which count from `start`."""
+        end, room = start + x.shape[1], self.weight.shape[0]
+        if end > room:
             raise KitError(
-                f"The input has {length} positions but this model learned only {room}; "
+                f"The input has {end} positions but this model learned only {room}; "
                 "shorten the input, or use rotary or sinusoidal positions."
             )
-        return x + self.weight[:length]
+        return x + self.weight[start:end]
 
 
 def sinusoids(length: int, width: int, base: float = 10000.0) -> Float[Tensor, "length width"]:
@@ -51,15 +54,16 @@ class SinusoidalPositions(nn.Module):
         super().__init__()
         self.register_buffer("table", sinusoids(config.context_length, config.d_model), persistent=False)
 
-    def forward(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch seq d_model"]:
-        length = x.shape[1]
-        if length > self.table.shape[0]:  # longer than trained for: defined all the same, at the cost of making it anew
-            return x + sinusoids(length, x.shape[2]).to(self.table)
-        return x + self.table[:length]
+    def forward(self, x: Float[Tensor, "batch seq d_model"], start: int = 0) -> Float[Tensor, "batch seq d_model"]:
+        """x with the waves of its positions, which count from `start`."""
+        end = start + x.shape[1]
+        if end > self.table.shape[0]:  # longer than trained for: defined all the same, at the cost of making it anew
+            return x + sinusoids(end, x.shape[2])[start:].to(self.table)
+        return x + self.table[start:end]
 
 
 def rotary_angles(length: int, width: int, base: float) -> Float[Tensor, "length half"]:
-    """The angle by which position p turns pair i of a head: p / base^(2i / width) (Su et al. 2021, section 3.2.2)."""
+    """The angle by which position p rotates pair i of a head: p / base^(2i / width) (Su et al. 2021, section 3.2.2)."""
     rates = base ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)
     return torch.arange(length, dtype=torch.float32)[:, None] * rates
 
@@ -74,11 +78,13 @@ class Rotary(nn.Module):
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
 
-    def forward(self, length: int, dtype: torch.dtype) -> tuple[Float[Tensor, "seq half"], Float[Tensor, "seq half"]]:
-        if length > self.cos.shape[0]:
-            angles = rotary_angles(length, self.width, self.base).to(self.cos)
+    def forward(self, length: int, dtype: torch.dtype, start: int = 0) -> CosSin:
+        """Cosines and sines of `length` positions, which count from `start`."""
+        end = start + length
+        if end > self.cos.shape[0]:
+            angles = rotary_angles(end, self.width, self.base)[start:].to(self.cos)
             return angles.cos().to(dtype), angles.sin().to(dtype)
-        return self.cos[:length].to(dtype), self.sin[:length].to(dtype)
+        return self.cos[start:end].to(dtype), self.sin[start:end].to(dtype)
 
 
 def rotate(
@@ -86,7 +92,7 @@ def rotate(
     cos: Float[Tensor, "seq half"],
     sin: Float[Tensor, "seq half"],
 ) -> Float[Tensor, "batch heads seq head_dim"]:
-    """Turn each pair (i, i + head_dim/2) by its position's angle.
+    """Rotate each pair (i, i + head_dim/2) by its position's angle.
 
     Hugging Face pairs the two halves of a head, Su et al. pair neighbours: the same map with the columns renamed.
     """

@@ -70,7 +70,7 @@ def decoder_size(
     import torch
 
     from stlm_kit.config import preset
-    from stlm_kit.model import Decoder, parameter_table
+    from stlm_kit.model import build_model, parameter_table
 
     kv_heads = n_heads // 4 if n_heads % 4 == 0 else n_heads
     config = preset(
@@ -78,7 +78,7 @@ def decoder_size(
         vocab_size=vocab_size, tied_head=tied_head,
     )  # fmt: skip
     with torch.device("meta"):
-        table = parameter_table(Decoder(config))
+        table = parameter_table(build_model(config))
     total = sum(table.values())
     new, (left, right) = figure(1, 2, size=(8, 2.6), width_ratios=(3, 2))
     groups = [group for group in GROUP_COLOURS if group != "positions"]

@@ -70,11 +70,11 @@ class Work:
         """Two checkpoints, since one is kept until the next is whole, and the rows of the metrics."""
         import torch
 
-        from stlm_kit.model.decoder import Decoder
+        from stlm_kit.model.kinds import build_model
         from stlm_kit.model.parameters import distinct_parameters
 
         with torch.device("meta"):
-            weights = [parameter.numel() for _, parameter in distinct_parameters(Decoder(self.config))]
+            weights = [parameter.numel() for _, parameter in distinct_parameters(build_model(self.config))]
         checkpoint = sum(n * 4 + 2 * n * self._bytes_of_a_moment(n) for n in weights)
         return (2 * checkpoint + self.settings.steps * ROW_OF_METRICS) / MIB
 
@@ -120,13 +120,13 @@ def work_of(run: Run, *, fetch: bool = False) -> Work:
         changes = {"context_length": settings.context_length, **settings.overrides}
         share = _shares(settings, *_known_padding(settings))
         return Work(run, settings, preset(settings.preset, **changes), recipe, *share, None)
-    from stlm_kit.train_from_text import decoder_config, real_share
+    from stlm_kit.train_from_text import model_config, real_share
 
     name = settings.tokenizer or preset_entry(settings.preset).tokenizer
     tokenizer, tokens = _text(settings.corpus, settings.split_seed, settings.max_documents, name)
     share = _shares(settings, *real_share(settings, tokens["train"]))
     size = sum(file.ids.nbytes + file.offsets.nbytes + file.document_bytes.nbytes for file in tokens.values()) / MIB
-    return Work(run, settings, decoder_config(settings, tokenizer), recipe, *share, size)
+    return Work(run, settings, model_config(settings, tokenizer), recipe, *share, size)
 
 
 def _known_padding(settings: RunSettings) -> tuple[float | None, float]:

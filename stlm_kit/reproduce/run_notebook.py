@@ -92,7 +92,8 @@ def measured_memory(settings: RunSettings) -> dict[str, Any]:
     The window is the memory study's: forward and backward, before the update. {} on a device that cannot be asked.
     """
     from stlm_kit.memory import measure_peak, predict_peak
-    from stlm_kit.train_from_text import pick_device, prepare, real_share
+    from stlm_kit.saved_models import pick_device
+    from stlm_kit.train_from_text import prepare, real_share
 
     kind = pick_device(settings.device).type
     if kind not in ("cpu", "cuda"):

@@ -1,7 +1,9 @@
-"""How a decoder learns: recipe, loss, step, schedules, loop, checkpoint. Knows nothing of evaluation or studies."""
+"""How a model learns: recipe, loss, step, schedules, loop, checkpoint. Knows nothing of evaluation or studies."""
 
 from stlm_kit.training.loop import TrainResult, train
+from stlm_kit.training.loss import LossValue
 from stlm_kit.training.recipe import Recipe
+from stlm_kit.training.schedules import Schedule
 from stlm_kit.training.settings import TrainingSettings
 
-__all__ = ["Recipe", "TrainResult", "TrainingSettings", "train"]
+__all__ = ["LossValue", "Recipe", "Schedule", "TrainResult", "TrainingSettings", "train"]

@@ -43,7 +43,7 @@ def checkpointed(blocks: Iterable[nn.Module], how: str) -> Iterator[None]:
     if how == "selective":
         options["context_fn"] = functools.partial(create_selective_checkpoint_contexts, _policy)
     once = _in_tiles if how == "tiled" else functools.partial(checkpoint, **options)
-    blocks = list(blocks)
+    blocks = list(dict.fromkeys(blocks))  # one that is used several times is wrapped once
     for block in blocks:  # an instance's `forward` hides its class's, hooks included
         block.forward = functools.partial(once, block.forward)
     try:
@@ -57,11 +57,11 @@ TILES = 4  # at most: a GPU wants large products, and each tile costs a sum over
 
 
 def _in_tiles(
-    forward: Callable[..., Tensor], x: Tensor, turns: object = None, documents: Tensor | None = None
+    forward: Callable[..., Tensor], x: Tensor, cos_sin: object = None, documents: Tensor | None = None, cached=None
 ) -> Tensor:
     """A block's forward pass over [batch, seq, d_model], each tile of rows checkpointed: rows know nothing of each
     other. Dropout draws tile after tile, so its masks are others than without tiles."""
     tiles = x.chunk(TILES)
     numbers = [None] * len(tiles) if documents is None else documents.chunk(TILES)
     rows = zip(tiles, numbers, strict=True)
-    return torch.cat([checkpoint(forward, tile, turns, of_tile, use_reentrant=False) for tile, of_tile in rows])
+    return torch.cat([checkpoint(forward, tile, cos_sin, of_tile, use_reentrant=False) for tile, of_tile in rows])

@@ -1,8 +1,10 @@
 """Checkpoints: safetensors and JSON, nothing pickled, and at every moment one whole checkpoint on disk.
 
-checkpoint/step-120.part/   written and synced, then renamed to
-checkpoint/step-120/        model.safetensors  optimizer.safetensors  state.json
-checkpoint/latest           the text "step-120", replaced after the rename; older ones are deleted last
+checkpoint/frozen.safetensors   the model's weights that training does not change, written once (where there are any)
+checkpoint/step-120.part/       written and synced, then renamed to
+checkpoint/step-120/            model.safetensors  optimizer.safetensors  state.json
+                                and loss.safetensors where a loss is trained along
+checkpoint/latest               the text "step-120", replaced after the rename; older ones are deleted last
 """
 
 from __future__ import annotations
@@ -15,29 +17,40 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
 from stlm_kit.errors import KitError
 from stlm_kit.paths import atomic_write, file_sha256, fsync_folder
+from stlm_kit.training.trainable import changing_tensors, named_trainable, saved_tensors
 
-FILES = ("model.safetensors", "optimizer.safetensors")
+MODEL, OPTIMIZER, OF_LOSS, FROZEN = (
+    f"{name}.safetensors" for name in ("model", "optimizer", "loss", "../frozen")
+)  # as seen from a checkpoint's folder
 PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt"}
 
 
-def save_checkpoint(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict) -> Path:
+def save_checkpoint(
+    folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict, loss: object = None
+) -> Path:
     """Write `folder`/step-N so that a kill at any moment leaves the previous checkpoint or this one, whole.
 
-    `state` is JSON: whatever the loop needs to go on. Raises KitError on a full disk; the previous checkpoint stays.
+    `state` is JSON: whatever the loop needs to go on. Of a `loss` that is a module the trained parts are kept, the
+    frozen ones (a teacher) are not. Raises KitError on a full disk; the previous checkpoint stays.
     """
     final, part = folder / f"step-{step}", folder / f"step-{step}.part"
+    files = {MODEL: changing_tensors(model), OPTIMIZER: optimizer_tensors(model, optimizer, loss)}
+    if isinstance(loss, nn.Module) and (of_loss := changing_tensors(loss)):
+        files[OF_LOSS] = of_loss
     try:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
-        for name, tensors in zip(FILES, (model_tensors(model), optimizer_tensors(model, optimizer)), strict=True):
+        for name, tensors in files.items():
             save_file(tensors, part / name)
             _sync(part / name)
-        checksums = {name: file_sha256(part / name) for name in FILES}
+        checksums = {name: file_sha256(part / name) for name in files}
+        if still := saved_tensors(model).keys() - files[MODEL].keys():
+            checksums[FROZEN] = _save_frozen(folder, {name: saved_tensors(model)[name] for name in sorted(still)})
         atomic_write(part / "state.json", json.dumps({"step": step, **state, "sha256": checksums}, indent=1))
         if final.exists():  # saved before by a process killed before `latest`: the same numbers
             shutil.rmtree(part)
@@ -57,6 +70,14 @@ def save_checkpoint(folder: Path, step: int, model: nn.Module, optimizer: torch.
     return final
 
 
+def _save_frozen(folder: Path, tensors: dict[str, Tensor]) -> str:
+    """Write the frozen weights unless they are there; gives their SHA-256."""
+    path = folder / "frozen.safetensors"
+    if not path.is_file():
+        atomic_write(path, save(tensors))
+    return file_sha256(path)
+
+
 def latest_checkpoint(folder: Path) -> Path | None:
     """The checkpoint to go on from, or None where the run has none yet."""
     folder = Path(folder)
@@ -74,8 +95,10 @@ def load_state(checkpoint: Path) -> dict:
     checkpoint = Path(checkpoint)
     try:
         state = json.loads((checkpoint / "state.json").read_text())
-        checksums = {name: state["sha256"][name] for name in FILES}
+        checksums = dict(state["sha256"])
         state["step"] += 0  # a number
+        if not checksums.keys() >= {MODEL, OPTIMIZER}:
+            raise KeyError(MODEL)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(checkpoint / "state.json") from error
     for name, expected in checksums.items():
@@ -85,12 +108,15 @@ def load_state(checkpoint: Path) -> dict:
     return state
 
 
-def restore(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict:
-    """Put a checkpoint's numbers into `model` and `optimizer` in place, give its state; KitError if they do not fit."""
+def restore(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, loss: object = None) -> dict:
+    """Put a checkpoint's numbers into `model`, `optimizer` and a trained `loss` in place, give its state; KitError if
+    they do not fit."""
     state = load_state(checkpoint)
-    load_weights(model, checkpoint / "model.safetensors")
-    moments = read_tensors(checkpoint / "optimizer.safetensors")
-    for name, parameter in model.named_parameters():
+    load_weights(model, checkpoint)
+    if isinstance(loss, nn.Module) and (of_loss := changing_tensors(loss)):
+        _copy_into(of_loss, read_tensors(checkpoint / OF_LOSS), checkpoint / OF_LOSS)
+    moments = read_tensors(checkpoint / OPTIMIZER)
+    for name, parameter in named_trainable(model, loss):
         parts: dict[str, dict[str, Tensor]] = {}
         for key in moments:
             owner, part = key.rsplit("/", 1)
@@ -102,10 +128,21 @@ def restore(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer
     return state
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Copy the weights of a safetensors file into `model`; KitError where names or shapes are another model's."""
+def load_weights(model: nn.Module, checkpoint: Path) -> None:
+    """Copy the weights of a checkpoint into `model`; KitError where names or shapes are another model's.
+
+    checkpoint: its folder, or one safetensors file that holds every weight.
+    """
+    checkpoint = Path(checkpoint)
+    path = checkpoint / MODEL if checkpoint.is_dir() else checkpoint
     tensors = read_tensors(path)
-    own = model_tensors(model)
+    if checkpoint.is_dir() and (checkpoint / FROZEN).is_file():
+        tensors = {**read_tensors(checkpoint / FROZEN), **tensors}
+    _copy_into(saved_tensors(model), tensors, path)
+
+
+def _copy_into(own: dict[str, Tensor], tensors: dict[str, Tensor], path: Path) -> None:
+    """Copy tensors of the same names and shapes in place; KitError naming the first that differs."""
     if tensors.keys() != own.keys() or any(tensors[name].shape != own[name].shape for name in own):
         odd = sorted(tensors.keys() ^ own.keys()) or [n for n in own if tensors[n].shape != own[n].shape]
         raise KitError(
@@ -130,19 +167,12 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise _damaged(path) from error
 
 
-def model_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Every parameter once (a tied matrix under its first name) and every saved buffer, memory shared with `model`."""
-    saved = model.state_dict()
-    named = [*model.named_parameters(), *model.named_buffers()]  # both name a shared tensor once
-    return {name: tensor.detach() for name, tensor in named if name in saved}
-
-
-def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, loss: object = None) -> dict[str, Tensor]:
     """The optimizer's state as "parameter name/moment name" -> tensor; ".codes" and the like name the parts of a
     quantized moment."""
     return {
         f"{name}/{moment}{part and '.'}{part}": torch.as_tensor(tensor).contiguous()
-        for name, parameter in model.named_parameters()
+        for name, parameter in named_trainable(model, loss)
         for moment, value in optimizer.state.get(parameter, {}).items()
         for part, tensor in _parts(value).items()
     }

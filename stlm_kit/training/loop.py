@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -24,25 +24,19 @@ from stlm_kit.training.recipe import Recipe
 from stlm_kit.training.run_folder import RunFolder
 from stlm_kit.training.settings import TrainingSettings
 from stlm_kit.training.step import Step
+from stlm_kit.training.trainable import describe_loss, placed, train_only
 
 if TYPE_CHECKING:
-    from stlm_kit.data.batches import Batch
-    from stlm_kit.model.decoder import Decoder
-
-
-class NumberedBatches(Protocol):
-    """Batches that any step can name: `batches[i]` is the same batch whenever it is asked for."""
-
-    description: str
-
-    def __getitem__(self, index: int) -> Batch: ...
+    from stlm_kit.data.batches import BatchSource
+    from stlm_kit.model.language_model import LanguageModel
+    from stlm_kit.training.loss import Loss
 
 
 @dataclass
 class TrainResult:
     """What a run leaves: `metrics` as in metrics.jsonl, `result` as in result.json, and the trained `model`."""
 
-    model: Decoder
+    model: LanguageModel
     metrics: list[dict]
     result: dict = field(default_factory=dict)
     run_dir: Path | None = None
@@ -59,19 +53,24 @@ class TrainResult:
 
 
 def train(
-    model: Decoder,
-    batches: NumberedBatches,
+    model: LanguageModel,
+    batches: BatchSource,
     settings: TrainingSettings,
     *,
+    loss: Loss | None = None,
     run_dir: Path | str | None = None,
-    evaluate: Callable[[Decoder], dict[str, float]] | None = None,
-    sample: Callable[[Decoder], str] | None = None,
+    evaluate: Callable[[LanguageModel], dict[str, float]] | None = None,
+    sample: Callable[[LanguageModel], str] | None = None,
     about: dict | None = None,
     keep: Callable[[Path], object] | None = None,
     loggers: Sequence[Callable[[dict], None]] = (),
     progress: bool = True,
 ) -> TrainResult:
-    """Train `model` in place on numbered batches, on the device it lies on.
+    """Train `model` in place, on the device it lies on: step i takes the next batches of `batches(seed, number)`.
+
+    `loss(model, batch, step)` gives a `LossValue` (default: the next token's cross-entropy, as the recipe says). A loss
+    that is a module is moved to the model's device; its trainable parts are trained, clipped and kept in checkpoints
+    with the model's, its frozen ones (a teacher) are hashed into the run's configuration and not saved.
 
     With a `run_dir` everything is written there, a finished run is not run again, and an interrupted one goes on from
     its checkpoint; without one nothing touches the disk. `evaluate(model)` gives a row of figures ("perplexity" is
@@ -82,7 +81,7 @@ def train(
     Raises Interrupted after a signal, when the state is saved; KitError when a loss is not finite (naming the step;
     the last good checkpoint stays), when the folder belongs to another run, or when the disk is full.
     """
-    loop = _Loop(model, batches, settings, evaluate, sample, loggers, progress)
+    loop = _Loop(model, batches, settings, loss, evaluate, sample, loggers, progress)
     if run_dir is None:
         return loop.run(None)
     with RunFolder(run_dir, loop.configuration(about or {})) as folder:
@@ -92,8 +91,10 @@ def train(
 
 
 class _Loop:
-    def __init__(self, model, batches, settings, evaluate, sample, loggers, progress):
+    def __init__(self, model, batches, settings, loss, evaluate, sample, loggers, progress):
         self.model, self.batches, self.settings = model, batches, settings
+        train_only(model, settings.trainable)
+        self.loss = placed(loss, next(model.parameters()).device)
         self.evaluate, self.sample, self.loggers, self.progress = evaluate, sample, loggers, progress
         self.recipe = Recipe.named(settings.recipe)
         self.metrics: list[dict] = []
@@ -103,16 +104,17 @@ class _Loop:
         """What config.json holds: everything that changes the numbers, and `made_by`, which marks them."""
         return {
             **about,
-            "model": self.model.config.model_dump(),
-            "training": self.settings.model_dump(),
+            "model": self.model.config,
+            "training": self.settings,
             "recipe": self.recipe.describe(),
             "batches": self.batches.description,
+            **({} if self.loss is None else {"loss": describe_loss(self.loss)}),
         }
 
     def run(self, folder: RunFolder | None) -> TrainResult:
         settings = self.settings
-        optimizer = build_optimizer(self.model, settings, self.recipe)
-        step = Step(self.model, optimizer, self.recipe, clip=settings.clip, compile=settings.compile)
+        optimizer = build_optimizer(self.model, settings, self.recipe, self.loss)
+        step = Step(self.model, optimizer, self.recipe, clip=settings.clip, compile=settings.compile, loss=self.loss)
         device = step.device
         if reason := self.recipe.unsuitable(device.type):
             raise UsageError(reason)
@@ -137,7 +139,7 @@ class _Loop:
                     if folder and (due or last or stop.requested):
                         state = {"seconds": time.perf_counter() - started}
                         state |= {"scaler": step.scaler.state_dict()} if step.scaler else {}
-                        save_checkpoint(folder.path / "checkpoint", number, self.model, optimizer, state)
+                        save_checkpoint(folder.path / "checkpoint", number, self.model, optimizer, state, self.loss)
                     if last:
                         break
                     if stop.requested:
@@ -165,7 +167,7 @@ class _Loop:
         if checkpoint is None:
             self.metrics = folder.metrics(up_to_step=0)
             return 0
-        state = restore(checkpoint, self.model, step.optimizer)
+        state = restore(checkpoint, self.model, step.optimizer, self.loss)
         if step.scaler:
             step.scaler.load_state_dict(state["scaler"])
         self.metrics = folder.metrics(up_to_step=state["step"])
@@ -179,8 +181,8 @@ class _Loop:
         self.model.set_dropout(dropout)
         set_learning_rate(step.optimizer, settings.learning_rate_at(number))
         first = (number - 1) * settings.accumulation_steps
-        batches = [self.batches[first + i] for i in range(settings.accumulation_steps)]
-        loss = float(step(batches))
+        batches = [self.batches(settings.seed, first + i) for i in range(settings.accumulation_steps)]
+        loss = float(step(batches, number))
         norm = None if step.gradient_norm is None else float(step.gradient_norm)
         overflowed = norm is not None and not math.isfinite(norm)
         if overflowed and step.scaler:  # fp16's scaler skipped this step and scales less from now on
@@ -190,16 +192,17 @@ class _Loop:
                 f"The loss or its gradient is not finite at step {number} (loss {loss}, gradient norm {norm}); the "
                 "last checkpoint is kept; lower the learning rate, clip, or look at that step's batch."
             )
-        n_real = sum(batch.n_real for batch in batches)
+        real_targets = sum(batch.real_targets for batch in batches)
         return {
             "step": number,
             "loss": loss,
             "learning_rate": settings.learning_rate_at(number),
             "gradient_norm": norm,
             "dropout": dropout,
-            "tokens": n_real,
-            "real_share": n_real / sum(batch.targets.numel() for batch in batches),
-            "tokens_per_second": round(bar.update(loss, n_real), 1),
+            "tokens": real_targets,
+            "real_share": real_targets / sum(batch.targets.numel() for batch in batches),
+            "tokens_per_second": round(bar.update(loss, real_targets), 1),
+            **{name: float(value) for name, value in step.logged.items()},
         }
 
     def _look(self, row: dict, number: int) -> None:

@@ -1,35 +1,98 @@
-"""Losses over (features, head, targets), so that a loss may decide how much of the logits ever exists at once."""
+"""Losses: of any model and batch (`Loss`), and the next token's cross-entropy over (features, head, targets), so that a
+loss may decide how much of the logits ever exists at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stlm_kit.data.batches import IGNORE
+from stlm_kit.data.batches import IGNORE, Batch
+from stlm_kit.errors import UsageError
+from stlm_kit.model.language_model import LanguageModel
 from stlm_kit.training.recipe import Recipe
+
+Weights = Float[Tensor, "batch seq"] | None  # what each target counts; None: 1
+
+
+class LossValue(NamedTuple):
+    """What a loss gives one batch: summed nats, so that sums over micro-batches add up to the loss of their union.
+
+    nats: the sum, a scalar with its graph. count: what it is divided by (real targets, or their weights), a number or a
+    scalar tensor; over several micro-batches the sums are divided by the sum of counts. log: sums of other figures,
+    kept in the step's row divided by the same count.
+    """
+
+    nats: Float[Tensor, ""]
+    count: float | Tensor
+    log: Mapping[str, float | Tensor] = {}
+
+
+class Loss(Protocol):
+    """A loss handed to `train` or `Step`: a function, or a module whose parts may be trained along or stay frozen."""
+
+    def __call__(self, model: LanguageModel, batch: Batch, step: int) -> LossValue: ...
+
+
+class NextTokenLoss:
+    """The loss of plain training: the cross-entropy of every real target, computed as the recipe says.
+
+    A model without `features` and a `head` scores the batch itself; a recipe that takes the logits apart is refused
+    there with a sentence.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe, self.over_features = recipe, loss_of(recipe)
+        self.nats: Callable[..., Tensor] = self._nats  # torch.compile may replace it
+
+    def __call__(self, model: LanguageModel, batch: Batch, step: int) -> LossValue:
+        if not hasattr(model, "features"):
+            if (self.recipe.loss, self.recipe.head_positions) != ("plain", "all"):
+                raise UsageError(
+                    f"{type(model).__name__} computes its own loss, so the recipe {self.recipe.name!r} cannot change "
+                    "how; leave out chunked, masked and valid."
+                )
+            return LossValue(model.score(batch).nats.sum(), batch.weight)
+        return LossValue(self.nats(model, batch.ids, batch.targets, batch.documents, batch.weights), batch.weight)
+
+    def _nats(
+        self, model: LanguageModel, ids: Tensor, targets: Tensor, documents: Tensor | None, weights: Tensor | None
+    ) -> Tensor:
+        return self.over_features(model.features(ids, documents), model.head, targets, weights)
 
 
 def plain_loss(
-    features: Float[Tensor, "batch seq d_model"], head: nn.Linear, targets: Int[Tensor, "batch seq"]
+    features: Float[Tensor, "batch seq d_model"],
+    head: nn.Linear,
+    targets: Int[Tensor, "batch seq"],
+    weights: Weights = None,
 ) -> Float[Tensor, ""]:
-    """Cross-entropy of every real target, summed, in nats: -sum log softmax(head(features))[target].
+    """Cross-entropy of every real target, summed, in nats: -sum log softmax(head(features))[target], times its weight.
 
     Summed, not averaged, so that sums over micro-batches of unequal size add up to the loss of their union.
     Positions whose target is IGNORE (-100) count nothing.
     """
     logits = head(features).flatten(0, 1)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # bf16 sums lose digits; float64 stays
-    return F.cross_entropy(logits, targets.flatten(), ignore_index=IGNORE, reduction="sum")
+    return _cross_entropy(logits, targets.flatten(), weights)
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+    """The summed nats of logits [positions, vocab]."""
+    if weights is None:
+        return F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="sum")
+    return (F.cross_entropy(logits, targets, ignore_index=IGNORE, reduction="none") * weights.flatten()).sum()
 
 
 def chunked_loss(
     features: Float[Tensor, "batch seq d_model"],
     head: nn.Linear,
     targets: Int[Tensor, "batch seq"],
+    weights: Weights = None,
     rows: int | None = None,
 ) -> Float[Tensor, ""]:
     """`plain_loss` without ever holding all logits: the same loss and gradients, up to the order of sums.
@@ -39,7 +102,8 @@ def chunked_loss(
     and only gradients of the features' and the head's size are kept. There is no second derivative.
     """
     rows = rows or chunk_rows(features.device.type)
-    return _ChunkedCrossEntropy.apply(features.flatten(0, 1), head.weight, head.bias, targets.flatten(), rows)
+    weights = None if weights is None else weights.flatten()
+    return _ChunkedCrossEntropy.apply(features.flatten(0, 1), head.weight, head.bias, targets.flatten(), weights, rows)
 
 
 # A prediction of memory replaces the next three by name: it works out a few chunks only, each as large as on the device
@@ -63,7 +127,8 @@ def chunk_starts(n_positions: int, rows: int) -> Sequence[int]:
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, features, weight, bias, targets, rows):
+    def forward(ctx, features, weight, bias, targets, weights, rows):
+        trained = ctx.needs_input_grad[1]  # not in a frozen head
         kind = features.device.type
         low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else features.dtype
         exact = torch.promote_types(low, torch.float32)
@@ -72,18 +137,22 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             b = None if bias is None else bias.to(low)
             nats = torch.zeros((), dtype=exact, device=x.device)
             by_features = torch.empty_like(x)
-            by_weight = torch.zeros_like(w, dtype=exact)
-            by_bias = None if b is None else torch.zeros_like(b, dtype=exact)
+            by_weight = torch.zeros_like(w, dtype=exact) if trained else None
+            by_bias = torch.zeros_like(b, dtype=exact) if ctx.needs_input_grad[2] else None
             few = cached_rows(kind, rows)
             buffer = x.new_empty(min(rows, len(x)), len(w))  # the one place that ever holds logits
             for start in chunk_starts(len(x), rows):
                 here, ids = x[start : start + rows], targets[start : start + rows]
                 logits = buffer[: len(here)]
                 torch.mm(here, w.T, out=logits) if b is None else torch.addmm(b, here, w.T, out=logits)
-                for part, few_ids in zip(logits.split(few), ids.split(few), strict=True):
-                    nats += _put_gradient(part, few_ids, exact)
+                for first in range(0, len(here), few):
+                    some = slice(first, first + few)
+                    counts = None if weights is None else weights[start : start + rows][some]
+                    nats += _put_gradient(logits[some], ids[some], counts, exact)
                 torch.mm(logits, w, out=by_features[start : start + rows])
-                if by_weight.dtype == low:
+                if by_weight is None:
+                    pass
+                elif by_weight.dtype == low:
                     torch.addmm(by_weight, logits.T, here, out=by_weight)
                 else:
                     by_weight += logits.T @ here
@@ -98,13 +167,16 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     def backward(ctx, factor):
         by_features, by_weight, by_bias = ctx.saved_tensors
         features, weight = ctx.kinds
+        by_weight = None if by_weight is None else (factor * by_weight).to(weight)
         by_bias = None if by_bias is None else (factor * by_bias).to(weight)
-        return (factor * by_features).to(features), (factor * by_weight).to(weight), by_bias, None, None
+        return (factor * by_features).to(features), by_weight, by_bias, None, None, None
 
 
-def _put_gradient(logits: Tensor, targets: Tensor, exact: torch.dtype) -> Tensor:
+def _put_gradient(logits: Tensor, targets: Tensor, weights: Tensor | None, exact: torch.dtype) -> Tensor:
     """The summed nats of some rows; their gradient, softmax - onehot and 0 where ignored, takes the logits' place."""
     target, real = targets.clamp(min=0)[:, None], (targets != IGNORE)[:, None]
+    if weights is not None:
+        real = real * weights[:, None].to(exact)  # what each target counts
     x = logits.to(exact)  # the logits themselves where they are exact; all that follows happens in place
     x -= x.amax(-1, keepdim=True)
     score = x.gather(1, target)
@@ -117,14 +189,17 @@ def _put_gradient(logits: Tensor, targets: Tensor, exact: torch.dtype) -> Tensor
 
 
 def masked_loss(
-    features: Float[Tensor, "batch seq d_model"], head: nn.Linear, targets: Int[Tensor, "batch seq"]
+    features: Float[Tensor, "batch seq d_model"],
+    head: nn.Linear,
+    targets: Int[Tensor, "batch seq"],
+    weights: Weights = None,
 ) -> Float[Tensor, ""]:
     """`plain_loss` as the memory study computes it: all logits, then a copy of those rows whose target is real.
 
     The copy costs its own size in the forward pass and a zero-filled tensor of all logits in the backward pass.
     """
     logits, real = head(features), targets != IGNORE
-    return F.cross_entropy(logits[real], targets[real], reduction="sum")
+    return _cross_entropy(logits[real], targets[real], None if weights is None else weights[real])
 
 
 LOSSES = {"plain": plain_loss, "chunked": chunked_loss, "masked": masked_loss}  # what a recipe chooses from
@@ -136,8 +211,8 @@ def loss_of(recipe: Recipe) -> Callable[..., Float[Tensor, ""]]:
     if recipe.head_positions == "all":
         return loss
 
-    def on_valid_positions(features: Tensor, head: nn.Linear, targets: Tensor) -> Tensor:
+    def on_valid_positions(features: Tensor, head: nn.Linear, targets: Tensor, weights: Weights = None) -> Tensor:
         real = targets != IGNORE
-        return loss(features[real][None], head, targets[real][None])
+        return loss(features[real][None], head, targets[real][None], None if weights is None else weights[real][None])
 
     return on_valid_positions

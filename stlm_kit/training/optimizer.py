@@ -11,19 +11,22 @@ from torch import nn
 
 from stlm_kit.training.recipe import Recipe
 from stlm_kit.training.settings import TrainingSettings
+from stlm_kit.training.trainable import named_trainable
 
 
 def build_optimizer(
-    model: nn.Module, settings: TrainingSettings, recipe: Recipe | None = None
+    model: nn.Module, settings: TrainingSettings, recipe: Recipe | None = None, loss: object = None
 ) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019, algorithm 2) over `model`'s parameters in two groups.
+    """AdamW (Loshchilov & Hutter 2019, algorithm 2) over the parameters that are trained, in two groups: those of
+    `model`, and those of a `loss` that is a module with its own. Frozen ones take no state.
 
     Weight decay pulls matrices and embeddings (two or more dimensions) towards zero; a norm's scale or a bias has no
     reason to be small, so those are left alone. A tied matrix is one Parameter and is updated once.
     """
     recipe = recipe or Recipe()
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    trained = [parameter for _, parameter in named_trainable(model, loss)]
+    matrices = [parameter for parameter in trained if parameter.ndim >= 2]
+    vectors = [parameter for parameter in trained if parameter.ndim < 2]
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     groups = [group for group in groups if group["params"]]
     numbers = {"lr": settings.learning_rate, "betas": (settings.beta_1, settings.beta_2), "eps": settings.epsilon}

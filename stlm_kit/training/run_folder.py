@@ -9,9 +9,12 @@ checkpoint/     see checkpoint.py
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
 
 from stlm_kit.errors import KitError
 from stlm_kit.paths import atomic_write
@@ -20,8 +23,9 @@ from stlm_kit.paths import atomic_write
 class RunFolder:
     """One run's folder, locked while the context is open. KitError when another process or another run has it."""
 
-    def __init__(self, path: Path | str, config: dict):
-        self.path, self.config = Path(path), json.loads(json.dumps(config))
+    def __init__(self, path: Path | str, config: dict[str, Any]):
+        """config: parts by name; settings objects (pydantic's) among them let older folders' parts be read."""
+        self.path, self.parts, self.config = Path(path), config, as_json(config)
         self.metrics_path = self.path / "metrics.jsonl"
 
     def __enter__(self) -> RunFolder:
@@ -53,8 +57,17 @@ class RunFolder:
             if any((self.path / name).exists() for name in ("metrics.jsonl", "result.json", "checkpoint")):
                 raise KitError(f"{self.path} holds a run without its config.json; choose another run directory.")
             atomic_write(path, json.dumps(self.config, indent=1))
-        elif difference := first_difference(found, self.config):
+        elif difference := first_difference(self._completed(found), self._completed(self.config)):
             raise KitError(f"{self.path} holds another run ({difference}); choose another run directory.")
+
+    def _completed(self, found: dict) -> dict:
+        """A configuration as read from a folder, with the settings that came later at their defaults."""
+        completed = dict(found)
+        for name, part in self.parts.items():
+            if isinstance(part, BaseModel) and isinstance(found.get(name), dict):
+                with suppress(ValidationError, KitError):  # a setting that is gone: then the two differ
+                    completed[name] = type(part)(**found[name]).model_dump(mode="json")
+        return completed
 
     @property
     def result(self) -> dict | None:
@@ -96,6 +109,14 @@ class RunFolder:
         atomic_write(self.path / "result.json", json.dumps(result, indent=1))
 
 
+def as_json(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as config.json holds it."""
+    parts = {
+        name: part.model_dump(mode="json") if isinstance(part, BaseModel) else part for name, part in config.items()
+    }
+    return json.loads(json.dumps(parts))
+
+
 def read_json(path: Path) -> dict | None:
     """A JSON file's content, None where there is no such file; KitError where it is damaged."""
     try:
@@ -110,7 +131,7 @@ def read_json(path: Path) -> dict | None:
 
 
 NEVER_COMPARED = {"made_by", "training.checkpoint_every"}  # they mark or pace a run and leave its numbers alone
-NAMES = {"run.corpus", "run.tokenizer"}  # names of what "content" holds the hashes of
+NAMES = {"run.corpus", "run.tokenizer", "run.init_from"}  # names of what "content" holds the hashes of
 
 
 def first_difference(found: dict, asked: dict, prefix: str = "", ignored: set[str] | None = None) -> str | None:

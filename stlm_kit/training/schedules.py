@@ -1,29 +1,52 @@
-"""Quantities that change over a run, as pure functions of the step number (1 is the first step, `steps` the last)."""
+"""Quantities that change over a run: one type for learning rate, dropout and whatever else follows the steps."""
 
 from __future__ import annotations
 
 import math
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from stlm_kit.errors import UsageError, first_sentence
 
 
-def warmup_cosine(step: int, *, steps: int, warmup_steps: int, peak: float, minimum: float) -> float:
-    """Learning rate: linear from peak/warmup_steps up to `peak`, then half a cosine to exactly `minimum` at `steps`.
+class Schedule(BaseModel, frozen=True, extra="forbid"):
+    """A value for each step, 1 being the first: a warm-up from 0, a stretch at `start`, then a way to `end`.
 
-    Loshchilov & Hutter 2017 (SGDR), equation 5 with one period, after a linear warm-up.
+    Up to `warmup_steps` the value rises in a straight line to `start`. It is still `start` at step `begin`, and exactly
+    `end` at step `steps` and after it. kind "cosine": half a cosine in between (Loshchilov & Hutter 2017, SGDR,
+    equation 5 with one period); "linear": a straight line; "constant": `start` for ever.
+
+    Raises UsageError for values that cannot be.
     """
-    if step <= warmup_steps:
-        return peak * (step / warmup_steps)  # in this order the last step of the warm-up is `peak` to the last bit
-    progress = (step - warmup_steps) / (steps - warmup_steps)
-    return minimum + (peak - minimum) * 0.5 * (1 + math.cos(math.pi * progress))
 
+    model_config = ConfigDict(allow_inf_nan=False)
 
-def warmup_constant(step: int, *, warmup_steps: int, peak: float) -> float:
-    """Learning rate: linear up to `peak`, then `peak` for ever (the memory study, without its warm-up of 0 steps)."""
-    return peak * step / warmup_steps if step < warmup_steps else peak
+    kind: Literal["constant", "linear", "cosine"] = "constant"
+    start: float
+    end: float | None = None  # None: start
+    steps: int = Field(1, ge=1)
+    warmup_steps: int = Field(0, ge=0)
+    begin: int | None = Field(None, ge=0)  # None: the last step of the warm-up; 1 where there is none
 
+    def __init__(self, **settings) -> None:
+        try:
+            super().__init__(**settings)
+        except ValidationError as error:
+            raise UsageError(first_sentence(error)) from None
 
-def ramp(step: int, *, start: float, end: float, steps: int) -> float:
-    """A straight line from `start` at step 1 to `end` at step `steps`, and `end` afterwards.
-
-    The dropout schedule of Super Tiny Language Models' code goes 0 -> 0.1 over 10,000 iterations.
-    """
-    return end if step >= steps else start + (end - start) * (step - 1) / (steps - 1)
+    def at(self, step: int) -> float:
+        """The value of a step."""
+        if step <= self.warmup_steps:
+            return self.start * (step / self.warmup_steps)  # the last step of the warm-up is `start` to the last bit
+        begin = max(self.warmup_steps, 1) if self.begin is None else self.begin
+        if self.kind == "constant" or self.end is None:
+            return self.start
+        if step >= self.steps:
+            return self.end
+        if step <= begin:
+            return self.start
+        progress = (step - begin) / (self.steps - begin)
+        if self.kind == "linear":
+            return self.start + (self.end - self.start) * progress
+        return self.end + (self.start - self.end) * 0.5 * (1 + math.cos(math.pi * progress))

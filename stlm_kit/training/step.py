@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 
 import torch
@@ -10,11 +10,13 @@ from torch import Tensor, nn
 
 from stlm_kit.data.batches import Batch
 from stlm_kit.errors import UsageError
+from stlm_kit.model.language_model import LanguageModel
 from stlm_kit.training.activation_checkpointing import checkpointed
 from stlm_kit.training.compilation import compiled
-from stlm_kit.training.loss import loss_of
+from stlm_kit.training.loss import Loss, LossValue, NextTokenLoss
 from stlm_kit.training.optimizer import updated_in_backward
 from stlm_kit.training.recipe import Recipe
+from stlm_kit.training.trainable import named_trainable
 
 
 class Step:
@@ -22,35 +24,53 @@ class Step:
 
     The loss is the mean over all real targets of all micro-batches, in nats. Each micro-batch adds its *summed* nats
     divided by that common count: averaging per micro-batch first would weigh a nearly empty row like a full one.
+    `loss` computes them; by default the next token's cross-entropy, as the recipe says.
+
     Nothing here waits for the device or reads a value back, so fake tensors go through it too (but for fp16's scaler,
     which looks for infinities, and for losses over real rows alone, whose number a GPU has to be asked for).
     `gradient_norm` holds the last global norm before clipping (a scalar tensor; None where clip is 0 or the recipe
-    updates inside backward). `outputs` holds the last logits where the recipe keeps them.
+    updates inside backward). `outputs` holds the last logits where the recipe keeps them. `logged` holds what else the
+    loss had to say, divided by the count as the loss is.
 
     The step is `compute` (forward and backward), then `update`; a memory measurement looks between the two.
     """
 
     def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe, *, clip: float = 1.0, compile=False
+        self,
+        model: LanguageModel,
+        optimizer: torch.optim.Optimizer,
+        recipe: Recipe,
+        *,
+        clip: float = 1.0,
+        compile: bool = False,
+        loss: Loss | None = None,
     ):
         self.model, self.optimizer, self.recipe, self.clip = model, optimizer, recipe, clip
         self.gradient_norm: Tensor | None = None
         self.outputs: Tensor | None = None
+        self.logged: dict[str, float | Tensor] = {}
         self.device = next(model.parameters()).device
         self.scaler = torch.amp.GradScaler(self.device.type) if recipe.precision == "fp16" else None
+        self.loss = NextTokenLoss(recipe) if loss is None else loss
         model.set_attention(recipe.attention)
-        self._loss = loss_of(recipe)
-        self._nats: Callable[..., Tensor] = (
-            compiled(self._summed_nats, self.device.type) if compile else self._summed_nats
-        )
+        if recipe.outputs == "kept" and not hasattr(model, "head"):
+            raise UsageError(
+                f"{type(model).__name__} has no head whose outputs could be kept; leave out kept or study."
+            )
+        if compile and loss is None:
+            self.loss.nats = compiled(self.loss.nats, self.device.type)
+        elif compile:
+            self.loss = compiled(self.loss, self.device.type)
+        self._trained = [parameter for _, parameter in named_trainable(model, loss)]
 
-    def __call__(self, batches: Batch | Sequence[Batch]) -> Tensor:
-        loss = self.compute(batches)
+    def __call__(self, batches: Batch | Sequence[Batch], number: int = 1) -> Tensor:
+        loss = self.compute(batches, number)
         self.update()
         return loss
 
-    def compute(self, batches: Batch | Sequence[Batch]) -> Tensor:
-        """Forward and backward over the micro-batches: the loss; gradients lie in the parameters afterwards.
+    def compute(self, batches: Batch | Sequence[Batch], number: int = 1) -> Tensor:
+        """Forward and backward over the micro-batches of step `number`: the loss; gradients lie in the parameters
+        afterwards.
 
         A recipe that updates inside backward has updated by then. UsageError where that meets several micro-batches.
         """
@@ -60,25 +80,39 @@ class Step:
             raise UsageError(
                 "in-backward updates after each micro-batch; leave it out, or set accumulation_steps to 1."
             )
-        n_real = sum(batch.n_real for batch in batches)
-        total = 0.0
+        expected = sum(batch.weight for batch in batches)  # what the losses will count, unless one counts otherwise
+        total, counts, logged = 0.0, [], []
         self.optimizer.zero_grad(set_to_none=True)
         with self.recipe.products(), updated_in_backward(self.optimizer) if in_backward else nullcontext():
             for batch in batches:
-                batch = batch.to(self.device)
-                loss = self.forward(batch) / max(n_real, 1)
+                nats, count, log = self.forward(batch.to(self.device), number)
+                loss = nats / _not_zero(count if len(batches) == 1 else expected)
+                del nats
                 (self.scaler.scale(loss) if self.scaler else loss).backward()
                 total = total + loss.detach()
+                counts.append(count)
+                logged.append(log)
+        counted = sum(counts)
+        if len(batches) > 1 and (isinstance(counted, Tensor) or counted != expected):
+            total = self._recounted(total, _not_zero(expected) / _not_zero(counted))
+        self.logged = {name: sum(log[name] for log in logged) / _not_zero(counted) for name in logged[0]}
         return total
 
-    def forward(self, batch: Batch) -> Tensor:
-        """The forward pass alone: the summed nats of a batch that lies on the model's device, with its graph."""
+    def _recounted(self, total: Tensor, factor: float | Tensor) -> Tensor:
+        """The loss by the count that the losses gave, where the batches let expect another; gradients follow."""
+        for parameter in self._trained:
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
+        return total * factor
+
+    def forward(self, batch: Batch, number: int = 1) -> LossValue:
+        """The forward pass alone: the loss of a batch that lies on the model's device, with its graph."""
         with (
             self.recipe.autocast(self.device.type),
-            checkpointed(self.model.blocks, self.recipe.checkpointing),
+            checkpointed(getattr(self.model, "blocks", ()), self.recipe.checkpointing),
             self._keeping_outputs(),
         ):
-            return self._nats(batch.inputs, batch.targets, batch.documents)
+            return self.loss(self.model, batch, number)
 
     def update(self) -> None:
         """Clip and let the optimizer step; nothing is left to do where backward did."""
@@ -87,15 +121,12 @@ class Step:
         if self.scaler:
             self.scaler.unscale_(self.optimizer)
         if self.clip:
-            self.gradient_norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+            self.gradient_norm = nn.utils.clip_grad_norm_(self._trained, self.clip)
         if self.scaler:  # passes over a step whose gradients overflowed, and scales less next time
             self.scaler.step(self.optimizer)
             self.scaler.update()
         else:
             self.optimizer.step()
-
-    def _summed_nats(self, inputs: Tensor, targets: Tensor, documents: Tensor | None) -> Tensor:
-        return self._loss(self.model.features(inputs, documents), self.model.head, targets)
 
     @contextmanager
     def _keeping_outputs(self) -> Iterator[None]:
@@ -111,3 +142,8 @@ class Step:
             yield
         finally:
             hook.remove()
+
+
+def _not_zero(count: float | Tensor) -> float | Tensor:
+    """A count to divide by: a batch without any real target has a loss of 0."""
+    return torch.where(count > 0, count, 1) if isinstance(count, Tensor) else count or 1

@@ -33,10 +33,10 @@ def test_packed_rows_cover_the_file_once_an_epoch(documents, batch_size, context
     except KitError:
         assert (tokens.n_tokens - 1) // context_length < batch_size
         return
-    rows = [row for batch in batches for row in torch.cat([batch.inputs, batch.targets[:, -1:]], 1).tolist()]
+    rows = [row for batch in batches for row in torch.cat([batch.ids, batch.targets[:, -1:]], 1).tolist()]
     whole = tokens.ids.tolist()
     possible = Counter(tuple(whole[i * context_length : (i + 1) * context_length + 1]) for i in range(batches.n_rows))
-    assert all(batch.real_share == 1 and batch.documents is None for batch in batches)
+    assert all(batch.valid_fraction == 1 and batch.documents is None for batch in batches)
     assert not Counter(map(tuple, rows)) - possible and len(rows) == len(batches) * batch_size
     assert batches.n_rows - len(rows) < batch_size
 
@@ -48,7 +48,7 @@ def test_separated_documents_neither_mix_nor_predict_each_other(documents, conte
     if (tokens.n_tokens - 1) // context_length < 1:
         return
     for batch in PackedBatches(tokens, 1, context_length, seed, attend_across_documents=False):
-        inputs, targets, numbers = batch.inputs[0], batch.targets[0], batch.documents[0]
+        inputs, targets, numbers = batch.ids[0], batch.targets[0], batch.documents[0]
         is_end = inputs == END
         assert numbers[0] == 0
         assert torch.equal(numbers[1:] - numbers[:-1], is_end[:-1].long())  # a new document after each end
@@ -64,9 +64,9 @@ def test_a_document_a_row(documents, context_length, seed):
     seen = []
     for batch in DocumentBatches(tokens, 1, context_length, seed):
         real = int((batch.targets != IGNORE).sum())
-        row = [*batch.inputs[0, :1].tolist(), *batch.targets[0, :real].tolist()]
-        assert (batch.targets[0, real:] == IGNORE).all() and (batch.inputs[0, max(real, 1) :] == END).all()
-        assert batch.inputs[0, 1:real].tolist() == batch.targets[0, : max(real - 1, 0)].tolist()
+        row = [*batch.ids[0, :1].tolist(), *batch.targets[0, :real].tolist()]
+        assert (batch.targets[0, real:] == IGNORE).all() and (batch.ids[0, max(real, 1) :] == END).all()
+        assert batch.ids[0, 1:real].tolist() == batch.targets[0, : max(real - 1, 0)].tolist()
         seen.append(tuple(row))
     assert Counter(seen) == Counter(tuple([*ids, END][: context_length + 1]) for ids in documents)
 
@@ -77,16 +77,16 @@ def test_a_batch_depends_on_seed_and_index_alone(kind):
     order = list(range(3 * len(forward)))
     ahead = {i: forward[i] for i in order}
     for i in reversed(order):
-        assert torch.equal(backward[i].inputs, ahead[i].inputs) and torch.equal(backward[i].targets, ahead[i].targets)
+        assert torch.equal(backward[i].ids, ahead[i].ids) and torch.equal(backward[i].targets, ahead[i].targets)
     other = kind(TOKENS, 3, 8, seed=2)
-    assert any(not torch.equal(other[i].inputs, ahead[i].inputs) for i in order)
+    assert any(not torch.equal(other[i].ids, ahead[i].ids) for i in order)
 
 
 @pytest.mark.parametrize("kind", [PackedBatches, DocumentBatches])
 def test_each_epoch_has_its_own_order(kind):
     batches = kind(TOKENS, 2, 8)
     epochs = [
-        [tuple(batches[e * len(batches) + i].inputs.flatten().tolist()) for i in range(len(batches))] for e in (0, 1)
+        [tuple(batches[e * len(batches) + i].ids.flatten().tolist()) for i in range(len(batches))] for e in (0, 1)
     ]
     assert epochs[0] != epochs[1]
     assert len(list(batches)) == len(batches)
@@ -96,8 +96,8 @@ def test_shares_and_sizes():
     packed, rows = PackedBatches(TOKENS, 4, 8), DocumentBatches(TOKENS, 20, 255)
     assert len(packed) == (TOKENS.n_tokens - 1) // 8 // 4 and len(rows) == 1
     batch = rows[0]
-    assert batch.n_real == sum(range(1, 21)) and batch.real_share == pytest.approx(210 / (20 * 255))
-    assert batch.inputs.dtype == batch.targets.dtype == torch.long and batch.inputs.shape == (20, 255)
+    assert batch.real_targets == sum(range(1, 21)) and batch.valid_fraction == pytest.approx(210 / (20 * 255))
+    assert batch.ids.dtype == batch.targets.dtype == torch.long and batch.ids.shape == (20, 255)
     moved = PackedBatches(TOKENS, 4, 8, attend_across_documents=False)[0].to("cpu")
     assert moved.documents.shape == (4, 8) and moved.documents.dtype == torch.long
 
@@ -139,5 +139,5 @@ def test_batches_do_not_write_through_to_the_file():
     tokens = TokenFile.in_memory(["abcdefghij"], BYTES)
     before = np.array(tokens.ids)
     batch = PackedBatches(tokens, 1, 5)[0]
-    batch.inputs.fill_(0)
+    batch.ids.fill_(0)
     assert (tokens.ids == before).all()

@@ -77,11 +77,11 @@ def test_grouped_queries_read_the_group_they_belong_to():
 
 @pytest.mark.parametrize("window", [1, 2, 5])
 def test_a_window_of_w_shows_w_plus_one_keys(window):
-    assert attention.visible(9, window).sum(1).tolist() == [min(i, window) + 1 for i in range(9)]
+    assert attention.visible(9, window=window).sum(1).tolist() == [min(i, window) + 1 for i in range(9)]
 
 
 def test_documents_do_not_see_each_other():
-    seen = attention.visible(9, None, DOCUMENTS)
+    seen = attention.visible(9, documents=DOCUMENTS)
     assert seen.shape == (2, 1, 9, 9)
     assert seen[0, 0].sum(1).tolist() == [1, 2, 3, 4, 1, 2, 1, 2, 3]
 
@@ -89,7 +89,7 @@ def test_documents_do_not_see_each_other():
 @given(st.integers(1, 12), st.none() | st.integers(1, 15), st.lists(st.integers(0, 2), min_size=12, max_size=12))
 @settings(max_examples=40, deadline=None)
 def test_a_position_always_sees_itself_and_never_the_future(length, window, numbers):
-    seen = attention.visible(length, window, torch.tensor(numbers[:length]).sort().values[None])[0, 0]
+    seen = attention.visible(length, window=window, documents=torch.tensor(numbers[:length]).sort().values[None])[0, 0]
     assert seen.diagonal().all()
     assert not seen.triu(1).any()
 

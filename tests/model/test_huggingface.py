@@ -188,7 +188,7 @@ def test_a_damaged_config(folder, text, words):
     [
         ({"model_type": "mamba"}, "model_type = 'mamba'"),
         ({"hidden_act": "gelu"}, "hidden_act = 'gelu'"),
-        ({"head_dim": 5}, "head_dim = 5"),
+        ({"head_dim": 5}, "an even head_dim"),
         ({"mlp_bias": True}, "mlp_bias = True"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "scales its rotary positions"),
         ({"num_attention_heads": 3, "head_dim": None}, "does not divide"),

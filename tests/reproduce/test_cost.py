@@ -31,11 +31,11 @@ def test_the_text_is_counted_as_the_batches_give_it(verses):
     work = work_of(run_of(verses, packing="documents", batch_size=4, context_length=90))
     _, tokens, _ = prepare(work.settings)
     rows = DocumentBatches(tokens["train"], 1, 90)
-    shares = [rows[i].real_share for i in range(len(rows))]
+    shares = [rows[i].valid_fraction for i in range(len(rows))]
     assert work.real_share == pytest.approx(sum(shares) / len(shares))
     assert work.real_share < work.fullest < 1
     batches = make_batches(work.settings, tokens["train"])
-    assert max(batches[i].real_share for i in range(40)) < work.fullest
+    assert max(batches[i].valid_fraction for i in range(40)) < work.fullest
 
     apart = work_of(run_of(verses, attend_across_documents=False))
     assert 0.95 < apart.real_share < 1 and work_of(run_of(verses)).real_share == 1.0

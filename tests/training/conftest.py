@@ -30,6 +30,9 @@ class RandomBatches:
     description = "random tokens"
 
     def __getitem__(self, index: int) -> Batch:
+        return self(0, index)
+
+    def __call__(self, seed: int, index: int) -> Batch:
         generator = torch.Generator().manual_seed(index)
         rows = torch.randint(0, TINY.vocab_size, (4, 9), generator=generator)
         return Batch(rows[:, :-1].contiguous(), rows[:, 1:].contiguous())

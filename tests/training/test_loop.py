@@ -32,10 +32,10 @@ class StopAt:
     def __init__(self, batches, step, action):
         self.batches, self.step, self.action = batches, step, action
 
-    def __getitem__(self, index):
+    def __call__(self, seed, index):
         if index == self.step - 1:
             self.action()
-        return self.batches[index]
+        return self.batches(seed, index)
 
 
 def die():

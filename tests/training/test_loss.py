@@ -63,7 +63,7 @@ def test_the_softmax_is_computed_in_at_least_float32(case):
 
 def test_an_untrained_decoder_starts_at_ln_v(make_model, batches):
     model, batch = make_model().eval(), batches[0]
-    loss = plain_loss(model.features(batch.inputs), model.head, batch.targets) / batch.n_real
+    loss = plain_loss(model.features(batch.ids), model.head, batch.targets) / batch.real_targets
     assert loss.item() == pytest.approx(math.log(model.config.vocab_size), rel=0.01)
 
 

@@ -55,7 +55,7 @@ def test_twenty_steps_are_the_papers_in_float64(make_model, batches):
     weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     for i in range(20):
         optimizer.zero_grad()
-        model(batches[i].inputs).logsumexp(-1).sum().backward()
+        model(batches[i].ids).logsumexp(-1).sum().backward()
         gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
         optimizer.step()
         mine.step(weights, gradients)

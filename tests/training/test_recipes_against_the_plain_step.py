@@ -11,6 +11,7 @@ from stlm_kit.data.batches import IGNORE, Batch
 from stlm_kit.model.decoder import Decoder
 from stlm_kit.training import activation_checkpointing
 from stlm_kit.training.activation_checkpointing import checkpointed
+from stlm_kit.training.loss import LossValue
 from stlm_kit.training.optimizer import build_optimizer
 from stlm_kit.training.recipe import Recipe
 from stlm_kit.training.settings import TrainingSettings
@@ -144,7 +145,9 @@ def test_a_coarse_precision_stays_within_its_bound(name, shape, padded):
 def test_tf32_asks_cuda_for_it_and_gives_the_setting_back(padded, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        Step, "forward", lambda *_: seen.append(matmul.fp32_precision) or torch.ones((), requires_grad=True)
+        Step,
+        "forward",
+        lambda *_: LossValue(seen.append(matmul.fp32_precision) or torch.ones((), requires_grad=True), 1),
     )
     matmul, model = torch.backends.cuda.matmul, Decoder(SHAPES["llama"])
     before = matmul.fp32_precision

@@ -6,9 +6,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stlm_kit.training.schedules import ramp, warmup_constant, warmup_cosine
+from stlm_kit.errors import UsageError
+from stlm_kit.training.schedules import Schedule
 
 RATES = st.floats(1e-6, 1.0)
+
+
+def warmup_cosine(step, *, steps, warmup_steps, peak, minimum):
+    plan = Schedule(kind="cosine", start=peak, end=minimum, steps=steps, warmup_steps=warmup_steps, begin=warmup_steps)
+    return plan.at(step)
+
+
+def warmup_constant(step, *, warmup_steps, peak):
+    return Schedule(start=peak, warmup_steps=warmup_steps).at(step)
+
+
+def ramp(step, *, start, end, steps):
+    return Schedule(kind="linear", start=start, end=end, steps=steps).at(step)
 
 
 @settings(max_examples=50, deadline=None)
@@ -60,3 +74,16 @@ def test_a_ramp_stays_between_its_ends(start, end, steps, step):
 def test_a_ramp_is_straight():
     rates = [ramp(step, start=0.0, end=0.4, steps=5) for step in (1, 2, 3, 4, 5)]
     assert rates == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+
+
+def test_a_cosine_between_two_rates_starts_at_the_first_and_averages_the_middle():
+    """A dropping rate of 0.2 that ends at 0.05, as the LayerDrop proposal plans it: 0.125 on average."""
+    rates = [Schedule(kind="cosine", start=0.2, end=0.05, steps=1001).at(step) for step in range(1, 1002)]
+    assert (rates[0], rates[-1]) == (0.2, 0.05) and rates == sorted(rates, reverse=True)
+    assert sum(rates) / len(rates) == pytest.approx(0.125, abs=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [{"kind": "stairs"}, {"steps": 0}, {"warmup_steps": -1}, {"start": float("nan")}])
+def test_a_schedule_that_cannot_be_is_one_sentence(wrong):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        Schedule(**{"start": 1.0, **wrong})

@@ -32,7 +32,7 @@ def padded():
 
 
 def rows_of(batch):
-    return [Batch(batch.inputs[i : i + 1], batch.targets[i : i + 1]) for i in range(len(batch.inputs))]
+    return [Batch(batch.ids[i : i + 1], batch.targets[i : i + 1]) for i in range(len(batch.ids))]
 
 
 def test_accumulation_equals_one_big_batch(make_model, padded):
@@ -50,13 +50,13 @@ def test_a_mean_of_means_would_not(make_model, padded):
     right, wrong = make_model().double(), make_model().double().set_dropout(0.0)
     make_step(right, clip=0.0)(padded)
     for row in rows_of(padded)[:3]:
-        (plain_loss(wrong.features(row.inputs), wrong.head, row.targets) / row.n_real / 3).backward()
+        (plain_loss(wrong.features(row.ids), wrong.head, row.targets) / row.real_targets / 3).backward()
     assert (gradients(wrong) - gradients(right)).norm() > 0.1 * gradients(right).norm()
 
 
 def test_the_loss_is_the_mean_over_real_targets(make_model, padded):
     model = make_model().eval()
-    mean = plain_loss(model.features(padded.inputs), model.head, padded.targets) / padded.n_real
+    mean = plain_loss(model.features(padded.ids), model.head, padded.targets) / padded.real_targets
     assert make_step(model)(padded).item() == pytest.approx(mean.item(), rel=1e-6)
 
 

@@ -1,0 +1,105 @@
+"""Which parameters training changes: all of a model's, or a named subset; and those of a loss that has its own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+
+import torch
+from torch import Tensor, nn
+
+from stlm_kit.errors import UsageError, near
+
+# Subsets by name; a setting may also give patterns of its own, such as "blocks.3.*".
+SUBSETS = {
+    "all": ["*"],
+    "attention": ["*.attention.*"],
+    "feed_forward": ["*.feed_forward.*"],
+    "norms": ["*norm*"],
+    "biases": ["*.bias"],
+    "embedding": ["embedding.*"],
+    "head": ["head.*"],
+}
+LOSS = "loss."  # what the name of a loss's own parameter begins with, beside the model's
+
+
+def train_only(model: nn.Module, names: Sequence[str] | None) -> None:
+    """Freeze every parameter of `model` that no name or pattern of `names` covers; None leaves the model as it is.
+
+    A tied head is the embedding's matrix and goes by the embedding's name. Raises UsageError for a name that covers
+    nothing.
+    """
+    if names is None:
+        return
+    own = dict(model.named_parameters())
+    wanted = set()
+    for name in names:
+        covered = {each for each in own for pattern in SUBSETS.get(name, [name]) if fnmatchcase(each, pattern)}
+        if not covered:
+            raise UsageError(
+                f"trainable = {name!r} covers no parameter of this model; give {', '.join(SUBSETS)}, or a pattern such "
+                f"as 'blocks.0.*'.{near(name, [*SUBSETS, *own])}"
+            )
+        wanted |= covered
+    for name, parameter in own.items():
+        parameter.requires_grad_(name in wanted)
+
+
+def named_trainable(model: nn.Module, loss: object = None) -> Iterator[tuple[str, nn.Parameter]]:
+    """Each parameter that training changes, once, with its name: the model's, then the loss's ("loss." before it)."""
+    for prefix, module in (("", model), (LOSS, loss)):
+        if isinstance(module, nn.Module):
+            for name, parameter in module.named_parameters():
+                if parameter.requires_grad:
+                    yield f"{prefix}{name}", parameter
+
+
+def placed(loss: object, device: torch.device) -> object:
+    """A loss ready to train with: moved to `device` where it is a module, its frozen parts in evaluation mode."""
+    if isinstance(loss, nn.Module):
+        loss.to(device).train()
+        for part in loss.children():
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
+    return loss
+
+
+def describe_loss(loss: object) -> dict[str, str | None]:
+    """What a run's configuration says of a loss: its name, and a hash of its frozen tensors (a teacher's weights)."""
+    name = getattr(loss, "__qualname__", None) or type(loss).__qualname__
+    if not isinstance(loss, nn.Module):
+        return {"name": name, "frozen": None}
+    changing = changing_tensors(loss)
+    digest = hashlib.sha256()
+    for key, tensor in sorted(saved_tensors(loss).items()):
+        if key not in changing:
+            digest.update(key.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return {"name": name, "frozen": digest.hexdigest() if len(changing) < len(saved_tensors(loss)) else None}
+
+
+def saved_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Every parameter once (a tied matrix under its first name) and every saved buffer, memory shared with `module`."""
+    saved = module.state_dict()
+    named = [*module.named_parameters(), *module.named_buffers()]  # both name a shared tensor once
+    return {name: tensor.detach() for name, tensor in named if name in saved}
+
+
+def changing_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """Those of `saved_tensors` that training can change: parameters that are trained, and buffers.
+
+    A part of the module whose parameters are all frozen, such as a teacher inside a loss, keeps its buffers to itself.
+    """
+    frozen = [
+        name
+        for name, part in module.named_modules()
+        if name and (own := list(part.parameters())) and not any(parameter.requires_grad for parameter in own)
+    ]
+    still = tuple(f"{name}." for name in frozen)
+    trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    buffers = {name for name, _ in module.named_buffers()}
+    return {
+        name: tensor
+        for name, tensor in saved_tensors(module).items()
+        if name in trained or (name in buffers and not name.startswith(still))
+    }
