@@ -23,7 +23,7 @@ from stlm_kit.training.optimizer import build_optimizer
 from stlm_kit.training.recipe import Recipe
 from stlm_kit.training.settings import TrainingSettings
 from stlm_kit.training.step import Step
-from stlm_kit.training.trainable import train_only
+from stlm_kit.training.trainable import ready, train_only
 
 LARGEST = 2**31  # of any one size: beyond it nothing trains, and a typing error is likelier
 
@@ -107,7 +107,7 @@ class Subject:
     def build(self) -> Step:
         with torch.device(self.device):
             model = build_model(self.config).train()
-            loss = None if self.loss is None else self.loss()
+            loss = None if self.loss is None else ready(self.loss())
         train_only(model, self.trainable)
         recipe = self.recipe
         optimizer = build_optimizer(model, TrainingSettings(), recipe, loss)

@@ -233,6 +233,10 @@ def export_to_hf(model: Decoder, folder: Path | str, tokenizer: Any = None) -> P
     from safetensors.torch import save
 
     folder = Path(folder)
+    if not isinstance(model, Decoder):
+        raise KitError(
+            f"Hugging Face has no layout for a {model.config.kind!r} model; keep it in the kit's own format."
+        )
     settings = hf_config(model.config)
     if tokenizer is not None:
         settings["eos_token_id"] = tokenizer.end_of_document

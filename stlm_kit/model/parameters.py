@@ -17,11 +17,13 @@ def count_parameters(module: nn.Module) -> int:
 def parameter_table(module: nn.Module) -> dict[str, int]:
     """The count by group: embedding, positions, attention, feed_forward, norms, head; they add up to the count.
 
-    A tied head shows 0 (plus its bias, if any): its matrix is the embedding's.
+    A tied head shows 0 (plus its bias, if any): its matrix is the embedding's. Where a model has parts of other names,
+    these are "other".
     """
     table = dict.fromkeys(GROUPS, 0)
     for name, parameter in distinct_parameters(module):
-        table[_group(name)] += parameter.numel()
+        group = _group(name)
+        table[group] = table.get(group, 0) + parameter.numel()
     return table
 
 
@@ -38,4 +40,4 @@ def distinct_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]
 
 def _group(name: str) -> str:
     parts = name.split(".")
-    return next((group for group in GROUPS if group in parts), "norms")
+    return next((group for group in GROUPS if group in parts), "norms" if "norm" in name else "other")

@@ -24,7 +24,7 @@ from stlm_kit.training.recipe import Recipe
 from stlm_kit.training.run_folder import RunFolder
 from stlm_kit.training.settings import TrainingSettings
 from stlm_kit.training.step import Step
-from stlm_kit.training.trainable import describe_loss, placed, train_only
+from stlm_kit.training.trainable import describe_loss, ready, train_only
 
 if TYPE_CHECKING:
     from stlm_kit.data.batches import BatchSource
@@ -94,7 +94,7 @@ class _Loop:
     def __init__(self, model, batches, settings, loss, evaluate, sample, loggers, progress):
         self.model, self.batches, self.settings = model, batches, settings
         train_only(model, settings.trainable)
-        self.loss = placed(loss, next(model.parameters()).device)
+        self.loss = ready(loss.to(next(model.parameters()).device) if isinstance(loss, torch.nn.Module) else loss)
         self.evaluate, self.sample, self.loggers, self.progress = evaluate, sample, loggers, progress
         self.recipe = Recipe.named(settings.recipe)
         self.metrics: list[dict] = []
@@ -193,7 +193,7 @@ class _Loop:
                 "last checkpoint is kept; lower the learning rate, clip, or look at that step's batch."
             )
         real_targets = sum(batch.real_targets for batch in batches)
-        return {
+        row = {
             "step": number,
             "loss": loss,
             "learning_rate": settings.learning_rate_at(number),
@@ -202,8 +202,10 @@ class _Loop:
             "tokens": real_targets,
             "real_share": real_targets / sum(batch.targets.numel() for batch in batches),
             "tokens_per_second": round(bar.update(loss, real_targets), 1),
-            **{name: float(value) for name, value in step.logged.items()},
         }
+        if hidden := sorted(row.keys() & step.logged.keys()):
+            raise UsageError(f"The loss logs {hidden[0]!r}, which is a figure of the step itself; call it otherwise.")
+        return row | {name: float(value) for name, value in step.logged.items()}
 
     def _look(self, row: dict, number: int) -> None:
         """Evaluate and sample where they are due, into the step's row."""

@@ -55,10 +55,11 @@ def named_trainable(model: nn.Module, loss: object = None) -> Iterator[tuple[str
                     yield f"{prefix}{name}", parameter
 
 
-def placed(loss: object, device: torch.device) -> object:
-    """A loss ready to train with: moved to `device` where it is a module, its frozen parts in evaluation mode."""
+def ready(loss: object) -> object:
+    """A loss ready to train with: where it is a module, in training mode but for its frozen parts (a teacher's dropout
+    stays off)."""
     if isinstance(loss, nn.Module):
-        loss.to(device).train()
+        loss.train()
         for part in loss.children():
             if not any(parameter.requires_grad for parameter in part.parameters()):
                 part.eval()
