@@ -106,7 +106,7 @@ class DecoderConfig(ModelConfig, frozen=True, extra="forbid"):
             )
         if self.positions == "rotary" and self.head_dim % 2:
             raise ValueError(
-                f"Rotary positions turn pairs of numbers, but each head is {self.head_dim} wide; "
+                f"Rotary positions rotate pairs of numbers, but each head is {self.head_dim} wide; "
                 "choose d_model and n_heads so that d_model / n_heads is even, or an even head_dim."
             )
         if self.positions == "sinusoidal" and self.d_model % 2:
