@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import accumulate
 from statistics import median
-from unittest import mock
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -28,6 +27,7 @@ from stlm_kit.memory.predict import run_steps
 from stlm_kit.memory.recording import MIB
 from stlm_kit.memory.report import MemoryReport, Window, check_choices, report_of
 from stlm_kit.memory.step_under_test import Subject
+from stlm_kit.memory.torch_patches import in_each_backward
 from stlm_kit.memory.tracker import Tracker
 from stlm_kit.training.recipe import Recipe
 
@@ -88,22 +88,6 @@ def measure_peak(
     return measure_step(subject.build, subject.step, device, window=window, repeats=repeats)
 
 
-@contextmanager
-def _around_backward(before: Callable[[], object], after: Callable[[], object]) -> Iterator[None]:
-    """Within this context `before` and `after` are called at both ends of each backward pass."""
-    run = torch.autograd._engine_run_backward
-
-    def run_backward(*args, **kwargs):
-        before()
-        try:
-            return run(*args, **kwargs)
-        finally:
-            after()
-
-    with mock.patch.object(torch.autograd, "_engine_run_backward", run_backward):
-        yield
-
-
 def _on_cuda(build: Build, step: Step, device: str, steps: int, window: Window) -> dict[str, float]:
     """From the allocator, its peak reset at the start of the last step."""
     _forget(device)
@@ -113,10 +97,10 @@ def _on_cuda(build: Build, step: Step, device: str, steps: int, window: Window) 
         seen["peak_allocated_mib"] = torch.cuda.max_memory_allocated(device) / MIB
         seen["peak_reserved_mib"] = torch.cuda.max_memory_reserved(device) / MIB
 
-    def before() -> None:
+    @contextmanager
+    def looking_at_both_ends() -> Iterator[None]:
         seen["after_forward_mib"] = torch.cuda.memory_allocated(device) / MIB
-
-    def after() -> None:
+        yield
         seen["after_backward_mib"] = torch.cuda.memory_allocated(device) / MIB
         look_at_peaks()
 
@@ -125,7 +109,7 @@ def _on_cuda(build: Build, step: Step, device: str, steps: int, window: Window) 
         step(state)
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
-    with _around_backward(before, after):
+    with in_each_backward(looking_at_both_ends):
         step(state)
     if window == "step":
         look_at_peaks()
@@ -137,16 +121,11 @@ def _on_cuda(build: Build, step: Step, device: str, steps: int, window: Window) 
 def _on_cpu(build: Build, step: Step, device: str, steps: int, window: Window) -> dict[str, float]:
     """From the profiler's memory events, summed up from before the model was built."""
     _forget(device)
-    passes: list[record_function] = []
-
-    def before() -> None:
-        passes.append(record_function(BACKWARD).__enter__())
-
-    def after() -> None:
-        passes.pop().__exit__(None, None, None)
-
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler tells a notebook each time that it starts
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler, _around_backward(before, after):
+    with (
+        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler,
+        in_each_backward(lambda: record_function(BACKWARD)),
+    ):
         state = build()
         for _ in range(steps):
             with record_function(STEP):

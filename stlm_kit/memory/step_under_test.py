@@ -14,6 +14,7 @@ from stlm_kit.data.batches import IGNORE, Batch
 from stlm_kit.errors import UsageError
 from stlm_kit.memory.attention_kernels import cuda_attention
 from stlm_kit.memory.report import Semantics
+from stlm_kit.memory.torch_patches import eight_bit_update_without_temporaries, scaler_that_always_updates
 from stlm_kit.model.decoder import Decoder
 from stlm_kit.training import loss
 from stlm_kit.training.optimizer import build_optimizer
@@ -158,16 +159,15 @@ def folded(recipe: Recipe, semantics: Semantics):
     takes nothing for a moment.
     """
     with ExitStack() as stack:
-        replacing = lambda *place, **more: stack.enter_context(mock.patch.object(*place, **more))  # noqa: E731
-        replacing(loss, "chunk_starts", few)
-        replacing(torch.amp.GradScaler, "_maybe_opt_step", _always_step)
+        enter = stack.enter_context
+        enter(mock.patch.object(loss, "chunk_starts", few))
+        enter(scaler_that_always_updates())
         if semantics == "cuda":
-            replacing(loss, "cached_rows", lambda device_type, rows: rows)
-            replacing(loss, "chunk_rows", lambda device_type, on_gpu=loss.chunk_rows("cuda"): on_gpu)
+            on_gpu = loss.chunk_rows("cuda")
+            enter(mock.patch.object(loss, "chunk_rows", lambda device_type: on_gpu))
+            enter(mock.patch.object(loss, "cached_rows", lambda device_type, rows: rows))
             if recipe.optimizer == "8bit":
-                from stlm_kit.training.adamw8bit import adam
-
-                replacing(adam, "single_param_adam", lambda *args, **kwargs: None)
+                enter(eight_bit_update_without_temporaries())
         yield
 
 
@@ -175,8 +175,3 @@ def few(n_positions: int, rows: int) -> list[int]:
     """The starts of the first two chunks and of the last one."""
     whole = range(0, n_positions, rows)
     return list(whole) if len(whole) <= 3 else [whole[0], whole[1], whole[-1]]
-
-
-def _always_step(scaler, optimizer, state, *args, **kwargs):
-    """GradScaler's step without the look for infinities, of which fake gradients have none."""
-    return optimizer.step(*args, **kwargs)
