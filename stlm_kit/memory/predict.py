@@ -57,7 +57,7 @@ def predict_step(
     what `build` and `step` raise goes through.
     """
     check_choices(window, semantics)
-    _check_numbers(steps, valid_fraction)
+    check_numbers(steps, valid_fraction)
     recording = trace(
         build, step, semantics=semantics, steps=steps, valid_fraction=valid_fraction, vocab_size=vocab_size
     )
@@ -195,7 +195,8 @@ def _spread_of_batches(std: float, n_rows: int) -> float:
     return std / math.sqrt(n_rows)
 
 
-def _check_numbers(steps: int, valid_fraction: float) -> None:
+def check_numbers(steps: int, valid_fraction: float) -> None:
+    """UsageError for a number of steps or a share of real targets that cannot be."""
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise UsageError(f"steps = {steps!r} will not do; give a whole number of 1 or more (2 reach the steady state).")
     if isinstance(valid_fraction, bool) or not isinstance(valid_fraction, int | float) or not 0 < valid_fraction <= 1:

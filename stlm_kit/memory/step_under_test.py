@@ -171,6 +171,16 @@ def folded(recipe: Recipe, semantics: Semantics):
         yield
 
 
+@contextmanager
+def in_one_chunk():
+    """Within this context a chunked loss takes all positions as one chunk: the same products in a few operations."""
+    with (
+        mock.patch.object(loss, "chunk_rows", lambda device_type: LARGEST),
+        mock.patch.object(loss, "cached_rows", lambda device_type, rows: rows),
+    ):
+        yield
+
+
 def few(n_positions: int, rows: int) -> list[int]:
     """The starts of the first two chunks and of the last one."""
     whole = range(0, n_positions, rows)
