@@ -123,23 +123,23 @@ class Subject:
 
 
 def flash_stand_in(q, k, v, window=None, documents=None, dropout=0.0) -> Tensor:
-    """What flash-attn's own function keeps, by torch's copy of it: q, k, v, the output, and a sum a query."""
+    """What flash-attn's own function keeps, by torch's copy of it: q, k, v, the output, and a log-sum-exp a query."""
     return cuda_attention(q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=True)
 
 
 class _Flex(torch.autograd.Function):
-    """What compiled FlexAttention allocates: the output and a sum a query; backward a dot product a query as well."""
+    """What compiled FlexAttention allocates: the output and a log-sum-exp a query; backward a dot product a query."""
 
     @staticmethod
     def forward(ctx, q, k, v):
-        out, sums = torch.empty_like(q), q.new_empty(q.shape[:3], dtype=torch.float32)
-        ctx.save_for_backward(q, k, v, out, sums)
+        out, log_sum_exp = torch.empty_like(q), q.new_empty(q.shape[:3], dtype=torch.float32)
+        ctx.save_for_backward(q, k, v, out, log_sum_exp)
         return out
 
     @staticmethod
     def backward(ctx, gradient):
-        q, k, v, _, sums = ctx.saved_tensors
-        dots = torch.empty_like(sums)  # noqa: F841
+        q, k, v, _, log_sum_exp = ctx.saved_tensors
+        dots = torch.empty_like(log_sum_exp)  # noqa: F841
         return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
 
 

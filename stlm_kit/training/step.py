@@ -63,7 +63,7 @@ class Step:
         n_real = sum(batch.n_real for batch in batches)
         total = 0.0
         self.optimizer.zero_grad(set_to_none=True)
-        with self.recipe.products(), updated_in_backward(self.optimizer) if in_backward else nullcontext():
+        with self.recipe.matmul_precision(), updated_in_backward(self.optimizer) if in_backward else nullcontext():
             for batch in batches:
                 batch = batch.to(self.device)
                 loss = self.forward(batch) / max(n_real, 1)

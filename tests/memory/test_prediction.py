@@ -66,7 +66,7 @@ def test_the_parts_of_a_step():
     assert {(row["operation"], row["module"]) for row in report.alive_at_peak} >= {("relu", "Two"), ("zeros", "inputs")}
     line = report.timeline
     assert len(line.operations) == len(line.modules) == len(line.phases) == len(line.total())
-    assert max(line.total()) <= predict_step(build, step, semantics="cpu", window="step").peak_allocated_mib + 1e-9
+    assert max(line.total()) <= predict_step(build, step, semantics="cpu", span="step").peak_allocated_mib + 1e-9
     assert [phase for phase, last in zip(line.phases, [None, *line.phases], strict=False) if phase != last] == [
         "forward", "backward", "update",
     ]  # fmt: skip
