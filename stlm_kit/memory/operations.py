@@ -26,7 +26,7 @@ from stlm_kit.memory.kernel_scratch import WithoutValues
 from stlm_kit.memory.predict import check_numbers
 from stlm_kit.memory.report import Semantics, check_choices
 from stlm_kit.memory.step_under_test import Subject, in_one_chunk
-from stlm_kit.memory.torch_patches import in_each_backward
+from stlm_kit.memory.torch_patches import in_each_backward, quantization_tables_made_anew
 from stlm_kit.training.recipe import Recipe
 
 aten = torch.ops.aten
@@ -127,6 +127,7 @@ def _counted(
 
     with (
         in_one_chunk(),
+        quantization_tables_made_anew(),
         FakeTensorMode(allow_non_fake_inputs=True),
         CudaSemantics() if semantics == "cuda" else CpuSemantics(),
     ):

@@ -27,6 +27,7 @@ from stlm_kit.memory.recording import Recording
 from stlm_kit.memory.report import MemoryReport, Semantics, Span, check_choices, report_of
 from stlm_kit.memory.steady_state import growth_per_share, repeated, shares
 from stlm_kit.memory.step_under_test import Subject, folded
+from stlm_kit.memory.torch_patches import quantization_tables_made_anew
 from stlm_kit.memory.tracker import Tracker
 from stlm_kit.training.recipe import Recipe
 
@@ -109,7 +110,12 @@ def trace(
     """Run `build` once and `step` some times on fake tensors; gives what was allocated and freed, in order."""
     cuda = semantics == "cuda"
     tracker = Tracker(vocab_size, run=WithoutValues(valid_fraction), scratch=CudaScratch() if cuda else CpuScratch())
-    with FakeTensorMode(allow_non_fake_inputs=True), CudaSemantics() if cuda else CpuSemantics(), tracker:
+    with (
+        quantization_tables_made_anew(),
+        FakeTensorMode(allow_non_fake_inputs=True),
+        CudaSemantics() if cuda else CpuSemantics(),
+        tracker,
+    ):
         run_steps(tracker, build, step, steps)
     return tracker.recording
 

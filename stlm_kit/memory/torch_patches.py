@@ -1,11 +1,12 @@
-"""Every function of torch's and torchao's own that this package replaces, one context manager each.
+"""Every place where this package reaches into torch or torchao and changes something, one context manager each.
 
-Each says what is replaced and why no public interface does instead. All were checked against torch 2.13 and torchao
+Each says what is changed and why no public interface does instead. All were checked against torch 2.13 and torchao
 0.18; after an upgrade the tests of memory prediction tell whether they still hold.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from unittest import mock
@@ -71,3 +72,20 @@ def eight_bit_update_without_temporaries() -> Iterator[None]:
 
     with mock.patch.object(adam, "single_param_adam", lambda *args, **kwargs: None):
         yield
+
+
+@contextmanager
+def quantization_tables_made_anew() -> Iterator[None]:
+    """What torchao computes once in a process is not kept from a trace on fake tensors.
+
+    Clears, at the end, the caches of `get_qmap_signed` and `get_qmap_unsigned` in torchao's optimizers: the values of
+    8-bit and 4-bit codes. Computed on fake tensors they are no real values, and the next training in this process would
+    quantize its moments by them.
+    """
+    try:
+        yield
+    finally:
+        for name in ("subclass_8bit", "subclass_4bit"):
+            if module := sys.modules.get(f"torchao.optim.{name}"):
+                module.get_qmap_signed.cache_clear()
+                module.get_qmap_unsigned.cache_clear()

@@ -112,6 +112,17 @@ def test_chunks_that_are_left_out_change_nothing(monkeypatch):
     assert (few.after_forward_mib, few.after_backward_mib) == (every.after_forward_mib, every.after_backward_mib)
 
 
+@pytest.mark.parametrize("semantics", ["cuda", "cpu"])
+def test_a_prediction_leaves_the_values_of_eight_bit_codes_alone(semantics):
+    """torchao computes them once in a process: on fake tensors they would come out wrong, for later training too."""
+    from torchao.optim.subclass_8bit import get_qmap_signed
+
+    get_qmap_signed.cache_clear()
+    prediction.trace_subject.cache_clear()
+    predict_peak("laptop-llama", "fp32+8bit", 2, 32, semantics=semantics)
+    assert len(set(get_qmap_signed())) == 256
+
+
 @pytest.mark.parametrize("recipe", ["fp32+eager+study", "bf16+checkpoint", "fp16+foreach"])
 def test_steps_replayed_are_steps_traced(recipe):
     subject = Subject.of("laptop-llama", recipe, 4, 64, 0.5)
