@@ -134,7 +134,7 @@ def work(name: str, batch_size: int, what: str, steps: int) -> dict:
     if what == "peak":
         from stlm_kit.memory import measure_step
 
-        report = measure_step(build, step, "cpu", window="step", repeats=0)
+        report = measure_step(build, step, "cpu", span="step", repeats=0)
         return {"peak_mib": report.peak_allocated_mib, "by_category_mib": report.by_category}
     state, seconds = build(), []
     for _ in range(steps + 1):

@@ -22,14 +22,22 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--valid-fraction", type=float, metavar="SHARE", help="positions with a real target; the rest is padding"
     )
+    spans = ["step", "forward_backward"]
     parser.add_argument(
-        "--window",
-        choices=["step", "forward_backward"],
+        "--span",
+        choices=spans,
         help="the whole step (default), or forward and backward alone, as the memory study read it",
     )
+    parser.add_argument("--window", dest="span", choices=spans, help=argparse.SUPPRESS)  # its earlier name
     parser.add_argument("--semantics", choices=["cuda", "cpu"], help="whose memory: cuda (default) or cpu")
     parser.add_argument(
         "--budget", metavar="NAME|MIB", help="say too how large a batch fits: mig-20gb, device, or a number of MiB"
+    )
+    parser.add_argument(
+        "--try", action="store_true", default=None, help="with --budget: find the largest batch by training as well"
+    )
+    parser.add_argument(
+        "--device", choices=["cuda", "cpu"], help="with --try: where to train (default: cuda where there is one)"
     )
     parser.add_argument("--set", action="append", metavar="NAME=VALUE", help="change a field of the preset")
     parser.add_argument("--study", help="instead: every run that a study recorded (memory), beside what it recorded")
@@ -89,32 +97,25 @@ def predict_preset(options: argparse.Namespace) -> int:
             raise UsageError(f"Give --{name.replace('_', '-')}, or --study memory for its recorded runs.")
     from stlm_kit.config import preset
     from stlm_kit.memory import predict_peak
-    from stlm_kit.memory.budget import find_budget, largest_batch
+    from stlm_kit.memory.budget import find_budget
     from stlm_kit.options import overrides
     from stlm_kit.training.recipe import Recipe
 
+    device = _device_of_trial(options)
     budget = None if options.budget is None else find_budget(options.budget)
     config, recipe = preset(options.preset, **overrides(options.set or [])), Recipe.named(options.recipe or "fp32")
     length = config.context_length if options.sequence_length is None else options.sequence_length
     share = 1.0 if options.valid_fraction is None else options.valid_fraction
     parts = 1 if options.accumulation_steps is None else options.accumulation_steps
-    semantics = options.semantics or "cuda"
+    semantics = options.semantics or device or "cuda"
+    shape = {"valid_fraction": share, "accumulation_steps": parts}
     report = predict_peak(
-        config,
-        recipe,
-        options.batch_size,
-        length,
-        valid_fraction=share,
-        window=options.window or "step",
-        semantics=semantics,
-        accumulation_steps=parts,
+        config, recipe, options.batch_size, length, span=options.span or "step", semantics=semantics, **shape
     )
     more = {}
     if budget:
         more = {"budget_mib": budget.mib, "fits": report.fits(budget.mib)}
-        more["largest_batch"] = largest_batch(
-            config, recipe, budget.mib, length, valid_fraction=share, accumulation_steps=parts, semantics=semantics
-        )
+        more |= _largest_batches((config, recipe, length), budget.mib, shape, semantics, device)
     if options.json:
         print(json.dumps({**report.to_dict(), **more}))
         return 0
@@ -125,14 +126,47 @@ def predict_preset(options: argparse.Namespace) -> int:
         print(f"\nBudget {budget.name}: {budget.mib:,.0f} MiB, {budget.source}.")
         most = f"the largest batch that fits is {more['largest_batch']:,}" if more["largest_batch"] else "no batch fits"
         print(f"This step {'fits' if more['fits'] else 'does not fit'}; {most}.")
+    if device:
+        tried = more["largest_batch_tried"]
+        print(f"Tried on {device}: {f'the largest batch that trains is {tried:,}' if tried else 'no batch trains'}.")
     print("\nTaken for granted:")
     print("\n".join(f"- {sentence}" for sentence in report.assumptions))
     return 0
 
 
+def _device_of_trial(options: argparse.Namespace) -> str | None:
+    """Where batches are tried; None where none is. UsageError for options that do not go together."""
+    if not getattr(options, "try"):
+        if options.device is not None:
+            raise UsageError("--device says where --try trains; give --try as well.")
+        return None
+    if options.budget is None:
+        raise UsageError("--try looks for the largest batch in a budget; give --budget as well.")
+    import torch
+
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if options.semantics not in (None, device):
+        raise UsageError(f"A trial on {device} is set beside a prediction for {device}; leave out --semantics.")
+    return device
+
+
+def _largest_batches(
+    step: tuple, budget_mib: float, shape: dict[str, float], semantics: str, device: str | None
+) -> dict[str, int | str]:
+    """The largest batch by prediction, and by trial where a device is given. `step`: config, recipe, positions."""
+    from stlm_kit.memory.budget import find_largest_batch, largest_batch
+
+    config, recipe, length = step
+    found = {"largest_batch": largest_batch(config, recipe, budget_mib, length, semantics=semantics, **shape)}
+    if device:
+        tried = find_largest_batch(config, recipe, length, device=device, limit_mib=budget_mib, **shape)
+        found |= {"largest_batch_tried": tried, "tried_on": device}
+    return found
+
+
 def _show(report) -> None:
     """The report's figures, what the peak is made of, and the largest tensors alive in it."""
-    where = "whole step" if report.window == "step" else "forward and backward"
+    where = "whole step" if report.span == "step" else "forward and backward"
     print(f"peak {report.peak_allocated_mib:,.1f} ({where}; it lies in the {report.peak_phase} phase)")
     print(
         f"reserved {report.peak_reserved_mib:,.1f}, after forward {report.after_forward_mib:,.1f}, "

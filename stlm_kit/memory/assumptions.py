@@ -20,10 +20,10 @@ ON_CUDA = [
     "Attention takes torch's flash or memory-efficient kernel, not cuDNN's.",
     "A step that branches on the device's type is traced along its CPU branch.",
 ]
-ON_CPU = ["Scratch memory inside CPU kernels is left out (oneDNN's products in bf16 take some 100 KB)."]
+ON_CPU = ["Scratch memory inside CPU kernels is left out (oneDNN's matmuls in bf16 take some 100 KB)."]
 OF_FLASH = "flash-attn's function is taken to allocate what torch's copy of it does; a window changes nothing of that."
-OF_FLEX = "Compiled FlexAttention is taken to allocate its output, a sum a query, and gradients, but no block mask."
-OF_8BIT = "The 8-bit update is compiled into one kernel a weight, taken to need nothing for a moment."
+OF_FLEX = "Compiled FlexAttention is taken to allocate its output, a log-sum-exp a query and gradients; no block mask."
+OF_8BIT = "The 8-bit update is compiled into one kernel a weight, taken to need no scratch memory."
 OF_FP16 = "No gradient overflows, so that every step updates."
 
 

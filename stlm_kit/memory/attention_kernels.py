@@ -1,7 +1,7 @@
 """Attention's kernels as torch chooses them: on CUDA one that keeps no score matrix, where it can; on the CPU seldom.
 
 torch chooses inside one operation, below what a mode sees, and by the device that the tensors lie on. Here the choice
-is written out, so that fake CPU tensors go the way of either.
+is written out, so that fake CPU tensors take the kernels of either.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def score_matrix(
     weights = aten._safe_softmax(weights, -1)
     if dropout_p:
         weights = drop(weights, dropout_p, True)
-    given_as_well = weights.to(kind)  # by torch's function, though nobody asked  # noqa: F841
+    given_as_well = weights.to(kind)  # torch's function allocates them as well  # noqa: F841
     return (weights @ all_v).to(kind)
 
 

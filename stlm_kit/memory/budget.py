@@ -101,7 +101,7 @@ def predicted(
         batch_size,
         sequence_length,
         valid_fraction=valid_fraction,
-        window="step",
+        span="step",
         semantics=semantics,
         accumulation_steps=accumulation_steps,
     )
@@ -120,8 +120,8 @@ def largest_batch(
 ) -> int:
     """The batch whose step reserves no more than `budget_mib`, while one row more would; 0 where not even one row fits.
 
-    By prediction (of the whole step), and so with its blind spots: see a report's `assumptions`. No
-    batch above `most` is looked at. `sequence_length` counts input positions (default: the preset's). Raises UsageError
+    By prediction of the whole step, which leaves out what a report's `assumptions` say. No batch above `most` is
+    looked at. `sequence_length` counts input positions (default: the preset's). Raises UsageError
     for a budget that is no size.
     """
     _check_budget(budget_mib)
@@ -147,8 +147,8 @@ def _last_that_fits(size_of: Callable[[int], float], limit: float, most: int) ->
     while (at_high := size_of(high)) <= limit:  # out to the first one that does not fit
         if high == most:
             return most
-        slope = (at_high - at_low) / (high - low)
-        reach = round((limit - at_high) / slope * 1.01) if slope > 0 else high
+        per_row = (at_high - at_low) / (high - low)
+        reach = round((limit - at_high) / per_row * 1.01) if per_row > 0 else high
         low, at_low, high = high, at_high, min(high + max(reach, 1), 64 * high, most)
     halve = False
     while high - low > 1:
@@ -172,6 +172,7 @@ def find_largest_batch(
     device: str = "cuda",
     limit_mib: float | None = None,
     valid_fraction: float = 1.0,
+    accumulation_steps: int = 1,
     most: int = MOST,
 ) -> int:
     """The largest batch that trains for two steps on `device`, found by trying; 0 where not even one row does.
@@ -179,7 +180,8 @@ def find_largest_batch(
     On CUDA memory ends where the device's does, or where torch has reserved `limit_mib`. A CPU's memory has no such end
     (the system would kill the process first), so there `limit_mib` must be given, and a batch fits where its measured
     peak stays below it. The device is left as it was found: nothing allocated, no limit. Raises UsageError for a limit
-    that is no size or for another device, KitError for a device that this machine lacks.
+    that is no size, for another device or for a recipe that it cannot train, KitError for a device that this machine
+    lacks.
     """
     length = config.context_length if sequence_length is None else sequence_length
     if limit_mib is not None:
@@ -192,10 +194,12 @@ def find_largest_batch(
             "A CPU runs out of memory by having the process killed; give limit_mib, the MiB that a step may take."
         )
     if kind == "cuda" and not torch.cuda.is_available():
-        raise KitError("torch finds no CUDA device here; use largest_batch, which predicts, or device='cpu'.")
+        raise KitError("torch finds no CUDA device here to try a batch on; try it on cpu, or go by prediction.")
+
+    Subject.of(config, recipe, 1, length, valid_fraction, accumulation_steps).check_runs_on(kind)
 
     def fits(batch_size: int) -> bool:
-        subject = Subject.of(config, recipe, batch_size, length, valid_fraction, device=device)
+        subject = Subject.of(config, recipe, batch_size, length, valid_fraction, accumulation_steps, device)
         return _trains(subject, limit_mib) if kind == "cuda" else _stays_below(subject, limit_mib)
 
     low, high = 0, 1
@@ -245,9 +249,11 @@ def _stays_below(subject: Subject, limit_mib: float) -> bool:
     """Whether the measured peak of a step on the CPU stays below a limit. One that is predicted to need twice as much
     is not tried, lest the system kill the process."""
     sizes = subject.config, subject.recipe, subject.batch_size, subject.sequence_length, subject.valid_fraction
-    if predicted(*sizes, semantics="cpu").peak_allocated_mib > 2 * limit_mib:
+    parts = subject.accumulation_steps
+    if predicted(*sizes, parts, semantics="cpu").peak_allocated_mib > 2 * limit_mib:
         return False
-    return measure_peak(*sizes, window="step", device=subject.device, repeats=1).peak_allocated_mib <= limit_mib
+    measured = measure_peak(*sizes, span="step", device=subject.device, accumulation_steps=parts, repeats=0)
+    return measured.peak_allocated_mib <= limit_mib
 
 
 def _check_budget(mib: float) -> None:

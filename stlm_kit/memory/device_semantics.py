@@ -8,8 +8,7 @@ dropout draws a mask of bytes, autocast's lists are CUDA's, attention takes a fu
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import contextmanager
-from unittest import mock
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from stlm_kit.memory.attention_kernels import byte_dropout, cpu_attention, cuda_attention
+from stlm_kit.memory.torch_patches import generator_state_without_values, in_each_backward
 
 aten = torch.ops.aten
 DEVICE = "cpu"  # where the fake tensors lie
@@ -70,18 +70,12 @@ class _Lasting(TorchFunctionMode):
     """A mode that stays on in the backward pass, where checkpointed blocks run forward again."""
 
     def __enter__(self):
-        run = torch.autograd._engine_run_backward
-
-        def run_backward(*args, **kwargs):
-            with self._pushed():
-                return run(*args, **kwargs)
-
-        self._patch = mock.patch.object(torch.autograd, "_engine_run_backward", run_backward)
-        self._patch.start()
+        self._patches = ExitStack()
+        self._patches.enter_context(in_each_backward(self._pushed))
         return super().__enter__()
 
     def __exit__(self, *error):
-        self._patch.stop()
+        self._patches.close()
         return super().__exit__(*error)
 
     @contextmanager
@@ -111,19 +105,9 @@ class CpuSemantics(_Lasting):
     """Within this context torch functions on fake CPU tensors keep what they keep on real ones."""
 
     def __enter__(self):
-        n_bytes = torch.get_rng_state().numel()  # a checkpointed block keeps the generator's state: 5 KB on the CPU
-        self._patches = [
-            mock.patch.object(torch, "get_rng_state", lambda: torch.empty(n_bytes, dtype=torch.uint8)),
-            mock.patch.object(torch, "set_rng_state", lambda state: None),
-        ]
-        for patch in self._patches:
-            patch.start()
-        return super().__enter__()
-
-    def __exit__(self, *error):
-        for patch in self._patches:
-            patch.stop()
-        return super().__exit__(*error)
+        entered = super().__enter__()
+        self._patches.enter_context(generator_state_without_values())
+        return entered
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         if func is F.scaled_dot_product_attention:

@@ -1,4 +1,4 @@
-"""Below autograd: operations whose result depends on values that a fake tensor lacks, and what kernels take unseen."""
+"""Below autograd: operations whose result depends on values that a fake tensor lacks, and kernel scratch memory."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Kernel = Callable[..., object]
 
 HERE, WRAPPERS = str(Path(__file__).parent), ("eval_frame.py", "_compile.py")
 CUBLAS = int(8.125 * 2**20)  # two buffers of 4 MiB, eight of 16 KiB: torch's default for each handle before Hopper
-CUBLASLT = 2**20  # what a product with a bias takes besides
+CUBLASLT = 2**20  # what a matmul with a bias takes besides
 ELEMENTWISE = {aten.add, aten.add_, aten.sub, aten.sub_, aten.mul, aten.mul_, aten.div, aten.div_}
 SUMS = {aten.sum.default, aten.sum.dim_IntList, aten.mean.default, aten.mean.dim}
-PRODUCTS = {aten.mm.default, aten.bmm.default, aten.addmm.default, aten.baddbmm.default, aten.addmv.default}
+MATMULS = {aten.mm.default, aten.bmm.default, aten.addmm.default, aten.baddbmm.default, aten.addmv.default}
 
 
 def as_unwatched(func: Kernel, args: tuple, kwargs: dict, in_backward: bool):
@@ -97,7 +97,7 @@ class CudaScratch:
     """What CUDA kernels take besides their results: (name, bytes, whether it stays).
 
     Each thread that multiplies matrices gets a cuBLAS handle with a workspace, and one for cuBLASLt at its first
-    product with a bias. Autograd's backward pass has a thread of its own; without checkpointing it adds no bias there,
+    matmul with a bias. Autograd's backward pass has a thread of its own; without checkpointing it adds no bias there,
     so checkpointing costs 1 MiB more: the difference that the memory study recorded at every batch size.
     """
 
@@ -105,7 +105,7 @@ class CudaScratch:
         self._have: set[tuple[str, bool]] = set()
 
     def __call__(self, func: Kernel, args: tuple, out: object, in_backward: bool) -> Iterator[tuple[str, int, bool]]:
-        if func in PRODUCTS:
+        if func in MATMULS:
             yield from self._once("cuBLAS workspace", CUBLAS, in_backward)
             if func is aten.addmm.default and args[0].dim() == 1:
                 yield from self._once("cuBLASLt workspace", CUBLASLT, in_backward)
@@ -114,9 +114,9 @@ class CudaScratch:
         if func in SUMS and args[0].dtype not in (torch.bfloat16, torch.float16):
             yield from _converted_for_sum(args[0], out)
         if func is aten._scaled_dot_product_flash_attention_backward.default:
-            yield "flash attention's sums", flash_backward_bytes(*args[1:3]), False
+            yield "flash attention's accumulators", flash_backward_bytes(*args[1:3]), False
         elif func is aten._scaled_dot_product_efficient_attention_backward.default:
-            yield "efficient attention's sums", efficient_backward_bytes(args[1]), False
+            yield "efficient attention's accumulators", efficient_backward_bytes(args[1]), False
 
     def _once(self, name: str, n_bytes: int, in_backward: bool) -> Iterator[tuple[str, int, bool]]:
         if (name, in_backward) not in self._have:
@@ -167,8 +167,8 @@ def _up(n: int, multiple: int) -> int:
 
 
 def flash_backward_bytes(q: Tensor, k: Tensor) -> int:
-    """The fp32 sums of FlashAttention-2's backward kernel: the queries' gradient and a dot product a query, both
-    padded; and where queries share keys, the keys' and values' gradients before they are added up (mha_bwd)."""
+    """The accumulators of FlashAttention-2's backward kernel: in fp32 the queries' gradient and a dot product a query,
+    both padded; and where queries share keys, the keys' and values' gradients before they are added up (mha_bwd)."""
     batch, heads, length, width = q.shape
     padded = batch * heads * _up(length, 128)
     shared = 2 * batch * heads * k.shape[2] * width * k.element_size() if k.shape[1] != heads else 0
@@ -176,7 +176,8 @@ def flash_backward_bytes(q: Tensor, k: Tensor) -> int:
 
 
 def efficient_backward_bytes(q: Tensor) -> int:
-    """The memory-efficient kernel's sums: a dot product a query, and the queries' gradient in fp32 where q is not."""
+    """The memory-efficient backward kernel's accumulators: a dot product a query, and the queries' gradient in fp32
+    where q is not."""
     batch, heads, length, width = q.shape
-    sums = 0 if q.dtype == torch.float32 else 4 * batch * heads * _up(length, 64) * _up(width, 64)
-    return sums + 4 * batch * heads * length
+    gradients = 0 if q.dtype == torch.float32 else 4 * batch * heads * _up(length, 64) * _up(width, 64)
+    return gradients + 4 * batch * heads * length

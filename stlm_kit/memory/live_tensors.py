@@ -12,7 +12,7 @@ from stlm_kit.memory.allocator import Replay, as_asked, replay
 from stlm_kit.memory.assumptions import assumptions
 from stlm_kit.memory.predict import settled, trace_subject
 from stlm_kit.memory.recording import Allocation, Recording, survivors
-from stlm_kit.memory.report import MemoryReport, Semantics, Window, check_choices, largest_first, report_of
+from stlm_kit.memory.report import MemoryReport, Semantics, Span, check_choices, largest_first, report_of
 from stlm_kit.memory.step_under_test import Subject
 from stlm_kit.training.recipe import Recipe
 
@@ -57,13 +57,13 @@ def watch_step(
     batch_size: int,
     sequence_length: int,
     valid_fraction: float = 1.0,
-    window: Window = "forward_backward",
+    span: Span = "forward_backward",
     semantics: Semantics = "cuda",
 ) -> WatchedStep:
     """`predict_peak` with every tensor kept track of, in MiB; arguments and errors are the same."""
-    check_choices(window, semantics)
+    check_choices(span, semantics)
     subject = Subject.of(config, recipe, batch_size, sequence_length, valid_fraction)
     subject.check_runs_on(semantics)
     recording = settled(trace_subject(subject, semantics), semantics)
-    report = report_of(recording, window, semantics, assumptions=assumptions(semantics, subject))
+    report = report_of(recording, span, semantics, assumptions=assumptions(semantics, subject))
     return WatchedStep(report, recording, replay(recording) if semantics == "cuda" else as_asked(recording))

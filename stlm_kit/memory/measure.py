@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from itertools import accumulate
 from statistics import median
-from unittest import mock
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -26,8 +25,9 @@ from stlm_kit.errors import KitError, UsageError
 from stlm_kit.memory.kernel_scratch import CpuScratch, CudaScratch
 from stlm_kit.memory.predict import run_steps
 from stlm_kit.memory.recording import MIB
-from stlm_kit.memory.report import MemoryReport, Window, check_choices, report_of
+from stlm_kit.memory.report import MemoryReport, Span, check_choices, report_of
 from stlm_kit.memory.step_under_test import Subject
+from stlm_kit.memory.torch_patches import in_each_backward
 from stlm_kit.memory.tracker import Tracker
 from stlm_kit.training.loss import Loss
 from stlm_kit.training.recipe import Recipe
@@ -42,7 +42,7 @@ def measure_step(
     step: Step,
     device: str = "cpu",
     *,
-    window: Window = "forward_backward",
+    span: Span = "forward_backward",
     steps: int = 2,
     repeats: int = 5,
     vocab_size: int | None = None,
@@ -55,7 +55,7 @@ def measure_step(
 
     Raises UsageError for choices that there are none of, KitError where the device is missing.
     """
-    check_choices(window, "cpu")
+    check_choices(span, "cpu")
     if not isinstance(repeats, int) or repeats < 0 or not isinstance(steps, int) or steps < 1:
         raise UsageError("steps must be 1 or more and repeats 0 or more, whole numbers.")
     kind = torch.device(device).type
@@ -63,9 +63,9 @@ def measure_step(
         raise UsageError(f"Memory is measured on 'cpu' and 'cuda', not on {device!r}.")
     if kind == "cuda" and not torch.cuda.is_available():
         raise KitError("There is no CUDA GPU here to measure on; measure on 'cpu', or predict.")
-    sizes = (_on_cuda if kind == "cuda" else _on_cpu)(build, step, device, steps, window)
-    parts = _parts(build, step, steps, window, kind, vocab_size)
-    report = _with_unseen(replace(parts, **sizes, found="measured", assumptions=[]))
+    sizes = (_on_cuda if kind == "cuda" else _on_cpu)(build, step, device, steps, span)
+    parts = _parts(build, step, steps, span, kind, vocab_size)
+    report = _with_untracked(replace(parts, **sizes, found="measured", assumptions=[]))
     return replace(report, step_s=_seconds(build, step, device, repeats) if repeats else None)
 
 
@@ -75,7 +75,7 @@ def measure_peak(
     batch_size: int,
     sequence_length: int,
     valid_fraction: float = 1.0,
-    window: Window = "forward_backward",
+    span: Span = "forward_backward",
     device: str = "cpu",
     accumulation_steps: int = 1,
     repeats: int = 5,
@@ -90,26 +90,10 @@ def measure_peak(
         config, recipe, batch_size, sequence_length, valid_fraction, accumulation_steps, device, trainable, loss
     )
     subject.check_runs_on(torch.device(device).type)
-    return measure_step(subject.build, subject.step, device, window=window, repeats=repeats)
+    return measure_step(subject.build, subject.step, device, span=span, repeats=repeats)
 
 
-@contextmanager
-def _around_backward(before: Callable[[], object], after: Callable[[], object]) -> Iterator[None]:
-    """Within this context `before` and `after` are called at both ends of each backward pass."""
-    run = torch.autograd._engine_run_backward
-
-    def run_backward(*args, **kwargs):
-        before()
-        try:
-            return run(*args, **kwargs)
-        finally:
-            after()
-
-    with mock.patch.object(torch.autograd, "_engine_run_backward", run_backward):
-        yield
-
-
-def _on_cuda(build: Build, step: Step, device: str, steps: int, window: Window) -> dict[str, float]:
+def _on_cuda(build: Build, step: Step, device: str, steps: int, span: Span) -> dict[str, float]:
     """From the allocator, its peak reset at the start of the last step."""
     _forget(device)
     seen: dict[str, float] = {}
@@ -118,10 +102,10 @@ def _on_cuda(build: Build, step: Step, device: str, steps: int, window: Window) 
         seen["peak_allocated_mib"] = torch.cuda.max_memory_allocated(device) / MIB
         seen["peak_reserved_mib"] = torch.cuda.max_memory_reserved(device) / MIB
 
-    def before() -> None:
+    @contextmanager
+    def looking_at_both_ends() -> Iterator[None]:
         seen["after_forward_mib"] = torch.cuda.memory_allocated(device) / MIB
-
-    def after() -> None:
+        yield
         seen["after_backward_mib"] = torch.cuda.memory_allocated(device) / MIB
         look_at_peaks()
 
@@ -130,28 +114,23 @@ def _on_cuda(build: Build, step: Step, device: str, steps: int, window: Window) 
         step(state)
     torch.cuda.synchronize(device)
     torch.cuda.reset_peak_memory_stats(device)
-    with _around_backward(before, after):
+    with in_each_backward(looking_at_both_ends):
         step(state)
-    if window == "step":
+    if span == "step":
         look_at_peaks()
     del state
     _forget(device)
     return _checked(seen)
 
 
-def _on_cpu(build: Build, step: Step, device: str, steps: int, window: Window) -> dict[str, float]:
+def _on_cpu(build: Build, step: Step, device: str, steps: int, span: Span) -> dict[str, float]:
     """From the profiler's memory events, summed up from before the model was built."""
     _forget(device)
-    passes: list[record_function] = []
-
-    def before() -> None:
-        passes.append(record_function(BACKWARD).__enter__())
-
-    def after() -> None:
-        passes.pop().__exit__(None, None, None)
-
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler tells a notebook each time that it starts
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler, _around_backward(before, after):
+    with (
+        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler,
+        in_each_backward(lambda: record_function(BACKWARD)),
+    ):
         state = build()
         for _ in range(steps):
             with record_function(STEP):
@@ -159,11 +138,11 @@ def _on_cpu(build: Build, step: Step, device: str, steps: int, window: Window) -
         with record_function(END):
             pass
     del state
-    return _checked(_read_events(profiler.profiler.kineto_results.events(), window))
+    return _checked(_read_events(profiler.profiler.kineto_results.events(), span))
 
 
-def _read_events(events: list, window: Window) -> dict[str, float]:
-    """The sizes at the ends of the last step's last forward and backward pass, and the highest in its window."""
+def _read_events(events: list, span: Span) -> dict[str, float]:
+    """The sizes at the ends of the last step's last forward and backward pass, and the highest in its span."""
     named: dict[str, list] = {STEP: [], BACKWARD: [], END: [], MEMORY: []}
     for event in events:
         if event.name() in named:
@@ -178,7 +157,7 @@ def _read_events(events: list, window: Window) -> dict[str, float]:
     def count(moment: int) -> int:
         return bisect_right(moments, moment)
 
-    stop = backward.end_ns() if window == "forward_backward" else named[END][0].start_ns()
+    stop = backward.end_ns() if span == "forward_backward" else named[END][0].start_ns()
     peak = max(levels[count(step.start_ns()) : count(stop) + 1])
     return {
         "peak_allocated_mib": peak / MIB,
@@ -194,21 +173,21 @@ def _checked(sizes: dict[str, float]) -> dict[str, float]:
     return sizes
 
 
-def _parts(build: Build, step: Step, steps: int, window: Window, kind: str, vocab_size: int | None) -> MemoryReport:
+def _parts(build: Build, step: Step, steps: int, span: Span, kind: str, vocab_size: int | None) -> MemoryReport:
     """What the memory is made of: the same steps once more, watched operation by operation."""
     tracker = Tracker(vocab_size, scratch=CpuScratch() if kind == "cpu" else CudaScratch())
     with tracker:
         state = run_steps(tracker, build, step, steps)
     del state
-    report = report_of(tracker.recording, window, kind)
+    report = report_of(tracker.recording, span, kind)
     _forget(kind)
     return report
 
 
-def _with_unseen(report: MemoryReport) -> MemoryReport:
+def _with_untracked(report: MemoryReport) -> MemoryReport:
     """The parts made to add up to the peak: what the tracker did not see is workspace."""
-    unseen = report.peak_allocated_mib - sum(report.by_category.values())
-    workspace = report.by_category["workspace"] + unseen
+    untracked = report.peak_allocated_mib - sum(report.by_category.values())
+    workspace = report.by_category["workspace"] + untracked
     return replace(report, by_category={**report.by_category, "workspace": workspace})
 
 

@@ -1,6 +1,6 @@
 """Predict what a training step takes without running it: it runs on fake tensors, which have shapes but no data.
 
-    build() and step(state) -> trace -> a recording -> more steps like the last (steady.py) -> the allocator -> a report
+    build() and step(state) -> trace -> recording -> more steps like the last (steady_state.py) -> allocator -> report
 
 Everything that decides about memory is the real thing: the kit's step or a user's loop, autograd, the optimizer. Only
 the numbers are missing, so a batch of thousands of rows is traced as quickly as a small one.
@@ -24,9 +24,10 @@ from stlm_kit.memory.assumptions import assumptions
 from stlm_kit.memory.device_semantics import CpuSemantics, CudaSemantics
 from stlm_kit.memory.kernel_scratch import CpuScratch, CudaScratch, WithoutValues
 from stlm_kit.memory.recording import Recording
-from stlm_kit.memory.report import MemoryReport, Semantics, Window, check_choices, report_of
-from stlm_kit.memory.steady_state import repeated, shares, slopes
+from stlm_kit.memory.report import MemoryReport, Semantics, Span, check_choices, report_of
+from stlm_kit.memory.steady_state import growth_per_share, repeated, shares
 from stlm_kit.memory.step_under_test import Subject, folded
+from stlm_kit.memory.torch_patches import quantization_tables_made_anew
 from stlm_kit.memory.tracker import Tracker
 from stlm_kit.training.loss import Loss
 from stlm_kit.training.recipe import Recipe
@@ -40,7 +41,7 @@ def predict_step(
     step: Callable[[object], object],
     *,
     semantics: Semantics = "cuda",
-    window: Window = "forward_backward",
+    span: Span = "forward_backward",
     steps: int = 2,
     valid_fraction: float = 1.0,
     vocab_size: int | None = None,
@@ -57,14 +58,14 @@ def predict_step(
     `semantics`: what CUDA would keep and allocate, or the CPU. Raises UsageError for choices that there are none of;
     what `build` and `step` raise goes through.
     """
-    check_choices(window, semantics)
-    _check_numbers(steps, valid_fraction)
+    check_choices(span, semantics)
+    check_numbers(steps, valid_fraction)
     recording = trace(
         build, step, semantics=semantics, steps=steps, valid_fraction=valid_fraction, vocab_size=vocab_size
     )
     if steps > 1:
         recording = settled(recording, semantics)
-    return report_of(recording, window, semantics, assumptions=assumptions(semantics))
+    return report_of(recording, span, semantics, assumptions=assumptions(semantics))
 
 
 def predict_peak(
@@ -74,7 +75,7 @@ def predict_peak(
     sequence_length: int,
     valid_fraction: float = 1.0,
     valid_fraction_std: float = 0.0,
-    window: Window = "forward_backward",
+    span: Span = "forward_backward",
     semantics: Semantics = "cuda",
     accumulation_steps: int = 1,
     trainable: Sequence[str] | None = None,
@@ -91,7 +92,7 @@ def predict_peak(
 
     Raises UsageError, one sentence, for names, sizes and combinations that cannot be.
     """
-    check_choices(window, semantics)
+    check_choices(span, semantics)
     subject = Subject.of(
         config, recipe, batch_size, sequence_length, valid_fraction, accumulation_steps, trainable=trainable, loss=loss
     )
@@ -100,8 +101,8 @@ def predict_peak(
     recording = trace_subject(subject, semantics)
     more = {"assumptions": assumptions(semantics, subject)}
     if not spread:
-        return report_of(settled(recording, semantics), window, semantics, **more)
-    return _average(subject, recording, spread, window, semantics, more)
+        return report_of(settled(recording, semantics), span, semantics, **more)
+    return _average(subject, recording, spread, span, semantics, more)
 
 
 def trace(
@@ -116,7 +117,12 @@ def trace(
     """Run `build` once and `step` some times on fake tensors; gives what was allocated and freed, in order."""
     cuda = semantics == "cuda"
     tracker = Tracker(vocab_size, run=WithoutValues(valid_fraction), scratch=CudaScratch() if cuda else CpuScratch())
-    with FakeTensorMode(allow_non_fake_inputs=True), CudaSemantics() if cuda else CpuSemantics(), tracker:
+    with (
+        quantization_tables_made_anew(),
+        FakeTensorMode(allow_non_fake_inputs=True),
+        CudaSemantics() if cuda else CpuSemantics(),
+        tracker,
+    ):
         state = run_steps(tracker, build, step, steps)
     del state
     return tracker.recording
@@ -154,7 +160,7 @@ def _largest_embedding(modules: list[nn.Module]) -> int | None:
     return max((part.num_embeddings for part in embeddings), default=None)
 
 
-@functools.lru_cache(maxsize=32)  # a report on another window, spread or budget asks for the same trace
+@functools.lru_cache(maxsize=32)  # a report on another span, spread or budget asks for the same trace
 def trace_subject(subject: Subject, semantics: Semantics) -> Recording:
     """`trace` of one of the kit's own steps, equal work done a few times only; read it, it is shared."""
     with folded(subject.recipe, semantics):
@@ -167,26 +173,26 @@ def settled(recording: Recording, semantics: Semantics) -> Recording:
 
 
 def _average(
-    subject: Subject, recording: Recording, spread: float, window: Window, semantics: Semantics, more: dict
+    subject: Subject, recording: Recording, spread: float, span: Span, semantics: Semantics, more: dict
 ) -> MemoryReport:
     """The mean over batches whose shares of real targets vary by `spread`."""
     share = subject.valid_fraction
     other = replace(subject, valid_fraction=min(share * ONE_MORE_SHARE, 1.0) if share < 1 else share / ONE_MORE_SHARE)
-    growing = slopes(recording, trace_subject(other, semantics), other.valid_fraction - share)
+    growing = growth_per_share(recording, trace_subject(other, semantics), other.valid_fraction - share)
     if growing is not None:
         drawn = shares(share, spread, AVERAGED)
         sizes = [
-            {one: max(round(one.n_bytes + slope * (now - share)), 0) for one, slope in growing.items()}
+            {one: max(round(one.n_bytes + growth * (now - share)), 0) for one, growth in growing.items()}
             for now in drawn[:WARM_UP] + drawn
         ]
         longer, starts = repeated(recording, sizes)
         if starts:
-            return report_of(longer, window, semantics, starts[WARM_UP:], **more)
+            return report_of(longer, span, semantics, starts[WARM_UP:], **more)
     # The number of chunks changes with the share: three traces instead, Gauss and Hermite's points for a normal.
     points = {share + offset * spread: weight for offset, weight in ((-(3**0.5), 1), (0.0, 4), (3**0.5, 1))}
     clipped = [(min(max(point, 1 / subject.positions), 1.0), weight) for point, weight in points.items()]
     reports = [
-        report_of(trace_subject(replace(subject, valid_fraction=point), semantics), window, semantics, **more)
+        report_of(trace_subject(replace(subject, valid_fraction=point), semantics), span, semantics, **more)
         for point, _ in clipped
     ]
     weights = [weight for _, weight in clipped]
@@ -207,7 +213,8 @@ def _spread_of_batches(std: float, n_rows: int) -> float:
     return std / math.sqrt(n_rows)
 
 
-def _check_numbers(steps: int, valid_fraction: float) -> None:
+def check_numbers(steps: int, valid_fraction: float) -> None:
+    """UsageError for a number of steps or a share of real targets that cannot be."""
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise UsageError(f"steps = {steps!r} will not do; give a whole number of 1 or more (2 reach the steady state).")
     if isinstance(valid_fraction, bool) or not isinstance(valid_fraction, int | float) or not 0 < valid_fraction <= 1:

@@ -13,9 +13,9 @@ from stlm_kit.errors import UsageError
 from stlm_kit.memory.allocator import Replay, as_asked, replay
 from stlm_kit.memory.recording import CATEGORIES, MIB, Allocation, Recording, survivors
 
-Window = Literal["forward_backward", "step"]
+Span = Literal["forward_backward", "step"]
 Semantics = Literal["cuda", "cpu"]
-WINDOWS, SEMANTICS = ("forward_backward", "step"), ("cuda", "cpu")
+SPANS, SEMANTICS = ("forward_backward", "step"), ("cuda", "cpu")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Timeline:
 class MemoryReport:
     """Sizes in MiB (2^20 bytes). `by_category`, `by_module` and `alive_at_peak` say what made up the peak.
 
-    `window`: the peak is that of forward and backward alone, or of the whole step with clip and update. `found` is
+    `span`: the peak is that of forward and backward alone, or of the whole step with clip and update. `found` is
     "predicted" or "measured"; a measured report has the seconds of a step besides. A prediction averaged over batches
     of unequal padding shows the memory of the average batch in its parts, and the average of the peaks as its peak.
     """
@@ -50,7 +50,7 @@ class MemoryReport:
     alive_at_peak: list[dict[str, object]]
     timeline: Timeline
     peak_phase: str
-    window: Window
+    span: Span
     semantics: Semantics
     found: Literal["predicted", "measured"] = "predicted"
     assumptions: list[str] = field(default_factory=list)
@@ -73,15 +73,15 @@ class MemoryReport:
         return json.dumps(self.to_dict(timeline))
 
 
-def check_choices(window: str, semantics: str) -> None:
-    """UsageError for a window or semantics that there is none of."""
-    for name, value, known in (("window", window, WINDOWS), ("semantics", semantics, SEMANTICS)):
+def check_choices(span: str, semantics: str) -> None:
+    """UsageError for a span or semantics that there is none of."""
+    for name, value, known in (("span", span, SPANS), ("semantics", semantics, SEMANTICS)):
         if value not in known:
             raise UsageError(f"{name} = {value!r} will not do; choose {' or '.join(repr(choice) for choice in known)}.")
 
 
 def report_of(
-    recording: Recording, window: Window, semantics: Semantics, starts: Sequence[int] | None = None, **more
+    recording: Recording, span: Span, semantics: Semantics, starts: Sequence[int] | None = None, **more
 ) -> MemoryReport:
     """The report on the last step of a recording, or on the average of the steps that start at `starts`.
 
@@ -90,7 +90,7 @@ def report_of(
     served = replay(recording) if semantics == "cuda" else as_asked(recording)
     starts = [recording.started] if starts is None else starts
     forward, backward = (end - recording.started for end in (recording.forward_ended, recording.backward_ended))
-    length = len(recording.events) - recording.started if window == "step" else backward
+    length = len(recording.events) - recording.started if span == "step" else backward
     at = served.allocated.__getitem__
     # A step may begin at its peak, with all that the step before it left.
     peaks = [max(range(max(start - 1, 0), start + max(length, 1)), key=at) for start in starts]
@@ -107,7 +107,7 @@ def report_of(
         alive_at_peak=largest_first(alive, given),
         timeline=_timeline(recording, served, starts[nearest]),
         peak_phase=recording.operations[recording.operation_of_event[peaks[nearest]]][2],
-        window=window,
+        span=span,
         semantics=semantics,
         **more,
     )

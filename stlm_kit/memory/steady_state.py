@@ -25,7 +25,7 @@ def shares(mean: float, std: float, n_steps: int) -> list[float]:
     return [middles[i * stride % n_steps] for i in range(n_steps)]
 
 
-def slopes(one: Recording, other: Recording, difference: float) -> dict[Allocation, float] | None:
+def growth_per_share(one: Recording, other: Recording, difference: float) -> dict[Allocation, float] | None:
     """Bytes by which each allocation of `one`'s last step grows with the share of real targets, from a recording of the
     same program at a share greater by `difference`. None where the two ran different operations."""
     same = one.operations == other.operations and [sign for _, sign in one.events] == [sign for _, sign in other.events]
@@ -33,7 +33,7 @@ def slopes(one: Recording, other: Recording, difference: float) -> dict[Allocati
         return None
     pairs = zip(one.events[one.started :], other.events[other.started :], strict=True)
     grown = ((mine, (theirs.n_bytes - mine.n_bytes) / difference) for (mine, sign), (theirs, _) in pairs if sign > 0)
-    return {allocation: slope for allocation, slope in grown if slope}
+    return {allocation: growth for allocation, growth in grown if growth}
 
 
 def repeated(recording: Recording, sizes: Sequence[dict[Allocation, int]]) -> tuple[Recording, list[int]]:

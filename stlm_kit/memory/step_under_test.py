@@ -15,6 +15,7 @@ from stlm_kit.data.batches import IGNORE, Batch
 from stlm_kit.errors import UsageError
 from stlm_kit.memory.attention_kernels import cuda_attention
 from stlm_kit.memory.report import Semantics
+from stlm_kit.memory.torch_patches import eight_bit_update_without_temporaries, scaler_that_always_updates
 from stlm_kit.model.decoder import Attention
 from stlm_kit.model.kinds import build_model
 from stlm_kit.training import loss as losses
@@ -134,23 +135,23 @@ class Subject:
 
 
 def flash_stand_in(q, k, v, window=None, documents=None, dropout=0.0) -> Tensor:
-    """What flash-attn's own function keeps, by torch's copy of it: q, k, v, the output, and a sum a query."""
+    """What flash-attn's own function keeps, by torch's copy of it: q, k, v, the output, and a log-sum-exp a query."""
     return cuda_attention(q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=True)
 
 
 class _Flex(torch.autograd.Function):
-    """What compiled FlexAttention allocates: the output and a sum a query; backward a dot product a query as well."""
+    """What compiled FlexAttention allocates: the output and a log-sum-exp a query; backward a dot product a query."""
 
     @staticmethod
     def forward(ctx, q, k, v):
-        out, sums = torch.empty_like(q), q.new_empty(q.shape[:3], dtype=torch.float32)
-        ctx.save_for_backward(q, k, v, out, sums)
+        out, log_sum_exp = torch.empty_like(q), q.new_empty(q.shape[:3], dtype=torch.float32)
+        ctx.save_for_backward(q, k, v, out, log_sum_exp)
         return out
 
     @staticmethod
     def backward(ctx, gradient):
-        q, k, v, _, sums = ctx.saved_tensors
-        dots = torch.empty_like(sums)  # noqa: F841
+        q, k, v, _, log_sum_exp = ctx.saved_tensors
+        dots = torch.empty_like(log_sum_exp)  # noqa: F841
         return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
 
 
@@ -170,16 +171,25 @@ def folded(recipe: Recipe, semantics: Semantics):
     takes nothing for a moment.
     """
     with ExitStack() as stack:
-        replacing = lambda *place, **more: stack.enter_context(mock.patch.object(*place, **more))  # noqa: E731
-        replacing(losses, "chunk_starts", few)
-        replacing(torch.amp.GradScaler, "_maybe_opt_step", _always_step)
+        enter = stack.enter_context
+        enter(mock.patch.object(losses, "chunk_starts", few))
+        enter(scaler_that_always_updates())
         if semantics == "cuda":
-            replacing(losses, "cached_rows", lambda device_type, rows: rows)
-            replacing(losses, "chunk_rows", lambda device_type, on_gpu=losses.chunk_rows("cuda"): on_gpu)
+            on_gpu = losses.chunk_rows("cuda")
+            enter(mock.patch.object(losses, "chunk_rows", lambda device_type: on_gpu))
+            enter(mock.patch.object(losses, "cached_rows", lambda device_type, rows: rows))
             if recipe.optimizer == "8bit":
-                from stlm_kit.training.adamw8bit import adam
+                enter(eight_bit_update_without_temporaries())
+        yield
 
-                replacing(adam, "single_param_adam", lambda *args, **kwargs: None)
+
+@contextmanager
+def in_one_chunk():
+    """Within this context a chunked loss takes all positions as one chunk: the same products in a few operations."""
+    with (
+        mock.patch.object(losses, "chunk_rows", lambda device_type: LARGEST),
+        mock.patch.object(losses, "cached_rows", lambda device_type, rows: rows),
+    ):
         yield
 
 
@@ -187,8 +197,3 @@ def few(n_positions: int, rows: int) -> list[int]:
     """The starts of the first two chunks and of the last one."""
     whole = range(0, n_positions, rows)
     return list(whole) if len(whole) <= 3 else [whole[0], whole[1], whole[-1]]
-
-
-def _always_step(scaler, optimizer, state, *args, **kwargs):
-    """GradScaler's step without the look for infinities, of which fake gradients have none."""
-    return optimizer.step(*args, **kwargs)

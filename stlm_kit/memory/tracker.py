@@ -66,7 +66,7 @@ class Tracker(TorchDispatchMode):
     def __exit__(self, *error):
         super().__exit__(*error)
         self._exit.close()
-        self._alive.clear()  # what dies from here on is nobody's business
+        self._alive.clear()  # what is freed from here on is not recorded
 
     def built(self, modules: Iterable[nn.Module], optimizers: Iterable[torch.optim.Optimizer]) -> None:
         """Tell what was built: the modules, to name them and to know their weights, and the optimizers."""

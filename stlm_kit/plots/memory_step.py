@@ -148,7 +148,7 @@ def predicted(recipe: str, batch_size: int, context: int, vocab_size: int, n_lay
     if not 0 <= padding < 100:
         raise UsageError(f"padding = {padding!r} will not do; give the percentage of padding, from 0 to 99.")
     config = preset("memory-study", vocab_size=vocab_size, n_layers=n_layers, context_length=context)
-    return predict_peak(config, recipe, batch_size, context, valid_fraction=1 - padding / 100, window="step")
+    return predict_peak(config, recipe, batch_size, context, valid_fraction=1 - padding / 100, span="step")
 
 
 def _fit(reserved_mib: float, limit_mib: float) -> str:

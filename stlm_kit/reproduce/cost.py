@@ -19,7 +19,6 @@ from stlm_kit.reproduce import parameters as vocabulary
 from stlm_kit.reproduce.run import Run
 from stlm_kit.reproduce.run_notebook import settings_of
 from stlm_kit.reproduce.study_file import load_study, study_names
-from stlm_kit.training.flops import step_flops
 from stlm_kit.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -62,9 +61,11 @@ class Work:
         return predicted(self.config, self.recipe, size, length, self.fullest or 1.0, parts, semantics)
 
     def flops(self) -> int:
-        """Operations of all the run's steps."""
-        each = step_flops(self.config, self.recipe, self.rows, self.settings.context_length, self.real_share or 1.0)
-        return self.settings.steps * each.total
+        """Operations of all the run's steps, recomputed ones among them."""
+        from stlm_kit.memory.operations import step_operations
+
+        length, share = self.settings.context_length, self.real_share or 1.0
+        return self.settings.steps * step_operations(self.config, self.recipe, self.rows, length, share).spent
 
     def disk_mib(self) -> float:
         """Two checkpoints, since one is kept until the next is whole, and the rows of the metrics."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from stlm_kit.memory.devices import PEAKS, measured_tflops, peak_tflops
 from stlm_kit.reproduce.cost import MARGIN, Cost, Work, refusal, time_limit
-from stlm_kit.training.flops import PEAKS, measured_tflops, peak_tflops
 
 if TYPE_CHECKING:
     from stlm_kit.memory.budget import Budget

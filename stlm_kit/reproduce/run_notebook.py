@@ -89,7 +89,7 @@ def epoch_time(result: dict[str, Any]) -> dict[str, float]:
 def measured_memory(settings: RunSettings) -> dict[str, Any]:
     """What one step takes at the run's share of real targets, measured here and predicted: MiB, and seconds a step.
 
-    The window is the memory study's: forward and backward, before the update. {} on a device that cannot be asked.
+    The span is the memory study's: forward and backward, before the update. {} on a device that cannot be asked.
     """
     from stlm_kit.memory import measure_peak, predict_peak
     from stlm_kit.saved_models import pick_device

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 aten = torch.ops.aten
-# What selective checkpointing keeps: the results that are dear to compute again. Norms, activations, dropout and the
-# score matrix of eager attention (bmm) are cheap for the memory that they take.
-DEAR = {
+# What selective checkpointing keeps: the results that are expensive to compute again. Norms, activations, dropout
+# and the score matrix of eager attention (bmm) are cheap for the memory that they take.
+EXPENSIVE = {
     aten.mm.default,
     aten.addmm.default,
     aten._scaled_dot_product_flash_attention.default,
@@ -24,8 +24,8 @@ DEAR = {
 
 
 def _policy(context, operation, *arguments, **options) -> CheckpointPolicy:
-    dear = operation in DEAR or operation.namespace == "flash_attn"
-    return CheckpointPolicy.MUST_SAVE if dear else CheckpointPolicy.PREFER_RECOMPUTE
+    expensive = operation in EXPENSIVE or operation.namespace == "flash_attn"
+    return CheckpointPolicy.MUST_SAVE if expensive else CheckpointPolicy.PREFER_RECOMPUTE
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def checkpointed(blocks: Iterable[nn.Module], how: str) -> Iterator[None]:
             del block.forward
 
 
-TILES = 4  # at most: a GPU wants large products, and each tile costs a sum over the block's weight gradients
+TILES = 4  # at most: a GPU wants large matmuls, and each tile costs a sum over the block's weight gradients
 
 
 def _in_tiles(

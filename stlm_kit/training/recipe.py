@@ -1,4 +1,4 @@
-"""A recipe says how a training step is computed; what is computed stays the preset's business."""
+"""A recipe says how a training step is computed; what is computed is the preset's to say."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class Recipe:
         return torch.autocast(device_type, dtype=torch.bfloat16 if self.precision == "bf16" else torch.float16)
 
     @contextlib.contextmanager
-    def products(self) -> Iterator[None]:
+    def matmul_precision(self) -> Iterator[None]:
         """The context of a whole step: whether CUDA may round the operands of its fp32 matrix products to tf32."""
         settings = torch.backends.cuda.matmul
         before = settings.fp32_precision

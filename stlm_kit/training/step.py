@@ -83,7 +83,7 @@ class Step:
         expected = sum(batch.weight for batch in batches)  # what the losses will count, unless one counts otherwise
         total, counts, logged = 0.0, [], []
         self.optimizer.zero_grad(set_to_none=True)
-        with self.recipe.products(), updated_in_backward(self.optimizer) if in_backward else nullcontext():
+        with self.recipe.matmul_precision(), updated_in_backward(self.optimizer) if in_backward else nullcontext():
             for batch in batches:
                 nats, count, log = self.forward(batch.to(self.device), number)
                 loss = nats / _not_zero(count if len(batches) == 1 else expected)

@@ -17,15 +17,16 @@ def predicted(capsys, *arguments: str):
 
 def test_one_report(capsys):
     report = predicted(capsys, *SMALL, "--recipe", "bf16+masked", "--valid-fraction", "0.5", "--budget", "30")
-    asked = {"valid_fraction": 0.5, "window": "step"}
+    asked = {"valid_fraction": 0.5, "span": "step"}
     same = predict_peak("laptop-llama", "bf16+masked", 8, 64, **asked)
     assert report["peak_allocated_mib"] == same.peak_allocated_mib
     assert sum(report["by_category"].values()) == pytest.approx(report["peak_allocated_mib"])
     assert report["fits"] == (report["peak_reserved_mib"] <= 30) and isinstance(report["largest_batch"], int)
     assert report["assumptions"] and "timeline" not in report
 
-    before_update = predicted(capsys, *SMALL, "--window", "forward_backward", "--set", "n_layers=1")
-    assert before_update["window"] == "forward_backward"
+    before_update = predicted(capsys, *SMALL, "--span", "forward_backward", "--set", "n_layers=1")
+    assert before_update == predicted(capsys, *SMALL, "--window", "forward_backward", "--set", "n_layers=1")
+    assert before_update["span"] == "forward_backward"
     assert before_update["peak_allocated_mib"] < report["peak_allocated_mib"] * 2
 
 
@@ -34,6 +35,18 @@ def test_the_same_in_words(capsys):
     said = capsys.readouterr().out
     for words in ("8 rows of 64 positions", "at the peak", "logits and loss", "tensors alive", "Taken for granted:"):
         assert words in said
+
+
+def test_the_largest_batch_predicted_and_tried(capsys):
+    small = ["--preset", "laptop-llama", "--set", "n_layers=1", "--set", "vocab_size=512", "--sequence-length", "64"]
+    three = predicted(capsys, *small, "--batch-size", "3", "--semantics", "cpu")["peak_allocated_mib"]
+    trial = [*small, "--batch-size", "1", "--budget", str(1.01 * three), "--try", "--device", "cpu"]
+    report = predicted(capsys, *trial)
+    assert report["semantics"] == report["tried_on"] == "cpu"
+    assert report["largest_batch"] == report["largest_batch_tried"] == 3
+    assert main(["predict", *trial]) == 0
+    said = capsys.readouterr().out
+    assert "the largest batch that fits is 3." in said and "Tried on cpu: the largest batch that trains is 3." in said
 
 
 def test_the_study(capsys):
@@ -58,6 +71,11 @@ def test_the_study(capsys):
         ([*SMALL, "--set", "n_layer=3"], "Did you mean 'n_layers'"),
         ([*SMALL, "--set", "n_layers"], "has no '='"),
         ([*SMALL, "--budget", "mig-20g"], "There is no budget 'mig-20g'"),
+        ([*SMALL, "--try"], "give --budget as well"),
+        ([*SMALL, "--budget", "30", "--device", "cpu"], "give --try as well"),
+        ([*SMALL, "--budget", "30", "--try", "--device", "cpu", "--semantics", "cuda"], "leave out --semantics"),
+        ([*SMALL, "--budget", "30", "--try", "--device", "cpu", "--recipe", "bf16+flash"], "needs a CUDA GPU"),
+        (["--study", "memory", "--try"], "leave out --try"),
         (["--study", "memory", "--batch-size", "8"], "leave out --batch-size"),
         (["--study", "stlm"], "recorded no memory"),
     ],

@@ -16,7 +16,7 @@ class Drawn(NamedTuple):
     batch_size: int
     sequence_length: int
     valid_fraction: float
-    window: str
+    span: str
     accumulation_steps: int
 
 

@@ -35,7 +35,7 @@ def test_the_search_finds_the_edge_of_any_growing_size():
 def test_the_largest_batch_fits_and_one_row_more_does_not():
     recipe = Recipe.named("fp32+chunked")
     found = budget.largest_batch(SMALL, recipe, 40.0, 64)
-    at, above = (predict_peak(SMALL, recipe, size, 64, window="step").peak_reserved_mib for size in (found, found + 1))
+    at, above = (predict_peak(SMALL, recipe, size, 64, span="step").peak_reserved_mib for size in (found, found + 1))
     assert at <= 40.0 < above
     assert budget.largest_batch(SMALL, recipe, 1.0, 64) == 0
     assert budget.largest_batch(SMALL, recipe, 40.0, 64, most=found - 1) == found - 1
@@ -73,7 +73,7 @@ def test_sizes_that_cannot_be(mib):
 
 def test_trial_on_the_cpu_agrees_with_prediction():
     recipe = Recipe.named("fp32+chunked")
-    three = predict_peak(SMALL, recipe, 3, 64, window="step", semantics="cpu").peak_allocated_mib
+    three = predict_peak(SMALL, recipe, 3, 64, span="step", semantics="cpu").peak_allocated_mib
     assert budget.find_largest_batch(SMALL, recipe, 64, device="cpu", limit_mib=1.005 * three) == 3
     assert budget.find_largest_batch(SMALL, recipe, 64, device="cpu", limit_mib=1.0) == 0
 

@@ -27,7 +27,7 @@ def test_a_valid_configuration_is_predicted(number, drawn):
     chosen = drawn(rng, smallest=1, on_gpu=on_gpu)
     std = rng.choice([0.0, 0.0, rng.uniform(0, 0.5)])
     sizes = chosen[:5]
-    where = {"window": chosen.window, "semantics": "cuda" if on_gpu else "cpu"}
+    where = {"span": chosen.span, "semantics": "cuda" if on_gpu else "cpu"}
     report = predict_peak(*sizes, std, **where, accumulation_steps=chosen.accumulation_steps)
     told = f"STLM_FUZZ_SEED={SEED}, number {number}: {chosen}, {std}"
     assert 0 < report.after_backward_mib <= report.peak_allocated_mib * (1 + 1e-9), told
@@ -36,7 +36,7 @@ def test_a_valid_configuration_is_predicted(number, drawn):
     assert all(mib >= 0 for mib in report.by_category.values()), told
     if not std:
         assert sum(report.by_category.values()) == pytest.approx(report.peak_allocated_mib), told
-        assert max(report.timeline.total()) <= report.peak_allocated_mib * (1 + 1e-9) or chosen.window != "step", told
+        assert max(report.timeline.total()) <= report.peak_allocated_mib * (1 + 1e-9) or chosen.span != "step", told
 
 
 def _wrong(rng: random.Random) -> dict:
@@ -48,7 +48,7 @@ def _wrong(rng: random.Random) -> dict:
         ]
         + [{"valid_fraction": value} for value in (0, -0.1, 1.01, math.nan, math.inf, "half", None, True)]
         + [{"valid_fraction_std": value} for value in (-0.1, 0.51, math.nan, math.inf, "wide", None)]
-        + [{"window": value} for value in ("backward", "", None, 3)]
+        + [{"span": value} for value in ("backward", "", None, 3)]
         + [{"semantics": value} for value in ("tpu", "", None, 1)]
         + [{"config": value} for value in ("memory", "", None, 7, Recipe())]
         + [{"recipe": value} for value in ("fp8", "", "bf16+fp32", None, 7, preset("laptop-gpt2"))]

@@ -14,7 +14,7 @@ SMALL = preset("laptop-gpt2", n_layers=2, d_model=32, d_ff=64, vocab_size=300, c
     ("recipe", "more"),
     [
         ("fp32+eager+study", {"valid_fraction": 0.5}),
-        ("bf16+flash+chunked", {"window": "step"}),
+        ("bf16+flash+chunked", {"span": "step"}),
         ("fp32+sdpa+checkpoint", {"semantics": "cpu"}),
     ],
 )

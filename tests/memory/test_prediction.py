@@ -66,7 +66,7 @@ def test_the_parts_of_a_step():
     assert {(row["operation"], row["module"]) for row in report.alive_at_peak} >= {("relu", "Two"), ("zeros", "inputs")}
     line = report.timeline
     assert len(line.operations) == len(line.modules) == len(line.phases) == len(line.total())
-    assert max(line.total()) <= predict_step(build, step, semantics="cpu", window="step").peak_allocated_mib + 1e-9
+    assert max(line.total()) <= predict_step(build, step, semantics="cpu", span="step").peak_allocated_mib + 1e-9
     assert [phase for phase, last in zip(line.phases, [None, *line.phases], strict=False) if phase != last] == [
         "forward", "backward", "update",
     ]  # fmt: skip
@@ -110,6 +110,17 @@ def test_chunks_that_are_left_out_change_nothing(monkeypatch):
     assert len(every.timeline.operations) > len(few.timeline.operations)
     assert few.by_category == every.by_category and few.peak_allocated_mib == every.peak_allocated_mib
     assert (few.after_forward_mib, few.after_backward_mib) == (every.after_forward_mib, every.after_backward_mib)
+
+
+@pytest.mark.parametrize("semantics", ["cuda", "cpu"])
+def test_a_prediction_leaves_the_values_of_eight_bit_codes_alone(semantics):
+    """torchao computes them once in a process: on fake tensors they would come out wrong, for later training too."""
+    from torchao.optim.subclass_8bit import get_qmap_signed
+
+    get_qmap_signed.cache_clear()
+    prediction.trace_subject.cache_clear()
+    predict_peak("laptop-llama", "fp32+8bit", 2, 32, semantics=semantics)
+    assert len(set(get_qmap_signed())) == 256
 
 
 @pytest.mark.parametrize("recipe", ["fp32+eager+study", "bf16+checkpoint", "fp16+foreach"])

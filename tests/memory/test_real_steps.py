@@ -23,10 +23,10 @@ def _one_thread():
     torch.set_num_threads(before)
 
 
-def errors(config, recipe, batch_size, sequence_length, valid_fraction=1.0, window="step", accumulation_steps=1):
+def errors(config, recipe, batch_size, sequence_length, valid_fraction=1.0, span="step", accumulation_steps=1):
     sizes = config, recipe, batch_size, sequence_length, valid_fraction
-    predicted = predict_peak(*sizes, window=window, semantics="cpu", accumulation_steps=accumulation_steps)
-    measured = measure_peak(*sizes, window=window, accumulation_steps=accumulation_steps, repeats=0)
+    predicted = predict_peak(*sizes, span=span, semantics="cpu", accumulation_steps=accumulation_steps)
+    measured = measure_peak(*sizes, span=span, accumulation_steps=accumulation_steps, repeats=0)
     assert measured.found == "measured" and predicted.found == "predicted"
     return {name: getattr(predicted, name) / getattr(measured, name) - 1 for name in SIZES}
 
@@ -52,7 +52,7 @@ def test_a_drawn_configuration(number, drawn):
 )
 def test_other_layers_widths_heads_and_vocabularies(changes):
     config = preset("memory-study", **{"vocab_size": 5000, **changes})
-    found = errors(config, "fp32+eager+study", 4, 96, 0.24, window="forward_backward")
+    found = errors(config, "fp32+eager+study", 4, 96, 0.24, span="forward_backward")
     assert max(map(abs, found.values())) <= 0.001, found
 
 

@@ -5,12 +5,11 @@ import pytest
 from stlm_kit import ledger
 from stlm_kit.config import preset
 from stlm_kit.ledger import answers
+from stlm_kit.memory.operations import step_operations
 from stlm_kit.reproduce import results
 from stlm_kit.reproduce.study_file import load_study
 from stlm_kit.studies.memory import measured, model, predicted
 from stlm_kit.studies.memory.tables import BATCH_SIZES, TECHNIQUES, at_each_batch_size, saving
-from stlm_kit.training.flops import step_flops
-from stlm_kit.training.recipe import Recipe
 
 RUNS = answers.evidence("memory")["runs"]
 CLAIMS = {claim.id: claim for claim in ledger.load_claims("memory")}
@@ -56,7 +55,7 @@ def test_what_windows_save_of_the_operations_is_counted_key_by_key():
     for length, window in ((255, 32), (40, 16)):
         seen = [min(i + 1, window + 1) for i in range(length)], range(1, length + 1)
         with_window, without = (sum(keys) * 4 * config.d_model * config.n_layers for keys in seen)
-        rest = step_flops(config, Recipe(), 1, length).forward - 4 * length**2 * config.d_model * config.n_layers
+        rest = step_operations(config, "fp32", 1, length).forward - 4 * length**2 * config.d_model * config.n_layers
         expected = 100 * (1 - (with_window + rest) / (without + rest))
         assert model.operations_saved(config, length, window) == pytest.approx(expected)
 

@@ -61,7 +61,7 @@ def predict(configuration: dict[str, Any]) -> dict[str, Any]:
         configuration["batch_size"],
         configuration.get("context_length", config.context_length),
         **(STUDY_PADDING._asdict() if configuration["padded"] else {}),
-        window="step" if configuration["whole_step"] else "forward_backward",
+        span="step" if configuration["whole_step"] else "forward_backward",
     )
     sizes = {name: round(getattr(report, name), 2) for name in SIZES}
     parts = {name: round(mib, 2) for name, mib in report.by_category.items()}

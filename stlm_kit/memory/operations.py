@@ -1,0 +1,155 @@
+"""How many floating-point operations a training step takes: counted while the step runs on fake tensors.
+
+Counted are matrix products and attention kernels, a multiplication and an addition each, as torch's FlopCounterMode
+counts them: causal attention in full, whatever the mask hides, so with a window the count is an upper bound. A fused
+attention kernel computes its scores a second time in the backward pass (Dao et al. 2022, section 3.1), and that counts.
+All else, the optimizer's update above all, is left out: a few operations a weight, where a step takes six a weight and
+position.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+from stlm_kit.config import ModelConfig
+from stlm_kit.memory.device_semantics import CpuSemantics, CudaSemantics
+from stlm_kit.memory.kernel_scratch import WithoutValues
+from stlm_kit.memory.predict import check_numbers
+from stlm_kit.memory.report import Semantics, check_choices
+from stlm_kit.memory.step_under_test import Subject, in_one_chunk
+from stlm_kit.memory.torch_patches import in_each_backward, quantization_tables_made_anew
+from stlm_kit.training.recipe import Recipe
+
+aten = torch.ops.aten
+# torch's counter knows CUDA's attention kernels; the CPU's does the same products. Arguments are shapes here.
+OF_THE_CPU = {
+    aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: (
+        lambda gradient, q, k, v, *_, **__: sdpa_backward_flop_count(gradient, q, k, v)
+    ),
+}
+
+
+@dataclass(frozen=True)
+class StepOperations:
+    """Operations of one training step. `recomputed`: those that checkpointing does a second time."""
+
+    forward: int
+    backward: int
+    recomputed: int
+
+    @property
+    def own(self) -> int:
+        """The model's own, whatever the recipe forgets and computes again."""
+        return self.forward + self.backward
+
+    @property
+    def spent(self) -> int:
+        """All that the device computes."""
+        return self.own + self.recomputed
+
+
+def count_operations(
+    build: Callable[[], object],
+    step: Callable[[object], object],
+    *,
+    semantics: Semantics = "cuda",
+    valid_fraction: float = 1.0,
+) -> int:
+    """The operations of one training step of any module and any loop, recomputed ones among them.
+
+    `build` and `step` are those of `predict_step`, and so is what a boolean mask is taken for; one step is run.
+    UsageError for semantics or a share that there are none of; what `build` and `step` raise goes through.
+    """
+    check_choices("step", semantics)
+    check_numbers(1, valid_fraction)
+    return sum(_counted(build, step, semantics, valid_fraction))
+
+
+@functools.lru_cache(maxsize=256)
+def step_operations(
+    config: ModelConfig | str,
+    recipe: Recipe | str,
+    rows: int,
+    sequence_length: int,
+    valid_fraction: float = 1.0,
+    accumulation_steps: int = 1,
+) -> StepOperations:
+    """The operations of a preset's training step under a recipe, on CUDA.
+
+    `accumulation_steps` micro-batches of `rows` rows of `sequence_length` input positions make a step; of the positions
+    `valid_fraction` have a real target. A chunked loss works out the head's gradients in the forward pass; here they
+    count as backward, as with the plain loss. Raises UsageError for names, sizes and combinations that cannot be.
+    """
+    subject = Subject.of(config, recipe, rows, sequence_length, valid_fraction, accumulation_steps)
+    # An update multiplies no matrices, and tiles do a layer's products a few rows at a time. FlexAttention's stand-in
+    # computes nothing, so its products are counted in SDPA.
+    computed = replace(subject.recipe, optimizer="fused", update="after")
+    if computed.checkpointing == "tiled":
+        computed = replace(computed, checkpointing="layer")
+    if computed.attention == "flex":
+        computed = replace(computed, attention="sdpa")
+    plain = replace(computed, checkpointing="none", loss="plain" if computed.loss == "chunked" else computed.loss)
+    forward, backward = _passes(subject, plain)
+    spent = forward + backward if computed == plain else sum(_passes(subject, computed))
+    parts = (forward, backward, spent - forward - backward)
+    return StepOperations(*(accumulation_steps * part for part in parts))
+
+
+def _passes(subject: Subject, recipe: Recipe) -> tuple[int, int]:
+    """(outside backward passes, inside them) of one micro-batch under a recipe, without clip and update."""
+    subject = replace(subject, recipe=recipe, accumulation_steps=1)
+    return _counted(subject.build, lambda state: state.compute(subject.batch()), "cuda", subject.valid_fraction)
+
+
+def _counted(
+    build: Callable[[], object], step: Callable[[object], object], semantics: Semantics, valid_fraction: float
+) -> tuple[int, int]:
+    """(operations outside the backward passes of one step, those inside them)."""
+    counter = FlopCounterMode(display=False, custom_mapping=OF_THE_CPU)
+    inside = 0
+
+    @contextmanager
+    def adding_up() -> Iterator[None]:
+        nonlocal inside
+        before = counter.get_total_flops()
+        yield
+        inside += counter.get_total_flops() - before
+
+    with (
+        in_one_chunk(),
+        quantization_tables_made_anew(),
+        FakeTensorMode(allow_non_fake_inputs=True),
+        CudaSemantics() if semantics == "cuda" else CpuSemantics(),
+    ):
+        answering = _Answering(WithoutValues(valid_fraction))
+        with answering:
+            state = build()
+        # The counter lies below: it sees the operations that those with missing values have become.
+        with in_each_backward(adding_up), counter, answering:
+            step(state)
+    return counter.get_total_flops() - inside, inside
+
+
+class _Answering(TorchDispatchMode):
+    """Within this context operations that ask for a fake tensor's values are answered."""
+
+    def __init__(self, answer: WithoutValues) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace == "prim":
+            return func(*args, **(kwargs or {}))
+        if any(map(is_traceable_wrapper_subclass, tree_leaves((args, kwargs)))):
+            return NotImplemented  # a tensor made of others takes itself apart, which comes here again
+        return self._answer(func, args, kwargs or {}, in_backward=False)

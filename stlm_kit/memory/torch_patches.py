@@ -1,0 +1,91 @@
+"""Every place where this package reaches into torch or torchao and changes something, one context manager each.
+
+Each says what is changed and why no public interface does instead. All were checked against torch 2.13 and torchao
+0.18; after an upgrade the tests of memory prediction tell whether they still hold.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from unittest import mock
+
+import torch
+
+
+@contextmanager
+def in_each_backward(context: Callable[[], AbstractContextManager]) -> Iterator[None]:
+    """Each call of autograd's engine runs within a fresh `context()`.
+
+    Replaces `torch.autograd._engine_run_backward`, through which `Tensor.backward` and `torch.autograd.backward` go.
+    torch has hooks for a backward pass's nodes and for its end, but none that encloses the whole of it.
+    """
+    run = torch.autograd._engine_run_backward
+
+    def run_backward(*args, **kwargs):
+        with context():
+            return run(*args, **kwargs)
+
+    with mock.patch.object(torch.autograd, "_engine_run_backward", run_backward):
+        yield
+
+
+@contextmanager
+def generator_state_without_values() -> Iterator[None]:
+    """A random generator's state is a tensor of its size, and setting it does nothing.
+
+    Replaces `torch.get_rng_state` and `torch.set_rng_state`, which activation checkpointing calls. On the CPU the state
+    is a tensor of 5 KB that a checkpointed block keeps, so it has to be seen; the real functions refuse fake tensors.
+    """
+    n_bytes = torch.get_rng_state().numel()
+    with (
+        mock.patch.object(torch, "get_rng_state", lambda: torch.empty(n_bytes, dtype=torch.uint8)),
+        mock.patch.object(torch, "set_rng_state", lambda state: None),
+    ):
+        yield
+
+
+@contextmanager
+def scaler_that_always_updates() -> Iterator[None]:
+    """fp16's gradient scaler takes no gradient for infinite.
+
+    Replaces `torch.amp.GradScaler._maybe_opt_step`, which reads from the gradients whether one overflowed and passes
+    over the update if so. Fake gradients hold no numbers to read.
+    """
+
+    def update(scaler, optimizer, state, *args, **kwargs):
+        return optimizer.step(*args, **kwargs)
+
+    with mock.patch.object(torch.amp.GradScaler, "_maybe_opt_step", update):
+        yield
+
+
+@contextmanager
+def eight_bit_update_without_temporaries() -> Iterator[None]:
+    """torchao's 8-bit AdamW allocates nothing while it updates a weight.
+
+    Replaces `torchao.optim.adam.single_param_adam`, the update of one weight. On CUDA torchao compiles it into one
+    kernel that needs no memory besides; traced as written it would allocate each intermediate result.
+    """
+    from stlm_kit.training.adamw8bit import adam
+
+    with mock.patch.object(adam, "single_param_adam", lambda *args, **kwargs: None):
+        yield
+
+
+@contextmanager
+def quantization_tables_made_anew() -> Iterator[None]:
+    """What torchao computes once in a process is not kept from a trace on fake tensors.
+
+    Clears, at the end, the caches of `get_qmap_signed` and `get_qmap_unsigned` in torchao's optimizers: the values of
+    8-bit and 4-bit codes. Computed on fake tensors they are no real values, and the next training in this process would
+    quantize its moments by them.
+    """
+    try:
+        yield
+    finally:
+        for name in ("subclass_8bit", "subclass_4bit"):
+            if module := sys.modules.get(f"torchao.optim.{name}"):
+                module.get_qmap_signed.cache_clear()
+                module.get_qmap_unsigned.cache_clear()
