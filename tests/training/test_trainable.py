@@ -68,7 +68,8 @@ def test_a_prediction_sees_the_subset():
     assert predicted.peak_allocated_mib == pytest.approx(measured.peak_allocated_mib, rel=0.01)
     whole = predict_peak(*sizes, semantics="cpu", span="step")
     assert predicted.by_category["optimizer"] < 0.02 * whole.by_category["optimizer"]
-    assert predicted.by_category["gradients"] < 0.02 * whole.by_category["gradients"]
+    gradients = kit.count_parameters(kit.Decoder(kit.preset("laptop-llama"))) * 4 / 2**20
+    assert whole.after_backward_mib - predicted.after_backward_mib > 2.9 * gradients  # and two moments of AdamW's
 
 
 @pytest.fixture
