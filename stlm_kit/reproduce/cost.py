@@ -10,14 +10,11 @@ import math
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from stlm_kit.config import DecoderConfig, preset, preset_entry
 from stlm_kit.paths import cache_dir
-from stlm_kit.reproduce import parameters as vocabulary
 from stlm_kit.reproduce.run import Run
-from stlm_kit.reproduce.run_notebook import settings_of
 from stlm_kit.reproduce.study_file import load_study, study_names
 from stlm_kit.training.flops import step_flops
 from stlm_kit.training.recipe import Recipe
@@ -113,8 +110,9 @@ def work_of(run: Run, *, fetch: bool = False) -> Work:
 
     Raises UsageError for settings that do not fit together, KitError for a text that cannot be read.
     """
-    given = {**vocabulary.defaults(run.notebook), **run.parameters}
-    settings = settings_of(SimpleNamespace(**given))
+    from stlm_kit.options import settings_from
+
+    settings = settings_from(run.parameters["settings"])
     recipe = Recipe.named(settings.recipe)
     if not (fetch or on_this_machine(settings.corpus)):
         changes = {"context_length": settings.context_length, **settings.overrides}
