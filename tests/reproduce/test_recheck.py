@@ -72,10 +72,8 @@ def test_a_run_of_other_rooms_is_to_be_checked_and_kept(later, runs, capsys):
     for run in plan(later)[:3]:
         assert run.record["hash"] == run.hash and run.record["identity"]["source"] == OTHER
         assert before[run.name] == f"{run.name}-{run.record['checked']['was']}"
-        assert (
-            run.record["checked"]["trained_by"]
-            == json.loads((run.folder / "config.json").read_text())["made_by"]["rooms"]
-        )
+        config = json.loads((run.folder / "config.json").read_text())
+        assert run.record["checked"]["trained_by"] == config["made_by"]["rooms"]
         assert not (runs / "mine" / before[run.name]).exists()
     assert {row["source"] for row in collect("mine")} == {OTHER}
     for row in collect("mine"):
