@@ -56,6 +56,9 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
         help="run nothing whole; see whether today's code computes what older code did",
     )
     parser.add_argument("--rows", action="store_true", help="with --recheck: the rows in data/results instead of runs")
+    parser.add_argument(
+        "--against", type=Path, metavar="DIR", help="with --rows: a copy of the kit that made them, to compare with"
+    )
     parser.add_argument("--figures", type=Path, metavar="DIR", help="where report and figures go (default: figures/)")
     parser.add_argument("--notebooks", type=Path, metavar="DIR", help="a folder of chapters of your own")
 
@@ -64,8 +67,10 @@ def run_reproduce(options: argparse.Namespace) -> int:
     """`stlm reproduce`; gives its exit status. Raises what `reproduce` raises."""
     if options.rows and not options.recheck:
         raise UsageError("--rows says what to check; give --recheck as well.")
+    if options.against and not options.rows:
+        raise UsageError("--against is for recorded rows; give --recheck --rows as well.")
     if options.rows:
-        return show_checks(recheck_rows(options.names))
+        return show_checks(recheck_rows(options.names, options.against))
     request = Request(
         names=options.names,
         profile=options.profile,

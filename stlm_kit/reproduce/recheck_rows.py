@@ -5,12 +5,20 @@ row of the fewest steps as a whole, for its last loss. Where that is what the ro
 hash of today's code as their `source`, and a row with `asked` the hash that follows. Predicted cells are predicted
 again and must be identical. A timing is no training: whatever measured it measures it anew. Rows get the labels that
 their study's grid gives them; nothing else in a row changes.
+
+Over hundreds of steps another processor's rounding moves a last loss by some 1e-4, so a row that differs and was made
+on another one is left. What settles it is the older code on this processor: `--against FOLDER` trains the row by the
+copy of the kit in that folder and by today's, and compares the loss of every step.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +26,7 @@ from stlm_kit.code_hash import rooms_hash
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.notebook_files import suggest
 from stlm_kit.paths import atomic_write
-from stlm_kit.provenance import versions
+from stlm_kit.provenance import describe_machine, versions
 from stlm_kit.reproduce import results
 from stlm_kit.reproduce.recheck import Checked, as_many_threads, difference, first_losses, kind
 from stlm_kit.reproduce.study_file import labels_of
@@ -26,9 +34,10 @@ from stlm_kit.reproduce.study_file import labels_of
 Row = dict[str, Any]
 
 
-def recheck_rows(names: list[str]) -> Iterator[Checked]:
+def recheck_rows(names: list[str], against: Path | None = None) -> Iterator[Checked]:
     """Check the committed rows of these studies and their predictions (default: all); each file is written when done.
 
+    against: a folder that holds the stlm_kit that made the rows, such as a checkout of the commit that added them.
     Raises UsageError for a name under which nothing is recorded, KitError for a line that is no row.
     """
     known = {path.stem: path for path in sorted(results.checkout_folder().glob("*.jsonl"))}
@@ -37,10 +46,10 @@ def recheck_rows(names: list[str]) -> Iterator[Checked]:
             raise UsageError(f"Nothing is recorded under the name {name!r}.{suggest(name, list(known))}")
     wanted = [stem for stem in known if not names or stem in names or stem.removesuffix("-predictions") in names]
     for stem in wanted:
-        yield from _recheck_file(known[stem])
+        yield from _recheck_file(known[stem], against)
 
 
-def _recheck_file(path: Path) -> Iterator[Checked]:
+def _recheck_file(path: Path, against: Path | None) -> Iterator[Checked]:
     rows = results.read_rows(path)
     trained, predicted, others = [], [], []
     for row in rows:
@@ -48,7 +57,7 @@ def _recheck_file(path: Path) -> Iterator[Checked]:
         group.append(row)
     stamps: dict[int, str] = {}  # {place of a row in the file: the source that it gets}
     places = {id(row): place for place, row in enumerate(rows)}
-    for checked, held, source in (*_trainings(trained), *_predictions(predicted)):
+    for checked, held, source in chain(_trainings(trained, against), _predictions(predicted)):
         stamps |= {places[id(row)]: source for row in held}
         yield checked
     if others:
@@ -83,7 +92,7 @@ def _stamped(row: Row, source: str | None) -> Row:
 Outcome = tuple[Checked, list[Row], str]  # what to say, the rows that hold, the source that they get
 
 
-def _trainings(rows: list[Row]) -> Iterator[Outcome]:
+def _trainings(rows: list[Row], against: Path | None) -> Iterator[Outcome]:
     """Rows of trainings that other code made, a kind at a time."""
     from stlm_kit.train_from_text import run_settings
 
@@ -100,7 +109,7 @@ def _trainings(rows: list[Row]) -> Iterator[Outcome]:
         one = min(alike, key=lambda row: ("first_losses" not in row["metrics"], row["configuration"]["steps"]))
         names = [named(row) for row in alike]
         try:
-            differs = _differs(one)
+            differs = _differs_from(against, one) if against else _differs(one)
         except KitError as error:
             yield Checked(names, "left", f"it cannot be checked here: {error}"), [], ""
             continue
@@ -128,11 +137,51 @@ def _differs(row: Row) -> str:
     from stlm_kit.train_from_text import run_settings
 
     kept = row["metrics"].get("first_losses")
-    with as_many_threads(row["metrics"].get("threads") or row["machine"].get("threads")):
+    with as_many_threads(threads(row)):
         if kept:
             return difference(first_losses(run_settings(**row["configuration"]), len(kept)), kept)
         last = difference([results.rerun(row)["loss"]], [row["metrics"]["loss"]])
-    return last.replace("of step 1", "of the last step")
+    last = last.replace("of step 1", "of the last step")
+    made_on, here = row["machine"].get("processor"), describe_machine()["processor"]
+    if last and made_on != here:
+        raise KitError(
+            f"{last}, which may be rounding, since {made_on} made it and this is {here}; give the kit that made it as "
+            "--against FOLDER."
+        )
+    return last
+
+
+def threads(row: Row) -> int | None:
+    """How many threads torch had; None where a row does not say."""
+    return row["metrics"].get("threads") or row["machine"].get("threads")
+
+
+THEN = """
+import json, sys
+import torch
+from stlm_kit import run_settings, train_from_text
+asked = json.load(sys.stdin)
+torch.set_num_threads(asked["threads"] or torch.get_num_threads())
+print(json.dumps(train_from_text(run_settings(**asked["configuration"]), progress=False).losses))
+"""
+
+
+def _differs_from(folder: Path, row: Row) -> str:
+    """How the losses of a row's steps differ between the kit in a folder and today's; "" where they do not."""
+    from stlm_kit.train_from_text import run_settings
+
+    if not (folder / "stlm_kit").is_dir():
+        raise UsageError(f"There is no stlm_kit in {folder}; give a folder with a copy of the kit.")
+    asked = json.dumps({"configuration": row["configuration"], "threads": threads(row)})
+    environment = {**os.environ, "PYTHONPATH": str(folder.resolve())}
+    then = subprocess.run(
+        [sys.executable, "-c", THEN], input=asked, capture_output=True, text=True, cwd=folder, env=environment
+    )
+    if then.returncode:
+        raise KitError(f"the kit in {folder} fails at it ({then.stderr.strip().splitlines()[-1]}).")
+    old = json.loads(then.stdout.splitlines()[-1])
+    with as_many_threads(threads(row)):
+        return difference(first_losses(run_settings(**row["configuration"]), len(old)), old)
 
 
 def _predictions(rows: list[Row]) -> Iterator[Outcome]:

@@ -1,9 +1,12 @@
 """Runs and rows of other code: kept where today's code computes the same, named where it does not."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
+import stlm_kit
 from stlm_kit.cli import main
 from stlm_kit.commands.reproduce import reproduce
 from stlm_kit.errors import UsageError
@@ -44,8 +47,6 @@ def made(tmp_path_factory):
 @pytest.fixture
 def later(made, runs, monkeypatch):
     """The request, and a copy of its runs, in a kit whose rooms have changed."""
-    import shutil
-
     request, folder = made
     shutil.copytree(folder, runs)
     monkeypatch.setattr(run_hash, "rooms_hash", lambda: OTHER)
@@ -176,6 +177,31 @@ def test_rows_that_do_not_hold_are_named(rows, capsys):
     assert "tiny (seed 1)" in capsys.readouterr().out
 
 
+def test_a_row_of_another_processor_is_left_until_the_older_kit_has_spoken(rows, tmp_path, monkeypatch):
+    check, before = rows
+
+    def elsewhere(row):
+        off = {**old(row)["metrics"], "loss": row["metrics"]["loss"] * (1 + 1e-4)}
+        return {**row, "metrics": off, "machine": {**row["machine"], "processor": "abacus"}}
+
+    [checked], _ = check(elsewhere)
+    assert checked.verdict == "left" and "since abacus made it" in checked.sentence
+    house = tmp_path / "house"
+    package = Path(stlm_kit.__file__).parent
+    shutil.copytree(package, house / "stlm_kit")
+    shutil.copytree(package.parent / "data", house / "data")
+    [checked] = recheck_rows.recheck_rows(["mine"], house)
+    assert checked.verdict == "holds", checked.sentence
+    assert [row["source"] for row in results.recorded("mine")] == [row["source"] for row in before]
+    schedules = house / "stlm_kit" / "training" / "schedules.py"
+    schedules.write_text(schedules.read_text().replace("math.cos", "math.sin"))
+    path = results.rows_file("mine")
+    path.write_text("".join(json.dumps({**row, "source": OTHER}) + "\n" for row in results.read_rows(path)))
+    assert {checked.verdict for checked in recheck_rows.recheck_rows(["mine"], house)} == {"stale"}
+    with pytest.raises(UsageError, match="no stlm_kit in"):
+        list(recheck_rows.recheck_rows(["mine"], tmp_path))
+
+
 def test_rows_of_other_versions_are_stale(rows):
     found, _ = rows[0](lambda row: {**row, "versions": {**row["versions"], "torch": "1.0"}})
     assert [checked.verdict for checked in found] == ["stale", "stale"] and "torch 1.0" in found[0].sentence
@@ -194,6 +220,8 @@ def test_a_row_gets_its_labels_and_its_hash(monkeypatch):
 
 
 def test_what_cannot_be_asked(capsys):
+    assert main(["reproduce", "--against", "."]) == 2
+    assert "give --recheck --rows" in capsys.readouterr().err
     assert main(["reproduce", "--rows"]) == 2
     assert "give --recheck as well" in capsys.readouterr().err
     with pytest.raises(UsageError, match="Did you mean 'memory'"):
