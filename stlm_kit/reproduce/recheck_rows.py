@@ -40,6 +40,8 @@ def recheck_rows(names: list[str], against: Path | None = None) -> Iterator[Chec
     against: a folder that holds the stlm_kit that made the rows, such as a checkout of the commit that added them.
     Raises UsageError for a name under which nothing is recorded, KitError for a line that is no row.
     """
+    if against and not (against / "stlm_kit").is_dir():
+        raise UsageError(f"There is no stlm_kit in {against}; give a folder with a copy of the kit.")
     known = {path.stem: path for path in sorted(results.checkout_folder().glob("*.jsonl"))}
     for name in names:
         if name not in known:
@@ -170,15 +172,14 @@ def _differs_from(folder: Path, row: Row) -> str:
     """How the losses of a row's steps differ between the kit in a folder and today's; "" where they do not."""
     from stlm_kit.train_from_text import run_settings
 
-    if not (folder / "stlm_kit").is_dir():
-        raise UsageError(f"There is no stlm_kit in {folder}; give a folder with a copy of the kit.")
     asked = json.dumps({"configuration": row["configuration"], "threads": threads(row)})
     environment = {**os.environ, "PYTHONPATH": str(folder.resolve())}
     then = subprocess.run(
         [sys.executable, "-c", THEN], input=asked, capture_output=True, text=True, cwd=folder, env=environment
     )
     if then.returncode:
-        raise KitError(f"the kit in {folder} fails at it ({then.stderr.strip().splitlines()[-1]}).")
+        said = then.stderr.strip().splitlines() or ["without a word"]
+        raise KitError(f"the kit in {folder} fails at it ({said[-1]}).")
     old = json.loads(then.stdout.splitlines()[-1])
     with as_many_threads(threads(row)):
         return difference(first_losses(run_settings(**row["configuration"]), len(old)), old)
