@@ -1,54 +1,80 @@
-"""Command-line options to RunSettings: `--set NAME=VALUE` reaches every setting and every field of the preset."""
+"""Settings by name: a flat {name: value} reaches every setting of a run and every field of its preset.
+
+`stlm train` and `stlm predict` (--set and their own options), a study's runs, `-p` and notebooks/run.ipynb all come
+through here, so that a name means the same everywhere.
+"""
 
 from __future__ import annotations
 
 import argparse
 import types
 import typing
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
+from pydantic.fields import FieldInfo
 
-from stlm_kit.config import DecoderConfig
+from stlm_kit.config import DecoderConfig, preset, preset_entry
 from stlm_kit.errors import UsageError, near
 from stlm_kit.train_from_text import RunSettings, run_settings
 
+# The settings that have an option of their own in `stlm train`; --set reaches the others.
 NAMED = ["preset", "corpus", "tokenizer", "recipe", "device", "steps", "batch_size", "context_length", "seed"]
+NAMED += ["learning_rate"]
+
+
+def settable(config: type = DecoderConfig) -> dict[str, FieldInfo]:
+    """{name: field} of all that can be set: a run's own settings, and the fields of a preset's configuration."""
+    own = {name: field for name, field in RunSettings.model_fields.items() if name != "overrides"}
+    return {**config.model_fields, **own}
+
+
+def settings_from(flat: Mapping[str, Any], texts: bool = False) -> RunSettings:
+    """The run that a flat {name: value} asks for: its own settings, everything else as overrides of its preset.
+
+    texts: a value may be written as text ("3", "1e-3", "none"), as on a command line or in YAML. Raises UsageError, one
+    sentence, for an unknown name (with the near ones), a wrong type, a value out of range or at odds with another.
+    """
+    values = values_from(flat) if texts else dict(flat)
+    config = type(preset_entry(values.get("preset", RunSettings.model_fields["preset"].default)).config)
+    known = settable(config)
+    for name in values:
+        if name not in known:
+            raise UsageError(f"There is nothing to set under the name {name!r}.{near(name, known)}")
+    overrides = {name: value for name, value in values.items() if name not in RunSettings.model_fields}
+    own = {name: value for name, value in values.items() if name in RunSettings.model_fields}
+    settings = run_settings(**own, overrides=overrides)
+    preset(settings.preset, **{"context_length": settings.context_length, **overrides})  # they must fit each other
+    return settings
+
+
+def values_from(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The same names with each text read as the value it stands for; a name that nothing knows keeps its text."""
+    name = flat.get("preset", RunSettings.model_fields["preset"].default)
+    known = settable(type(preset_entry(name).config))
+    return {
+        name: parse_value(value, known[name].annotation) if isinstance(value, str) and name in known else value
+        for name, value in flat.items()
+    }
+
+
+def parse_pairs(texts: Iterable[str], option: str = "--set") -> dict[str, str]:
+    """{name: text} of NAME=VALUE, a dash in a name read as "_". UsageError where there is no "=" or no name."""
+    found = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"{option} takes NAME=VALUE, and {text!r} has no '=' with a name before it.")
+        found[name.strip().replace("-", "_")] = value
+    return found
 
 
 def settings_from_options(options: argparse.Namespace) -> RunSettings:
     """The run that `stlm train`'s options ask for; UsageError names an option that does not fit."""
-    values = {name: getattr(options, name) for name in [*NAMED, "learning_rate"]}
-    values = {name: value for name, value in values.items() if value is not None}
-    overrides: dict[str, Any] = {}
-    settable = [name for name in RunSettings.model_fields if name != "overrides"]
-    for text in options.set:
-        name, equals, value = text.partition("=")
-        name = name.strip().replace("-", "_")
-        if not equals:
-            raise UsageError(f"--set takes NAME=VALUE, and {text!r} has no '='.")
-        if name in settable:
-            values[name] = parse_value(value, RunSettings.model_fields[name].annotation)
-        elif name in DecoderConfig.model_fields:
-            overrides[name] = parse_value(value, DecoderConfig.model_fields[name].annotation)
-        else:
-            known = [*settable, *DecoderConfig.model_fields]
-            raise UsageError(f"There is nothing to set under the name {name!r}.{near(name, known)}")
-    return run_settings(**values, overrides=overrides)
-
-
-def overrides(texts: list[str]) -> dict[str, Any]:
-    """Fields of a preset from texts of the form NAME=VALUE; UsageError for another form or name."""
-    found = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        name = name.strip().replace("-", "_")
-        if not equals:
-            raise UsageError(f"--set takes NAME=VALUE, and {text!r} has no '='.")
-        if name not in DecoderConfig.model_fields:
-            raise UsageError(f"A decoder has no setting named {name!r}.{near(name, DecoderConfig.model_fields)}")
-        found[name] = parse_value(value, DecoderConfig.model_fields[name].annotation)
-    return found
+    given = {name: value for name, value in vars(options).items() if name in RunSettings.model_fields}
+    values = {name: value for name, value in given.items() if value is not None}
+    return settings_from({**values, **parse_pairs(options.set)}, texts=True)
 
 
 def parse_value(text: str, annotation: Any) -> Any:

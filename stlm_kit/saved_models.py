@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from stlm_kit.model.huggingface import load_from_hf
 from stlm_kit.model.kinds import build_model
 from stlm_kit.model.language_model import LanguageModel
 from stlm_kit.paths import file_sha256
-from stlm_kit.training.checkpoint import MODEL, PICKLES, latest_checkpoint, load_state, load_weights
+from stlm_kit.training.checkpoint import FROZEN, MODEL, PICKLES, latest_checkpoint, load_state, load_weights
 from stlm_kit.training.run_folder import read_json
 
 
@@ -74,7 +75,7 @@ def load_run(run_dir: Path | str, device: str = "cpu") -> LoadedRun:
 
 
 def start_from(model: LanguageModel, place: Path | str) -> str:
-    """Give `model` the weights of a run's folder or of one in Hugging Face's layout; gives their SHA-256.
+    """Give `model` the weights of a run's folder or of one in Hugging Face's layout; gives their `weights_hash`.
 
     Raises KitError where there are none, or where they are another configuration's.
     """
@@ -84,11 +85,21 @@ def start_from(model: LanguageModel, place: Path | str) -> str:
     if checkpoint := latest_checkpoint(folder / "checkpoint"):
         load_state(checkpoint)  # its checksums
         load_weights(model, checkpoint)
-        return file_sha256(checkpoint / MODEL)
+        return weights_hash(folder)
     theirs = load_from_hf(folder)
     try:
         model.load_state_dict(theirs.state_dict())
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()
         raise KitError(f"The weights in {folder} are another configuration's: {reason}") from None
-    return file_sha256(folder / "model.safetensors")
+    return weights_hash(folder)
+
+
+def weights_hash(folder: Path) -> str:
+    """SHA-256 over the weights that `start_from` reads from a folder; of none where it holds none."""
+    checkpoint = latest_checkpoint(folder / "checkpoint")
+    if checkpoint:
+        files = [checkpoint / MODEL, *filter(Path.is_file, [checkpoint / FROZEN])]
+    else:
+        files = sorted(folder.glob("*.safetensors"))
+    return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()

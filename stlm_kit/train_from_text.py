@@ -8,14 +8,16 @@ from __future__ import annotations
 import sys
 import time
 import types
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from stlm_kit.code_hash import rooms_hash
 from stlm_kit.config import ModelConfig, preset, preset_entry
 from stlm_kit.data.batches import DocumentBatches, PackedBatches
 from stlm_kit.data.corpora import load_corpus
@@ -34,25 +36,36 @@ from stlm_kit.training.run_folder import read_json
 from stlm_kit.training.settings import TrainingSettings
 
 
+def known_device(name: str) -> str:
+    """A device's name with "auto" resolved: CUDA where there is one, else MPS, else the CPU."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if name.split(":")[0] not in ("cpu", "cuda", "mps"):
+        raise ValueError(f"There is no device named {name!r}; choose auto, cpu, cuda or mps.")
+    return name
+
+
 class TextSettings(BaseModel):
     """Which model learns what text, and on what device."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    preset: str = "laptop-llama"
+    preset: str = Field("laptop-llama", min_length=1, description="a named configuration")
     overrides: dict[str, Any] = Field(default_factory=dict, description="fields of the preset to change")
     init_from: str | None = Field(None, description="a run's folder, or one in Hugging Face's layout, to start from")
-    corpus: str = "sotu"
+    corpus: str = Field("sotu", min_length=1, description="a corpus by name, or a path")
     text_field: str = Field("text", min_length=1, description="the field of a .jsonl or .parquet row that holds text")
     separator: str | None = Field(None, description="what stands between the documents of a text file")
-    tokenizer: str | None = Field(None, description="None: the preset's default")
+    tokenizer: Annotated[str | None, AfterValidator(lambda name: None if name == "preset" else name)] = Field(
+        None, description='None or "preset": the preset\'s default'
+    )
     packing: Literal["packed", "documents"] = "packed"
     attend_across_documents: bool = True
-    split_seed: int = Field(0, ge=0)
+    split_seed: int = Field(0, ge=0, lt=2**32, description="of the split into training and validation")
     max_documents: int | None = Field(None, ge=1, description="the first N documents of the corpus only")
     eval_documents: int | None = Field(None, ge=1, description="score the first N validation documents only")
     prompt: str = Field("", description="what samples of generated text start from")
-    device: str = "cpu"
+    device: Annotated[str, AfterValidator(known_device)] = Field("cpu", description="auto: a GPU where there is one")
 
 
 class RunSettings(TrainingSettings, TextSettings):
@@ -111,12 +124,17 @@ def prepare(settings: RunSettings) -> tuple[Tokenizer, dict[str, TokenFile], Mod
 
 
 def train_from_text(
-    settings: RunSettings, run_dir: Path | str | None = None, *, progress: bool = True, wandb: str | None = None
+    settings: RunSettings,
+    run_dir: Path | str | None = None,
+    *,
+    progress: bool = True,
+    wandb: str | None = None,
+    loggers: Sequence[Callable[[dict], None]] = (),
 ) -> TrainResult:
     """Train a preset's model on a corpus; see `train` for what lies in `run_dir` and what is raised.
 
     Validation perplexity (a token) and bits per byte are measured at evaluations and at the end, on whole documents.
-    `wandb` names a Weights & Biases project to log to as well.
+    `wandb` names a Weights & Biases project to log to as well; each of `loggers` is called with each row of metrics.
     """
     device = pick_device(settings.device)
     tokenizer, tokens, config = prepare(settings)
@@ -149,10 +167,10 @@ def train_from_text(
             **{split: file.content_hash for split, file in tokens.items()},
             **start,
         },
-        "made_by": {"source": source_hash(), **versions()},
+        "made_by": {"source": source_hash(), "rooms": rooms_hash(), **versions()},
     }
     with ExitStack() as stack:
-        loggers = []
+        loggers = list(loggers)
         if wandb:
             from stlm_kit.training.tracking import WandbLogger
 
@@ -172,7 +190,7 @@ def train_from_text(
     result.result["evaluation_s"] = round(sum(scoring_s), 2) if scoring_s else None  # None: it was finished before
     if run_dir is not None:
         made_by = read_json(Path(run_dir) / "config.json")["made_by"]
-        result.result["made_by_other_code"] = made_by != about["made_by"]
+        result.result["made_by_other_code"] = {**made_by, "source": ""} != {**about["made_by"], "source": ""}
     return result
 
 

@@ -36,10 +36,10 @@ def test_a_study(tmp_path):
     path.write_text(example("study"))
     runs = load_study(path).expand("laptop")
     assert list(runs) == ["fp32-b4", "fp32-b8", "bf16-b4", "bf16-b8"]
-    from stlm_kit.train_from_text import run_settings
+    from stlm_kit.reproduce.study_runs import run_parameters
 
     for parameters in runs.values():
-        run_settings(**parameters)
+        assert run_parameters(parameters, "laptop")["settings"]["steps"] == 10
 
 
 def test_a_chapter(tmp_path, monkeypatch):
@@ -47,7 +47,7 @@ def test_a_chapter(tmp_path, monkeypatch):
     import nbformat
     import papermill
 
-    from stlm_kit.reproduce.parameters import declared, validate
+    from stlm_kit.reproduce.parameters import check, declared
 
     monkeypatch.setenv("STLM_RUNS", str(tmp_path / "runs"))
     path = tmp_path / "15_an_example.ipynb"
@@ -59,7 +59,7 @@ def test_a_chapter(tmp_path, monkeypatch):
     }  # as JupyterLab does
     nbformat.write(book, path)
     assert {"profile", "seed"} <= set(declared(path))
-    validate(path, {"seed": "3"})
+    assert check({"seed": "3"}, declared(path)) == {"seed": 3}
     executed = papermill.execute_notebook(
         path, tmp_path / "out.ipynb", {"seed": 3}, kernel_name="python3", progress_bar=False
     )

@@ -7,9 +7,10 @@ import json
 from typing import TYPE_CHECKING
 
 from stlm_kit.commands.console import plain_table, print_table
+from stlm_kit.commands.reproduce import given_parameters
 from stlm_kit.errors import UsageError
 from stlm_kit.provenance import duration
-from stlm_kit.reproduce.request import Request, need_gpu, parse_parameters, plan
+from stlm_kit.reproduce.request import Request, need_gpu, plan
 
 if TYPE_CHECKING:
     from stlm_kit.reproduce.cost import Cost
@@ -41,7 +42,7 @@ def run_plan(options: argparse.Namespace) -> int:
         raise UsageError(f"--utilisation {options.utilisation} will not do; give a share above 0 and up to 1.")
     if options.calibrate is not None and options.calibrate < 1:
         raise UsageError(f"--calibrate {options.calibrate} will not do; give the number of steps to time, such as 50.")
-    given = parse_parameters(options.parameters)
+    given = given_parameters(options.parameters)
     runs = plan(Request([options.study], options.profile, given))
     if any(run.is_chapter for run in runs):
         raise UsageError(f"{options.study!r} is a chapter, which takes minutes; stlm plan takes a study.")

@@ -39,7 +39,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", choices=["cuda", "cpu"], help="with --try: where to train (default: cuda where there is one)"
     )
-    parser.add_argument("--set", action="append", metavar="NAME=VALUE", help="change a field of the preset")
+    parser.add_argument("--set", action="append", metavar="NAME=VALUE", help="any other setting or field")
     parser.add_argument("--study", help="instead: every run that a study recorded (memory), beside what it recorded")
     parser.add_argument("--write", action="store_true", help="with --study: renew the predictions that it keeps, too")
     parser.add_argument("--json", action="store_true", help="every figure")
@@ -95,22 +95,27 @@ def predict_preset(options: argparse.Namespace) -> int:
     for name in ("preset", "batch_size"):
         if getattr(options, name) is None:
             raise UsageError(f"Give --{name.replace('_', '-')}, or --study memory for its recorded runs.")
-    from stlm_kit.config import preset
+    from stlm_kit.config import preset, preset_entry
     from stlm_kit.memory import predict_peak
     from stlm_kit.memory.budget import find_budget
-    from stlm_kit.options import overrides
+    from stlm_kit.options import parse_pairs, settings_from
     from stlm_kit.training.recipe import Recipe
 
     device = _device_of_trial(options)
     budget = None if options.budget is None else find_budget(options.budget)
-    config, recipe = preset(options.preset, **overrides(options.set or [])), Recipe.named(options.recipe or "fp32")
+    given = {name: getattr(options, name) for name in ("preset", "recipe", "batch_size", "accumulation_steps")}
+    given = {name: value for name, value in given.items() if value is not None}
+    given["context_length"] = preset_entry(options.preset).config.context_length
+    settings = settings_from({**given, **parse_pairs(options.set or [])}, texts=True)
+    config = preset(settings.preset, **{"context_length": settings.context_length, **settings.overrides})
+    recipe, parts = Recipe.named(settings.recipe), settings.accumulation_steps
     length = config.context_length if options.sequence_length is None else options.sequence_length
     share = 1.0 if options.valid_fraction is None else options.valid_fraction
-    parts = 1 if options.accumulation_steps is None else options.accumulation_steps
     semantics = options.semantics or device or "cuda"
-    shape = {"valid_fraction": share, "accumulation_steps": parts}
+    trained = None if settings.trainable is None else tuple(settings.trainable)
+    shape = {"valid_fraction": share, "accumulation_steps": parts, "trainable": trained}
     report = predict_peak(
-        config, recipe, options.batch_size, length, span=options.span or "step", semantics=semantics, **shape
+        config, recipe, settings.batch_size, length, span=options.span or "step", semantics=semantics, **shape
     )
     more = {}
     if budget:
@@ -119,7 +124,7 @@ def predict_preset(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({**report.to_dict(), **more}))
         return 0
-    what = f"{options.preset} under {recipe.name}, {options.batch_size:,} rows of {length:,} positions"
+    what = f"{settings.preset} under {recipe.name}, {settings.batch_size:,} rows of {length:,} positions"
     print(f"{what}{'' if share == 1 else f', {share:.1%} of them real'}: predicted, {semantics}, MiB")
     _show(report)
     if budget:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from stlm_kit.commands.console import plain_table, print_table
-from stlm_kit.errors import KitError
+from stlm_kit.errors import KitError, UsageError
 from stlm_kit.provenance import duration
-from stlm_kit.reproduce.request import Request, parse_parameters, parse_shard, plan
-from stlm_kit.reproduce.run import Run, read_record
+from stlm_kit.reproduce.recheck import Checked, recheck_runs
+from stlm_kit.reproduce.recheck_rows import recheck_rows
+from stlm_kit.reproduce.request import Request, parse_shard, plan
+from stlm_kit.reproduce.rows import collect
+from stlm_kit.reproduce.run import CHAPTERS, Run, read_record
 from stlm_kit.reproduce.runner import Ended, execute_runs, studies_of
+from stlm_kit.reproduce.study_file import load_study, study_names
 
-MARKS = {"done": "green", "failed": "red", "stale": "yellow", "interrupted": "yellow", "running": "cyan"}
+MARKS = {"done": "green", "failed": "red", "to be checked": "yellow", "stale": "yellow", "interrupted": "yellow"}
+MARKS |= {"running": "cyan"}
 
 
 def add_reproduce(parser: argparse.ArgumentParser) -> None:
@@ -44,16 +50,31 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--unchecked", action="store_true", help="at mig20, also start runs that are predicted not to fit into memory"
     )
+    parser.add_argument(
+        "--recheck",
+        action="store_true",
+        help="run nothing whole; see whether today's code computes what older code did",
+    )
+    parser.add_argument("--rows", action="store_true", help="with --recheck: the rows in data/results instead of runs")
+    parser.add_argument(
+        "--against", type=Path, metavar="DIR", help="with --rows: a copy of the kit that made them, to compare with"
+    )
     parser.add_argument("--figures", type=Path, metavar="DIR", help="where report and figures go (default: figures/)")
     parser.add_argument("--notebooks", type=Path, metavar="DIR", help="a folder of chapters of your own")
 
 
 def run_reproduce(options: argparse.Namespace) -> int:
     """`stlm reproduce`; gives its exit status. Raises what `reproduce` raises."""
+    if options.rows and not options.recheck:
+        raise UsageError("--rows says what to check; give --recheck as well.")
+    if options.against and not options.rows:
+        raise UsageError("--against is for recorded rows; give --recheck --rows as well.")
+    if options.rows:
+        return show_checks(recheck_rows(options.names, options.against))
     request = Request(
         names=options.names,
         profile=options.profile,
-        parameters=parse_parameters(options.parameters),
+        parameters=given_parameters(options.parameters),
         only=options.only,
         shard=None if options.shard is None else parse_shard(options.shard),
         notebooks=options.notebooks,
@@ -61,8 +82,35 @@ def run_reproduce(options: argparse.Namespace) -> int:
     if options.list:
         list_runs(plan(request))
         return 0
+    if options.recheck:
+        with_runs = [name for name in study_names() if load_study(name).has_runs(options.profile)]
+        runs = plan(replace(request, names=options.names or [CHAPTERS, *with_runs]))
+        status = show_checks(recheck_runs(runs))
+        for study in studies_of(runs):
+            collect(study)
+        return status
     reproduce(request, force=options.force, figures=options.figures, unchecked=options.unchecked)
     return 0
+
+
+def given_parameters(texts: list[str]) -> dict[str, str]:
+    """{name: text} of `-p name=value`; UsageError for another form."""
+    if not texts:
+        return {}
+    from stlm_kit.options import parse_pairs  # it imports torch, which a list of runs does without
+
+    return parse_pairs(texts, "-p")
+
+
+def show_checks(checks: Iterable[Checked]) -> int:
+    """Print what each check found as it ends; 1 where something is stale, else 0."""
+    verdicts = []
+    for checked in checks:
+        print(checked, flush=True)
+        verdicts.append(checked.verdict)
+    if not verdicts:
+        print("Nothing is to be checked.")
+    return 1 if "stale" in verdicts else 0
 
 
 def reproduce(
@@ -105,7 +153,7 @@ def list_runs(runs: list[Run]) -> None:
     table = plain_table("study", "name", "state", "time", "folder")
     for run in runs:
         state = run.state()
-        folder = run.older() if state == "stale" else run.folder
+        folder = run.kept
         seconds = read_record(folder).get("seconds")
         colour = MARKS.get(state)
         table.add_row(

@@ -15,8 +15,6 @@ from stlm_kit.course.assignment import BEHAVIOUR, Exercise, assignments_dir, rea
 from stlm_kit.course.rules import latest, lines, violations
 from stlm_kit.errors import UsageError
 
-MIB = 2**20
-
 
 def report(function: Callable, cost: str = "") -> None:
     """Print "lines: 4 of about 4 · nothing forbidden · cost: 1,024 parameters" for the function of an exercise.
@@ -50,12 +48,6 @@ def cost_parameters(what: Any) -> str:
     if not isinstance(what, int):
         what = sum(tensor.numel() for tensor in what.parameters())
     return f"{what:,} parameters"
-
-
-def cost_mib(*tensors: Any) -> str:
-    """ "0.50 MiB": the storage that these tensors use, in units of 2**20 bytes; one shared by two counts once."""
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
-    return f"{sum(storages.values()) / MIB:,.2f} MiB"
 
 
 def cost_flops(function: Callable, *arguments: Any) -> str:

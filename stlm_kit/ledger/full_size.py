@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from stlm_kit.errors import KitError, near
@@ -139,12 +138,8 @@ def _as_settings(configuration: dict[str, Any]) -> dict[str, Any]:
 
 
 def settings_asked_for(parameters: dict[str, Any]) -> dict[str, Any]:
-    """A study's run at the published size as `RunSettings` in JSON: its parameters over the run notebook's defaults."""
-    from stlm_kit.notebook_files import notebooks_dir
-    from stlm_kit.reproduce import parameters as vocabulary
-    from stlm_kit.reproduce.request import RUN_NOTEBOOK
-    from stlm_kit.reproduce.run_notebook import settings_of
+    """A study's run at the published size as `RunSettings` in JSON."""
+    from stlm_kit.options import settings_from
+    from stlm_kit.reproduce.study_runs import run_parameters
 
-    given = {**vocabulary.defaults(notebooks_dir() / RUN_NOTEBOOK), **parameters, "profile": FULL_SIZE}
-    # At full size the score is taken on all validation documents.
-    return settings_of(SimpleNamespace(**vocabulary.check(given)), eval_documents=None).model_dump(mode="json")
+    return settings_from(run_parameters(parameters, FULL_SIZE)["settings"]).model_dump(mode="json")

@@ -21,6 +21,7 @@ from stlm_kit.paths import atomic_write
 from stlm_kit.reproduce.results import ResultRow, configuration_hash, read_rows
 from stlm_kit.reproduce.rows import own_row, row
 from stlm_kit.reproduce.run import CHAPTERS, FINISHED, read_record
+from stlm_kit.reproduce.run_hash import without
 from stlm_kit.reproduce.study_file import load_study
 from stlm_kit.training.run_folder import read_json
 
@@ -131,7 +132,7 @@ def _must_be_finished(record: dict[str, Any]) -> None:
 def _must_be_of_one_piece(record: dict[str, Any]) -> None:
     """run.json: its hash names what was asked for, and its parameters are those that the hash names."""
     identity, parameters = record.get("identity") or {}, record.get("parameters") or {}
-    named = {name: value for name, value in parameters.items() if name not in identity.get("contents", {})}
+    named = without(identity.get("contents", {}), parameters)
     if record.get("hash") != configuration_hash(identity) or named != identity.get("parameters"):
         raise KitError("its run.json was changed: the hash is not that of what it says was asked for.")
 
@@ -139,16 +140,16 @@ def _must_be_of_one_piece(record: dict[str, Any]) -> None:
 def _must_agree_with_config(record: dict[str, Any], config: dict[str, Any]) -> None:
     """config.json was written by the training: its code, its model and its settings must be those of run.json."""
     from stlm_kit.config import preset
+    from stlm_kit.options import settings_from
     from stlm_kit.train_from_text import run_settings
 
-    if config.get("made_by", {}).get("source") != record["identity"]["source"]:
+    trained_by = record.get("checked", {}).get("trained_by") or record["identity"]["source"]
+    if config.get("made_by", {}).get("rooms") != trained_by:
         raise KitError("its config.json was written by other code than its run.json names.")
     settings = run_settings(**{**config["run"], **config["training"]})
-    parameters = {name: value for name, value in record["parameters"].items() if name not in FREE}
-    for name, value in parameters.items():
-        used = getattr(settings, name, value)
-        if name == "tokenizer" and value == "preset":
-            value = None
+    asked = settings_from(record["parameters"].get("settings", {}))
+    for name in sorted(record["parameters"].get("settings", {}).keys() & type(asked).model_fields.keys() - FREE):
+        value, used = getattr(asked, name), getattr(settings, name)
         if used != value:
             raise KitError(
                 f"its {name} is {value!r} in run.json and {used!r} in config.json, which the training wrote."

@@ -16,7 +16,7 @@ import torch
 
 from stlm_kit.config import ModelConfig
 from stlm_kit.errors import KitError, UsageError, near
-from stlm_kit.memory.measure import measure_peak
+from stlm_kit.memory.measure import measure_step
 from stlm_kit.memory.predict import predict_peak
 from stlm_kit.memory.recording import MIB
 from stlm_kit.memory.report import MemoryReport, Semantics
@@ -93,6 +93,7 @@ def predicted(
     valid_fraction: float = 1.0,
     accumulation_steps: int = 1,
     semantics: Semantics = "cuda",
+    trainable: tuple[str, ...] | None = None,
 ) -> MemoryReport:
     """The report on a whole training step, clip and update included. Raises what `predict_peak` raises."""
     return predict_peak(
@@ -104,6 +105,7 @@ def predicted(
         span="step",
         semantics=semantics,
         accumulation_steps=accumulation_steps,
+        trainable=trainable,
     )
 
 
@@ -116,6 +118,7 @@ def largest_batch(
     valid_fraction: float = 1.0,
     accumulation_steps: int = 1,
     semantics: Semantics = "cuda",
+    trainable: tuple[str, ...] | None = None,
     most: int = MOST,
 ) -> int:
     """The batch whose step reserves no more than `budget_mib`, while one row more would; 0 where not even one row fits.
@@ -128,7 +131,7 @@ def largest_batch(
     length = config.context_length if sequence_length is None else sequence_length
 
     def reserved(batch_size: int) -> float:
-        report = predicted(config, recipe, batch_size, length, valid_fraction, accumulation_steps, semantics)
+        report = predicted(config, recipe, batch_size, length, valid_fraction, accumulation_steps, semantics, trainable)
         return report.peak_reserved_mib
 
     return _last_that_fits(reserved, budget_mib, most)
@@ -173,6 +176,7 @@ def find_largest_batch(
     limit_mib: float | None = None,
     valid_fraction: float = 1.0,
     accumulation_steps: int = 1,
+    trainable: tuple[str, ...] | None = None,
     most: int = MOST,
 ) -> int:
     """The largest batch that trains for two steps on `device`, found by trying; 0 where not even one row does.
@@ -199,7 +203,7 @@ def find_largest_batch(
     Subject.of(config, recipe, 1, length, valid_fraction, accumulation_steps).check_runs_on(kind)
 
     def fits(batch_size: int) -> bool:
-        subject = Subject.of(config, recipe, batch_size, length, valid_fraction, accumulation_steps, device)
+        subject = Subject.of(config, recipe, batch_size, length, valid_fraction, accumulation_steps, device, trainable)
         return _trains(subject, limit_mib) if kind == "cuda" else _stays_below(subject, limit_mib)
 
     low, high = 0, 1
@@ -250,9 +254,9 @@ def _stays_below(subject: Subject, limit_mib: float) -> bool:
     is not tried, lest the system kill the process."""
     sizes = subject.config, subject.recipe, subject.batch_size, subject.sequence_length, subject.valid_fraction
     parts = subject.accumulation_steps
-    if predicted(*sizes, parts, semantics="cpu").peak_allocated_mib > 2 * limit_mib:
+    if predicted(*sizes, parts, "cpu", subject.trainable).peak_allocated_mib > 2 * limit_mib:
         return False
-    measured = measure_peak(*sizes, span="step", device=subject.device, accumulation_steps=parts, repeats=0)
+    measured = measure_step(subject.build, subject.step, subject.device, span="step", repeats=0)
     return measured.peak_allocated_mib <= limit_mib
 
 

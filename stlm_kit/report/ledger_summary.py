@@ -10,7 +10,7 @@ from typing import Any
 from stlm_kit import ledger
 from stlm_kit.ledger.wording import in_words
 from stlm_kit.paths import atomic_write, cache_dir
-from stlm_kit.reproduce.run_hash import source_hash, versions
+from stlm_kit.provenance import source_hash, versions
 
 ORDER = (
     "exact", "within_tolerance", "confirmed", "predicted", "measured", "setting", "contradicted", "underdetermined",

@@ -12,19 +12,19 @@ from urllib.parse import quote
 from stlm_kit.ledger import is_number
 from stlm_kit.notebook_files import Chapter, chapters, notebooks_dir
 from stlm_kit.paths import atomic_write, project_dir
-from stlm_kit.provenance import describe_machine, duration, now
+from stlm_kit.provenance import describe_machine, duration, now, source_hash, versions
 from stlm_kit.report.executed_notebook import Answer, Figure, answers, figures, plain, verdicts
 from stlm_kit.report.ledger_summary import ledger_summary
 from stlm_kit.report.pages import html_page
 from stlm_kit.reproduce.request import Request, chapter_run
 from stlm_kit.reproduce.rows import row
 from stlm_kit.reproduce.run import FINISHED, Run, read_record
-from stlm_kit.reproduce.run_hash import source_hash, versions
 from stlm_kit.reproduce.study_file import load_study, study_names
 from stlm_kit.studies.memory.comparison import compare_or_why_not
 
 STATES = {
     "done": "done",
+    "to be checked": "made by other code, to be checked",
     "stale": "made by other code",
     "failed": "failed",
     "interrupted": "interrupted",
@@ -129,7 +129,7 @@ def render(sections: list[Section], tables: list[StudyTable]) -> str:
 def _section(chapter: Chapter, run: Run, report: Path) -> Section:
     """What the page says of one chapter: the run asked for, or an older one where that is all there is."""
     state = run.state()
-    folder = run.folder if state != "stale" else run.older()
+    folder = run.kept
     record = read_record(folder)
     section = Section(
         name=chapter.name,
@@ -146,11 +146,11 @@ def _section(chapter: Chapter, run: Run, report: Path) -> Section:
         place = f"Cell {record['cell']}: " if record.get("cell") else ""
         section.sentence = place + (record.get("sentence") or "it stopped without a word; see its log.")
     notebook = folder / chapter.path.name
-    if state in ("done", "stale") and notebook.is_file():
+    if state in ("done", "to be checked", "stale") and notebook.is_file():
         section.checks, section.answers, section.figures = verdicts(notebook), answers(folder), figures(notebook)
     elif state == "failed":
         notebook = notebook.with_suffix(".failed.ipynb")
-    if state in ("done", "stale", "failed") and notebook.is_file():
+    if state in ("done", "to be checked", "stale", "failed") and notebook.is_file():
         section.notebook = _link(notebook, report)
         section.page = _link(html_page(notebook), report)
     if (folder / "log.txt").is_file():
@@ -162,15 +162,17 @@ def _study_table(name: str, runs: list[Run], report: Path) -> StudyTable:
     """The result rows of a study's runs, one line a run; the columns are whatever numbers the rows hold."""
     lines, pictures = [], []
     for run in runs:
-        found = (row(run.folder) if run.finished else None) or {}
+        state = run.state()
+        usable = state in FINISHED or state == "to be checked"
+        found = (row(run.kept) if usable else None) or {}
         numbers = {key: value for key, value in found.get("metrics", {}).items() if is_number(value)}
-        state = found.get("status") or run.state()
         line = {"name": run.name, "state": state, "label": STATES[state], "time": "", "link": "", "numbers": numbers}
         if found.get("seconds") is not None:
             line["time"] = duration(found["seconds"])
-        if run.finished and run.executed.is_file():
-            line["link"] = _link(html_page(run.executed), report)
-            pictures += [Figure(figure.png, run.name) for figure in figures(run.executed)]
+        executed = run.kept / run.notebook.name
+        if usable and executed.is_file():
+            line["link"] = _link(html_page(executed), report)
+            pictures += [Figure(figure.png, run.name) for figure in figures(executed)]
         lines.append(line)
     names = list(dict.fromkeys(key for line in lines for key in line["numbers"]))
     values = {name: {line["numbers"].get(name) for line in lines} for name in names}

@@ -10,14 +10,11 @@ import math
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from stlm_kit.config import DecoderConfig, preset, preset_entry
 from stlm_kit.paths import cache_dir
-from stlm_kit.reproduce import parameters as vocabulary
 from stlm_kit.reproduce.run import Run
-from stlm_kit.reproduce.run_notebook import settings_of
 from stlm_kit.reproduce.study_file import load_study, study_names
 from stlm_kit.training.recipe import Recipe
 
@@ -51,6 +48,11 @@ class Work:
         """Rows that one step takes."""
         return self.settings.batch_size * self.settings.accumulation_steps
 
+    @property
+    def trainable(self) -> tuple[str, ...] | None:
+        """The subset of parameters that the run trains; None for all."""
+        return None if self.settings.trainable is None else tuple(self.settings.trainable)
+
     def memory(self, batch_size: int | None = None, semantics: Semantics = "cuda") -> MemoryReport:
         """The predicted report on a step of the fullest batch. More than two micro-batches take what two take."""
         from stlm_kit.memory.budget import predicted
@@ -58,7 +60,8 @@ class Work:
         size = batch_size or self.settings.batch_size
         parts = min(math.ceil(self.rows / size), 2)
         length = self.settings.context_length
-        return predicted(self.config, self.recipe, size, length, self.fullest or 1.0, parts, semantics)
+        share, trained = self.fullest or 1.0, self.trainable
+        return predicted(self.config, self.recipe, size, length, share, parts, semantics, trained)
 
     def flops(self) -> int:
         """Operations of all the run's steps, recomputed ones among them."""
@@ -68,16 +71,20 @@ class Work:
         return self.settings.steps * step_operations(self.config, self.recipe, self.rows, length, share).spent
 
     def disk_mib(self) -> float:
-        """Two checkpoints, since one is kept until the next is whole, and the rows of the metrics."""
+        """Two checkpoints, since one is kept until the next is whole, frozen weights once, and the rows of metrics."""
         import torch
 
         from stlm_kit.model.kinds import build_model
         from stlm_kit.model.parameters import distinct_parameters
+        from stlm_kit.training.trainable import train_only
 
         with torch.device("meta"):
-            weights = [parameter.numel() for _, parameter in distinct_parameters(build_model(self.config))]
-        checkpoint = sum(n * 4 + 2 * n * self._bytes_of_a_moment(n) for n in weights)
-        return (2 * checkpoint + self.settings.steps * ROW_OF_METRICS) / MIB
+            model = build_model(self.config)
+        train_only(model, self.trainable)
+        weights = [(parameter.numel(), parameter.requires_grad) for _, parameter in distinct_parameters(model)]
+        checkpoint = sum(n * 4 + 2 * n * self._bytes_of_a_moment(n) for n, trained in weights if trained)
+        frozen = sum(4 * n for n, trained in weights if not trained)
+        return (2 * checkpoint + frozen + self.settings.steps * ROW_OF_METRICS) / MIB
 
     def _bytes_of_a_moment(self, n: int) -> float:
         """Of each of n weights; torchao keeps 8 bits and a scale for each 256, where there are enough, and whole."""
@@ -114,8 +121,9 @@ def work_of(run: Run, *, fetch: bool = False) -> Work:
 
     Raises UsageError for settings that do not fit together, KitError for a text that cannot be read.
     """
-    given = {**vocabulary.defaults(run.notebook), **run.parameters}
-    settings = settings_of(SimpleNamespace(**given))
+    from stlm_kit.options import settings_from
+
+    settings = settings_from(run.parameters["settings"])
     recipe = Recipe.named(settings.recipe)
     if not (fetch or on_this_machine(settings.corpus)):
         changes = {"context_length": settings.context_length, **settings.overrides}
@@ -198,6 +206,7 @@ def refusal(work: Work, budget_mib: float, semantics: Semantics = "cuda") -> str
         valid_fraction=work.fullest or 1.0,
         accumulation_steps=2 if accumulates else 1,
         semantics=semantics,
+        trainable=work.trainable,
         most=work.settings.batch_size,
     )
     if most == 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,10 +40,9 @@ def plan(request: Request) -> list[Run]:
         raise UsageError(f"There is no profile {request.profile!r}.{suggest(request.profile, list(PROFILES))}")
     if request.notebooks is not None and not request.notebooks.is_dir():
         raise KitError(f"There is no folder {request.notebooks}; give the one that holds your chapters.")
-    given = absolute_paths(vocabulary.check(request.parameters))
-    if "profile" in given:
+    if "profile" in request.parameters:
         raise UsageError("Give the profile as --profile, not as a parameter.")
-    runs = [run for name in request.names or [CHAPTERS] for run in _runs(name, request, given)]
+    runs = [run for name in request.names or [CHAPTERS] for run in _runs(name, request)]
     runs = list(dict.fromkeys(runs))  # "02 02" is one run
     if request.only is not None:
         runs = _only(request.only, runs)
@@ -55,7 +53,7 @@ def plan(request: Request) -> list[Run]:
     return runs
 
 
-def _runs(name: str, request: Request, given: dict[str, Any]) -> list[Run]:
+def _runs(name: str, request: Request) -> list[Run]:
     """The runs that one name stands for: a chapter, all chapters, or a study."""
     folder = request.notebooks or notebooks_dir()
     course = chapters(folder)
@@ -64,10 +62,11 @@ def _runs(name: str, request: Request, given: dict[str, Any]) -> list[Run]:
     elif chapter := find_chapter(name, course):
         found = [chapter]
     elif name.endswith(".yaml") or name in study_names():
-        return _study_runs(name, request, given)
+        return _study_runs(name, request)
     else:
         options = [*(chapter.name for chapter in course), *study_names()]
         raise UsageError(f"There is no chapter or study {name!r}.{suggest(name, options)}")
+    given = absolute_paths(vocabulary.check(request.parameters)) if request.parameters else {}
     return [chapter_run(chapter.path, request.profile, given) for chapter in found]
 
 
@@ -77,15 +76,18 @@ def chapter_run(notebook: Path, profile: str = "laptop", given: dict[str, Any] |
     return Run(CHAPTERS, notebook.stem, notebook.resolve(), {**asked, **(given or {})}, profile)
 
 
-def _study_runs(name: str, request: Request, given: dict[str, Any]) -> list[Run]:
+def _study_runs(name: str, request: Request) -> list[Run]:
+    from stlm_kit.reproduce.study_runs import run_parameters
+
     notebook = ((request.notebooks or notebooks_dir()) / RUN_NOTEBOOK).resolve()
     if not notebook.is_file():
         raise KitError(f"There is no {RUN_NOTEBOOK} in {notebook.parent}; a study's runs need it.")
     study = load_study(name)
-    return [
-        Run(study.name, run, notebook, {"profile": request.profile, **values, **given}, request.profile)
-        for run, values in study.expand(request.profile).items()
-    ]
+    runs = []
+    for run, cell in study.cells(request.profile).items():
+        given = run_parameters(cell.parameters, request.profile, absolute_paths(request.parameters))
+        runs.append(Run(study.name, run, notebook, given, request.profile, cell.labels))
+    return runs
 
 
 def _only(name: str, runs: list[Run]) -> list[Run]:
@@ -110,17 +112,6 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def parse_parameters(texts: Iterable[str]) -> dict[str, str]:
-    """{name: text} of the command line's name=value. UsageError where there is no '='."""
-    given = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise UsageError(f"-p takes name=value, and {text!r} is not of that form.")
-        given[name.strip().replace("-", "_")] = value
-    return given
-
-
 def absolute_paths(parameters: dict[str, Any]) -> dict[str, Any]:
     """Parameters with the paths among them made absolute: a kernel works in another folder than the user."""
     return {
@@ -140,15 +131,10 @@ def declared(notebook: Path) -> list[str]:
 
 
 def validate(runs: list[Run]) -> None:
-    """Check the parameters of every unfinished run against what its notebook declares, and the preset's name."""
+    """Check the parameters of every unfinished chapter against what it declares; a study's run has been checked."""
     for run in runs:
-        if run.finished or not run.parameters:
-            continue
-        vocabulary.check(run.parameters, declared(run.notebook), where=f"The notebook {run.notebook.name}")
-        if "preset" in run.parameters:
-            from stlm_kit.config import preset_entry
-
-            preset_entry(run.parameters["preset"])
+        if run.is_chapter and run.parameters and not run.finished:
+            vocabulary.check(run.parameters, declared(run.notebook), where=f"The notebook {run.notebook.name}")
 
 
 def need_gpu(runs: list[Run]) -> None:

@@ -22,9 +22,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
+from stlm_kit.code_hash import rooms_hash
 from stlm_kit.errors import KitError, UsageError, first_sentence, near
 from stlm_kit.paths import atomic_write, project_dir
-from stlm_kit.provenance import source_hash, versions
+from stlm_kit.provenance import versions
+
+FIRST = 3  # training losses that a row keeps, so that it can be checked in seconds
 
 
 class Asked(BaseModel):
@@ -46,12 +49,13 @@ class ResultRow(BaseModel):
     name: str = Field(min_length=1)
     hash: str = Field(pattern="^[0-9a-f]{10}$")
     profile: Literal["laptop", "mig20"] | None = None
+    labels: dict[str, JsonValue] = Field({}, description="{axis: label} of the run in its study's grid")
     status: Literal["done", "out_of_memory"] = "done"
     said: str | None = None
     asked: Asked | None = None
     seed: int | None
     configuration: dict[str, JsonValue] = Field(min_length=1)
-    source: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the kit's source")
+    source: str = Field(pattern="^[0-9a-f]{64}$", description="SHA-256 of the code that computes; see code_hash.py")
     versions: dict[str, str] = Field(min_length=1)
     device: str | None
     machine: dict[str, JsonValue] = Field(min_length=1)
@@ -125,8 +129,10 @@ def rerun(row: dict[str, Any]) -> dict[str, Any]:
     """Train a row's configuration again, keeping nothing on disk; gives the metrics, as the row holds them."""
     from stlm_kit.train_from_text import run_settings, train_from_text
 
-    result = train_from_text(run_settings(**row["configuration"]), progress=False).result
-    return {"loss": result["loss"], **result["validation"], "tokens": result["tokens"], "seconds": result["seconds"]}
+    trained = train_from_text(run_settings(**row["configuration"]), progress=False)
+    result = trained.result
+    scores = {"loss": result["loss"], **result["validation"], "tokens": result["tokens"], "seconds": result["seconds"]}
+    return {**scores, "first_losses": trained.losses[:FIRST]}
 
 
 def record(study: str, name: str, **settings: Any) -> dict[str, Any]:
@@ -150,7 +156,7 @@ def record(study: str, name: str, **settings: Any) -> dict[str, Any]:
         **key,
         "seed": configuration["seed"],
         "configuration": configuration,
-        "source": source_hash(),
+        "source": rooms_hash(),
         "versions": versions(),
         "device": configuration["device"],
         "machine": describe_machine() | {"threads": torch.get_num_threads()},
@@ -178,7 +184,7 @@ def command(row: dict[str, Any]) -> str:
             continue
         if name == "overrides":
             words += [part for field, chosen in value.items() for part in ("--set", f"{field}={chosen}")]
-        elif name in (*NAMED, "learning_rate"):
+        elif name in NAMED:
             words += [f"--{name.replace('_', '-')}", str(value)]
         else:
             words += ["--set", f"{name}={value}"]

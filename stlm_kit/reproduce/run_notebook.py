@@ -1,46 +1,16 @@
-"""What notebooks/run.ipynb does for one run of a study: settings from its parameters, training, one result row."""
+"""What notebooks/run.ipynb does for one run of a study: memory measured, training, one result row."""
 
 from __future__ import annotations
 
 import re
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from stlm_kit.reproduce.results import FIRST
 from stlm_kit.reproduce.rows import is_out_of_memory, record_row, run_folder
 
 if TYPE_CHECKING:
     from stlm_kit.train_from_text import RunSettings
     from stlm_kit.training.loop import TrainResult
-
-OF_THE_MODEL = ("window",)  # parameters that change the preset rather than the training; None leaves it as it is
-OF_THE_STUDY = ("profile", "study", "run_name", "measure_memory")
-
-
-def settings_of(run: SimpleNamespace, **more: Any) -> RunSettings:
-    """RunSettings from a notebook's validated parameters; `more` sets what the notebook has no parameter for.
-
-    tokenizer "preset" means the preset's own; device "auto" the GPU where there is one. Raises UsageError for settings
-    that do not fit together.
-    """
-    from stlm_kit.train_from_text import run_settings
-
-    values = {name: value for name, value in vars(run).items() if name not in OF_THE_STUDY}
-    overrides = {name: values.pop(name) for name in OF_THE_MODEL if name in values}
-    if values.get("tokenizer") == "preset":
-        values["tokenizer"] = None
-    if values.get("device") == "auto":
-        values["device"] = best_device()
-    overrides = {name: value for name, value in overrides.items() if value is not None}
-    return run_settings(**values, overrides=overrides, **more)
-
-
-def best_device() -> str:
-    """ "cuda", "mps" or "cpu": the first that torch finds here."""
-    import torch
-
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def train_and_record(settings: RunSettings, measure_memory: bool = False) -> TrainResult | None:
@@ -70,6 +40,7 @@ def train_and_record(settings: RunSettings, measure_memory: bool = False) -> Tra
         bits_per_byte=result["validation"]["bits_per_byte"],
         seconds=result["seconds"],
         tokens_per_second=result["tokens"] / result["seconds"] if result["seconds"] else 0.0,
+        first_losses=trained.losses[:FIRST],
         **epoch_time(result),
         **memory,
         **device_facts(result["device"]),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from filelock import Timeout
 from tqdm.auto import tqdm
 
+from stlm_kit.code_hash import rooms_hash
 from stlm_kit.errors import Interrupted, KitError
 from stlm_kit.interrupts import StopSignal
 from stlm_kit.paths import atomic_write, cache_dir, runs_dir
@@ -20,7 +21,7 @@ from stlm_kit.reproduce.fits import refusals
 from stlm_kit.reproduce.request import declared, need_gpu
 from stlm_kit.reproduce.rows import collect, own_row
 from stlm_kit.reproduce.run import FINISHED, Run
-from stlm_kit.reproduce.run_hash import identity, source_hash
+from stlm_kit.reproduce.run_hash import identity
 
 BAR = "{desc} |{bar}| {n_fmt} of {total_fmt} [{elapsed}{postfix}]"
 
@@ -103,7 +104,7 @@ def _one(run: Run, stop: StopSignal, force: bool, bar: tqdm) -> Ended:
     with lock:
         if run.finished and not force:  # that job finished it while we came here
             return Ended(run, "skipped", "up to date")
-        if source_hash.__wrapped__() != source_hash():  # a kernel would import other code than the hash names
+        if rooms_hash.__wrapped__() != rooms_hash():  # a kernel would import other code than the hash names
             return Ended(run, "failed", "not started: the kit's source has changed meanwhile; start the command again")
         if force and run.folder.exists():
             shutil.rmtree(run.folder)
@@ -123,6 +124,7 @@ def _execute(run: Run, stop: StopSignal, on_cell: Callable[[int, int], None]) ->
         hash=run.hash,
         profile=run.profile,
         parameters=run.parameters,
+        labels=run.labels,
         identity=identity(run.notebook, run.parameters),
         machine=describe_machine(),
         status="running",

@@ -4,11 +4,11 @@
     - name: "{technique}-b{batch_size}"          # filled from the grid and the parameters
       about: one sentence
       grid:
-        technique:                               # labels, each standing for some parameters
+        technique:                               # labels, each standing for some settings
           fp32: {recipe: fp32}
           window-16: {recipe: bf16, window: 16}
-        batch_size: [32, 64, 128]                # or plain values of the parameter of that name
-      parameters: {corpus: sotu}                 # for every run
+        batch_size: [32, 64, 128]                # or plain values of the setting of that name
+      parameters: {corpus: sotu, beta_1: 0.8}    # for every run: whatever `stlm train --set` reaches, or measure_memory
       profiles:                                  # what a profile adds; its grid replaces axes of the same name
         laptop: {parameters: {preset: laptop-llama}, grid: {batch_size: [4, 8]}}
         mig20: {parameters: {preset: memory-study}}
@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -73,6 +74,14 @@ class KnownPadding(_Strict):
     valid_fraction_std: float = Field(ge=0, le=0.5)
 
 
+@dataclass(frozen=True)
+class Cell:
+    """One run of a grid: what it is given, and where it lies, {axis: label or value as in the file}."""
+
+    parameters: dict[str, Any]
+    labels: dict[str, Any]
+
+
 class Grid(_Strict):
     """Runs that differ along the axes of `grid`: one run for each combination, the last axis changing fastest."""
 
@@ -104,13 +113,13 @@ class Grid(_Strict):
             found[claim_id] = tie.model_copy(update={"run": run})
         return found
 
-    def expand(self, profile: str) -> dict[str, dict[str, Any]]:
-        """{run name: parameters} at a profile; {} where it has none. KitError for a name that cannot be filled."""
+    def cells(self, profile: str) -> dict[str, Cell]:
+        """{run name: cell} at a profile; {} where it has none. KitError for a name that cannot be filled."""
         if profile not in self.profiles:
             return {}
         part = self.profiles[profile]
         axes = [_steps(name, part.grid.get(name, axis)) for name, axis in {**self.grid, **part.grid}.items()]
-        runs: dict[str, dict[str, Any]] = {}
+        runs: dict[str, Cell] = {}
         for steps in itertools.product(*axes):
             values = {**self.parameters, **part.parameters}
             labels: dict[str, Any] = {}
@@ -122,8 +131,12 @@ class Grid(_Strict):
                 raise KitError(
                     f"Two runs are called {name!r}; let the name {self.name!r} mention every axis of the grid."
                 )
-            runs[name] = values
+            runs[name] = Cell(values, labels)
         return runs
+
+    def expand(self, profile: str) -> dict[str, dict[str, Any]]:
+        """{run name: parameters} at a profile; see `cells`."""
+        return {name: cell.parameters for name, cell in self.cells(profile).items()}
 
     def _fill(self, values: dict[str, Any]) -> str:
         try:
@@ -161,19 +174,27 @@ class Study(_Strict):
         """The claims of this study that a single run at the published size answers, {claim id: how}."""
         return {claim_id: tie for grid in self.runs for claim_id, tie in grid.measures.items()}
 
-    def expand(self, profile: str) -> dict[str, dict[str, Any]]:
-        """{run name: parameters} over all grids. UsageError where the study has no runs at this profile."""
-        runs: dict[str, dict[str, Any]] = {}
+    def has_runs(self, profile: str) -> bool:
+        """Whether any of the grids has runs at a profile."""
+        return any(profile in grid.profiles for grid in self.runs)
+
+    def cells(self, profile: str) -> dict[str, Cell]:
+        """{run name: cell} over all grids. UsageError where the study has no runs at this profile."""
+        runs: dict[str, Cell] = {}
         for grid in self.runs:
-            for name, parameters in grid.expand(profile).items():
+            for name, cell in grid.cells(profile).items():
                 if name in runs:
                     raise KitError(f"The study {self.name} has two runs called {name!r}; rename one of the grids.")
-                runs[name] = parameters
+                runs[name] = cell
         if not runs:
             offered = sorted({profile for grid in self.runs for profile in grid.profiles})
             has = f"it has runs at {' and '.join(offered)}" if offered else "so far it only holds claims"
             raise UsageError(f"The study {self.name} has no runs at the profile {profile}; {has}.")
         return runs
+
+    def expand(self, profile: str) -> dict[str, dict[str, Any]]:
+        """{run name: parameters} over all grids; see `cells`."""
+        return {name: cell.parameters for name, cell in self.cells(profile).items()}
 
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # eight times as fast, where PyYAML was built with libyaml
@@ -213,6 +234,13 @@ def _parsed(path: Path, modified: int) -> Any:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         place = f" near line {line + 1}" if line is not None else ""
         raise KitError(f"The study file {path.name} is not YAML{place}; check its indentation and colons.") from error
+
+
+def labels_of(study: str, run: str, profile: str) -> dict[str, Any]:
+    """{axis: label} of a run in the kit's study of that name; {} where that has no such run."""
+    known = study in study_names() and load_study(study).has_runs(profile)
+    cells = load_study(study).cells(profile) if known else {}
+    return cells[run].labels if run in cells else {}
 
 
 def load_study(name_or_path: str | Path) -> Study:

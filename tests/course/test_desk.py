@@ -77,8 +77,5 @@ def test_costs():
     layer = torch.nn.Linear(32, 31)
     layer.twice = layer.weight
     assert desk.cost_parameters(layer) == "1,023 parameters" and desk.cost_parameters(1024) == "1,024 parameters"
-    x = torch.zeros(2**18)
-    assert desk.cost_mib(x) == desk.cost_mib(x, x[:7]) == desk.cost_mib(x.expand(9, -1)) == "1.00 MiB"
-    assert desk.cost_mib(x, x.clone().to(torch.bfloat16)) == "1.50 MiB"
     assert desk.cost_flops(torch.matmul, torch.ones(2, 3), torch.ones(3, 5)) == "60 FLOPs"
     assert desk.cost_flops(lambda: torch.ones(3).sum()) == "0 FLOPs"

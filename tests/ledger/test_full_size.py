@@ -72,7 +72,7 @@ def change(path, **changes):
 def with_parameter(folder, name, value):
     """The folder as if the run had been started with `-p name=value`."""
     record = json.loads((folder / "run.json").read_text())
-    record["parameters"][name] = record["identity"]["parameters"][name] = value
+    record["parameters"]["settings"][name] = record["identity"]["parameters"]["settings"][name] = value
     record["identity"]["contents"].pop(name, None)
     record["hash"] = configuration_hash(record["identity"])
     (folder / "run.json").write_text(json.dumps(record))
@@ -118,8 +118,8 @@ def test_a_run_imported_twice_changes_nothing(mine, capsys):
         ("run.json", {"study": "chapters"}, "a chapter's run"),
         ("run.json", {"status": "interrupted"}, "not finished"),
         ("run.json", {"status": "out_of_memory"}, "out of memory"),
-        ("run.json", {"parameters__steps": 4}, "run.json was changed"),
-        ("run.json", {"identity__parameters__steps": 4}, "run.json was changed"),
+        ("run.json", {"parameters__settings__steps": 4}, "run.json was changed"),
+        ("run.json", {"identity__parameters__settings__steps": 4}, "run.json was changed"),
         ("run.json", {"name": "bas"}, "no run 'bas'. Did you mean 'base'"),
         ("run.json", {"ended": None}, "date"),
         ("config.json", {"training__steps": 4}, "its steps is 3 in run.json and 4 in config.json"),
@@ -127,7 +127,7 @@ def test_a_run_imported_twice_changes_nothing(mine, capsys):
         ("config.json", {"run__eval_documents": 2}, "its eval_documents is 2, and the study asks for None"),
         ("config.json", {"run__overrides__window": 9}, "decoder has window = 8, and the preset 'laptop-gpt2' says 9"),
         ("config.json", {"model__d_ff": 4}, "its decoder has d_ff = 4"),
-        ("config.json", {"made_by__source": "0"}, "other code"),
+        ("config.json", {"made_by__rooms": "0"}, "other code"),
         ("row.json", {"perplexity": 1.5}, "its perplexity is 1.5 in row.json"),
         ("row.json", {"tokens": 1}, "its tokens is 1 in row.json"),
     ],

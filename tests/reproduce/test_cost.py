@@ -9,9 +9,11 @@ from stlm_kit.errors import UsageError
 from stlm_kit.notebook_files import notebooks_dir
 from stlm_kit.reproduce.cost import refusal, time_limit, work_of
 from stlm_kit.reproduce.run import Run
+from stlm_kit.reproduce.study_runs import run_parameters
 from stlm_kit.train_from_text import make_batches, prepare, train_from_text
 
 NOTEBOOK = notebooks_dir() / "run.ipynb"
+SMALL = {"batch_size": 8, "steps": 40}
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def verses(tmp_path) -> str:
 
 def run_of(verses, **parameters) -> Run:
     given = {"corpus": verses, "tokenizer": "bytes", "preset": "laptop-gpt2", "context_length": 48, **parameters}
-    return Run("mine", "one", NOTEBOOK, given)
+    return Run("mine", "one", NOTEBOOK, run_parameters({**SMALL, **given}, "laptop"))
 
 
 def test_the_text_is_counted_as_the_batches_give_it(verses):
@@ -51,7 +53,8 @@ def test_padding_is_not_predicted_as_text(verses):
 
 def test_a_text_that_is_elsewhere_is_not_fetched(tmp_path, monkeypatch):
     monkeypatch.setenv("STLM_CACHE", str(tmp_path))
-    work = work_of(Run("mine", "one", NOTEBOOK, {"corpus": "wikitext-2", "preset": "memory-study", "window": 16}))
+    given = {"corpus": "wikitext-2", "preset": "memory-study", "window": 16}
+    work = work_of(Run("mine", "one", NOTEBOOK, {"profile": "laptop", "settings": given}))
     assert work.real_share is None and work.token_mib is None
     assert work.config.window == 16 and work.config.context_length == 128
 

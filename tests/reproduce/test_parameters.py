@@ -4,7 +4,8 @@ import nbformat
 import pytest
 
 from stlm_kit.errors import KitError, UsageError
-from stlm_kit.reproduce.parameters import Parameters, check, declared, defaults, validate
+from stlm_kit.options import settings_from
+from stlm_kit.reproduce.parameters import check, declared, defaults, vocabulary
 
 
 @pytest.fixture
@@ -32,7 +33,12 @@ def test_declared_names_are_those_of_the_parameters_cell(notebook):
 
 def test_strings_are_parsed_by_type(notebook):
     given = {"profile": "mig20", "seed": "7", "steps": " 20 ", "learning_rate": "3e-4"}
-    assert validate(notebook(SOURCE), given) == {"profile": "mig20", "seed": 7, "steps": 20, "learning_rate": 3e-4}
+    assert check(given, declared(notebook(SOURCE))) == {
+        "profile": "mig20",
+        "seed": 7,
+        "steps": 20,
+        "learning_rate": 3e-4,
+    }
     assert check({"window": "none", "attend_across_documents": "false", "corpus": "text/a.txt"}) == {
         "window": None, "attend_across_documents": False, "corpus": "text/a.txt",
     }  # fmt: skip
@@ -64,7 +70,7 @@ def test_values_keep_their_type():
 )
 def test_mistakes_are_one_sentence(notebook, given, sentence):
     with pytest.raises(UsageError, match=sentence) as caught:
-        validate(notebook(SOURCE), given)
+        check(given, declared(notebook(SOURCE)))
     assert str(caught.value).count("\n") == 0 and str(caught.value).endswith((".", "?"))
 
 
@@ -107,5 +113,16 @@ def test_a_file_that_is_no_notebook_is_named(tmp_path):
         declared(tmp_path / "text.ipynb")
 
 
+@pytest.mark.parametrize(("name", "value"), [("seed", 2**31), ("beta_1", 1.0), ("norm_epsilon", 0.0), ("corpus", "")])
+def test_a_setting_has_the_bounds_that_it_has_in_a_run(name, value):
+    with pytest.raises(UsageError, match=f"{name} = "):
+        check({name: value})
+    with pytest.raises(UsageError, match=f"{name} = "):
+        settings_from({name: value})
+
+
 def test_every_default_is_valid_itself():
-    assert check(Parameters().model_dump(exclude={"study", "run_name"}))
+    for name, field in vocabulary().items():
+        if not field.is_required() and name != "device":  # "auto" becomes the device that there is
+            value = field.get_default(call_default_factory=True)
+            assert check({name: value}) == {name: value}

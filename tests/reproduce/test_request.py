@@ -4,7 +4,7 @@ import pytest
 
 from stlm_kit.cli import main
 from stlm_kit.errors import KitError, UsageError
-from stlm_kit.reproduce.request import Request, need_gpu, parse_parameters, parse_shard, plan
+from stlm_kit.reproduce.request import Request, need_gpu, parse_shard, plan
 
 
 @pytest.fixture
@@ -62,16 +62,6 @@ def test_shards_that_cannot_be(text):
         parse_shard(text)
 
 
-def test_parameters_are_names_and_texts():
-    assert parse_parameters(["steps=5", "learning-rate=1e-3", "corpus=a=b"]) == {
-        "steps": "5",
-        "learning_rate": "1e-3",
-        "corpus": "a=b",
-    }
-    with pytest.raises(UsageError, match="name=value"):
-        parse_parameters(["steps"])
-
-
 @pytest.mark.parametrize(
     ("parameter", "sentence"),
     [
@@ -97,11 +87,34 @@ def test_relative_paths_become_absolute(chapters, tmp_path, monkeypatch):
 
 
 def test_a_studys_runs_carry_their_parameters():
-    runs = plan(Request(["memory"], parameters={"steps": "7"}))
-    assert {run.parameters["steps"] for run in runs} == {7}
-    assert {run.parameters["recipe"] for run in runs} >= {"fp32+eager+study", "bf16+eager+study"}
+    runs = plan(Request(["memory"], parameters={"steps": "7", "norm_epsilon": "1e-4", "beta_1": 0.8}))
+    assert {run.parameters["settings"]["steps"] for run in runs} == {7}
+    assert {run.parameters["settings"]["norm_epsilon"] for run in runs} == {1e-4}
+    assert {run.parameters["settings"]["recipe"] for run in runs} >= {"fp32+eager+study", "bf16+eager+study"}
+    assert all(run.parameters["measure_memory"] for run in runs)
+    assert runs[-1].labels == {"technique": "checkpoint", "batch_size": 16}
+    [run] = plan(Request(["memory"], only="fp32-b4", parameters={"measure_memory": "false"}))
+    assert run.parameters["measure_memory"] is False
     with pytest.raises(UsageError, match="no preset named"):
         plan(Request(["memory"], parameters={"preset": "gpt-5"}))
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"norm_epsilom": "1"}, "nothing to set under the name 'norm_epsilom'. Did you mean 'norm_epsilon'"),
+        ({"steps": "many"}, "steps = 'many' will not do"),
+        ({"n_heads": "7"}, "n_heads = 7 does not divide d_model"),
+        ({"learning_rate": "1e-5"}, "lies above learning_rate"),
+        ({"device": "gpu"}, "no device named 'gpu'"),
+        ({"measure_memory": "perhaps"}, "measure_memory = 'perhaps' will not do"),
+        ({"run_name": "mine"}, "'run_name' is not for a study's run to set"),
+    ],
+)
+def test_a_wrong_setting_of_a_study_stops_it_before_it_starts(given, sentence):
+    with pytest.raises(UsageError, match=sentence) as raised:
+        plan(Request(["memory"], parameters=given))
+    assert "\n" not in str(raised.value)
 
 
 def test_mig20_needs_a_gpu(chapters, monkeypatch):

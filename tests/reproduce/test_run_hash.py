@@ -12,7 +12,8 @@ import pytest
 
 import stlm_kit.provenance
 from stlm_kit.errors import KitError
-from stlm_kit.reproduce.run_hash import content_hash, identity, notebook_hash, run_hash, versions
+from stlm_kit.provenance import versions
+from stlm_kit.reproduce.run_hash import content_hash, identity, notebook_hash, run_hash
 
 
 def test_outputs_prose_and_metadata_do_not_count(course):
@@ -20,6 +21,7 @@ def test_outputs_prose_and_metadata_do_not_count(course):
     before = notebook_hash(path)
     notebook = nbformat.read(path, as_version=4)
     notebook.cells.insert(0, course.prose("a better title"))
+    notebook.cells[-1].source = "%matplotlib inline\nx = 1  # one"
     notebook.cells[-1].outputs = [nbformat.v4.new_output("stream", text="1")]
     notebook.cells[-1].execution_count = 7
     notebook.metadata["papermill"] = {"duration": 3}
@@ -44,9 +46,13 @@ def test_the_content_of_a_corpus_counts_and_not_its_place(course, tmp_path):
     here.write_text("some text")
     there.write_text("some text")
     assert run_hash(path, {"corpus": str(here)}) == run_hash(path, {"corpus": str(there)})
+    in_settings = [{"settings": {"corpus": str(place), "steps": 3}} for place in (here, there)]
+    assert run_hash(path, in_settings[0]) == run_hash(path, in_settings[1])
+    assert identity(path, in_settings[0])["parameters"] == {"settings": {"steps": 3}}
     there.write_text("other text")
     content_hash.cache_clear()
     assert run_hash(path, {"corpus": str(here)}) != run_hash(path, {"corpus": str(there)})
+    assert run_hash(path, in_settings[0]) != run_hash(path, in_settings[1])
 
 
 def test_the_names_in_a_folder_of_texts_count(tmp_path):
@@ -113,3 +119,8 @@ def test_code_cells_are_not_run_together(course):
     assert notebook_hash(course.chapter("00_a", "x = 1\ny = 2")) != notebook_hash(
         course.chapter("00_b", "x = 1\n", "y = 2")
     )
+
+
+def test_a_prompt_counts_and_so_does_a_cell_of_another_language(course):
+    cells = ['prompt = "Once upon a time."', 'prompt = "Twice upon a time."', "%%bash\necho 1", "%%bash\necho 2"]
+    assert len({notebook_hash(course.chapter("00_a", cell)) for cell in cells}) == 4

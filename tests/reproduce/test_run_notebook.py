@@ -6,32 +6,16 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import pytest
 
 from stlm_kit import cli
 from stlm_kit import provenance as machine
-from stlm_kit.errors import KitError, UsageError
+from stlm_kit.errors import KitError
+from stlm_kit.options import settings_from
 from stlm_kit.reproduce import run_notebook as one_run
 from stlm_kit.reproduce.rows import is_out_of_memory, record_row
 from stlm_kit.train_from_text import run_settings
-
-
-def run(**values) -> SimpleNamespace:
-    return SimpleNamespace(profile="laptop", study="mine", run_name="a", preset="laptop-gpt2", device="cpu", **values)
-
-
-def test_settings_of_parameters():
-    settings = one_run.settings_of(run(tokenizer="preset", window=16, steps=7, seed=3), eval_documents=2)
-    assert (settings.tokenizer, settings.overrides, settings.steps) == (None, {"window": 16}, 7)
-    assert settings.eval_documents == 2
-    assert one_run.settings_of(run(window=None)).overrides == {}
-
-
-def test_settings_that_do_not_fit():
-    with pytest.raises(UsageError, match="lies above learning_rate"):
-        one_run.settings_of(run(learning_rate=1e-5, min_learning_rate=1e-3))
 
 
 def test_a_row_is_kept_where_there_is_a_run(tmp_path, monkeypatch):
@@ -57,7 +41,7 @@ def test_out_of_memory_is_a_row(tmp_path, monkeypatch):
     """A real allocation that no machine grants."""
     monkeypatch.setenv("STLM_RUN_DIR", str(tmp_path / "run"))
     monkeypatch.setenv("STLM_CACHE", str(tmp_path / "cache"))
-    settings = one_run.settings_of(run(context_length=128, batch_size=2, steps=1))
+    settings = settings_from({"preset": "laptop-gpt2", "batch_size": 2, "steps": 1})
     huge = settings.model_copy(update={"overrides": {"d_ff": 2**44}})
     assert one_run.train_and_record(huge) is None
     row = json.loads((tmp_path / "run" / "row.json").read_text())

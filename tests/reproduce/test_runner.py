@@ -198,6 +198,7 @@ def test_out_of_memory_is_a_studys_result_and_a_chapters_failure(course, go, tmp
     assert [end.status for end in go(str(study), only="s2")] == ["skipped"]
     [row] = collect("mine")
     assert (row["name"], row["status"], row["configuration"]["steps"]) == ("s2", "out_of_memory", 2)
+    assert row["labels"] == {"steps": 2}
     assert "9 TiB" in row["said"] and row["versions"]["torch"]
     with pytest.raises(KitError, match="1 of 1 chapters failed"):
         go("00")
@@ -205,8 +206,8 @@ def test_out_of_memory_is_a_studys_result_and_a_chapters_failure(course, go, tmp
 
 def test_code_that_changes_meanwhile_is_not_run_under_the_old_hash(course, tmp_path):
     shutil.copytree(Path(stlm_kit.__file__).parent, tmp_path / "house" / "stlm_kit")
-    edit = "import stlm_kit, pathlib\npath = pathlib.Path(stlm_kit.__file__).with_name('errors.py')\n"
-    course.chapter("00_edits", edit + "path.write_text(path.read_text() + '# edited')")
+    edit = "import stlm_kit, pathlib\npath = pathlib.Path(stlm_kit.__file__).with_name('generation.py')\n"
+    course.chapter("00_edits", edit + "path.write_text(path.read_text() + 'EDITED = 1')")
     course.chapter("01_after", "1")
     command = [sys.executable, "-m", "stlm_kit", "reproduce", "--notebooks", str(course.folder)]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "house")}

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stlm_kit.errors import KitError, UsageError
-from stlm_kit.notebook_files import notebooks_dir
-from stlm_kit.reproduce.parameters import validate
-from stlm_kit.reproduce.study_file import Grid, Study, load_study, study_names
+from stlm_kit.reproduce.study_file import Grid, Study, labels_of, load_study, study_names
+from stlm_kit.reproduce.study_runs import run_parameters
 
 ABOUT = {"source": "mine", "title": "Mine", "citation": "nobody, 2024", "claims": [{"id": "mine.a"}]}
 GRID = {
@@ -32,6 +31,15 @@ def test_a_grid_becomes_named_runs(tmp_path):
     runs = load_study(write(tmp_path / "mine.yaml")).expand("laptop")
     assert list(runs) == ["plain-b4", "plain-b8", "window-16-b4", "window-16-b8"]
     assert runs["window-16-b8"] == {"corpus": "sotu", "steps": 2, "recipe": "bf16", "window": 16, "batch_size": 8}
+
+
+def test_each_run_has_its_labels():
+    study = Study.model_validate({**ABOUT, "runs": [GRID]})
+    assert study.cells("mig20")["window-16-b128"].labels == {"technique": "window-16", "batch_size": 128}
+    assert labels_of("memory", "window-16-b8", "laptop") == {"technique": "window-16", "batch_size": 8}
+    assert labels_of("memory", "window-16-b128", "mig20") == {"technique": "window-16", "batch_size": "128"}
+    assert labels_of("memory", "window-17-b8", "laptop") == labels_of("poster", "a", "laptop") == {}
+    assert labels_of("nobody", "a", "laptop") == {}
 
 
 def test_a_profile_replaces_an_axis_and_adds_parameters(tmp_path):
@@ -145,4 +153,4 @@ def test_the_kits_own_studies_are_valid(name):
     for grid in study.runs:
         for profile in grid.profiles:
             for parameters in grid.expand(profile).values():
-                validate(notebooks_dir() / "run.ipynb", {"profile": profile, **parameters})
+                assert run_parameters(parameters, profile)["settings"]["preset"] == parameters["preset"]

@@ -82,6 +82,20 @@ def test_cells_are_what_the_row_says(rows):
     assert comparison.cells_of({**rows[0], "metrics": {"loss": 1.0}}) == []
 
 
+def test_a_technique_is_a_label_and_no_part_of_a_name(rows):
+    renamed = {**rows[0], "name": "x-b9", "labels": {"technique": "window-b-16", "batch_size": 2}}
+    assert comparison.cells_of(renamed)[0]["technique"] == "window-b-16"
+    assert (
+        comparison.cells_of({**renamed, "labels": {"heads": 2, "norm": "rms", "batch_size": 2}})[0]["technique"]
+        == "2-rms"
+    )
+    recorded = {row["name"]: row for row in comparison.results.recorded("memory")}["window-16-b8"]
+    bare = {name: value for name, value in recorded.items() if name != "labels"}
+    assert comparison.cells_of(bare)[0]["technique"] == "window-16"  # as its study's file has it
+    nobodys = {name: value for name, value in rows[0].items() if name != "labels"}
+    assert comparison.cells_of(nobodys)[0]["technique"] == "fp32-b2"
+
+
 def test_of_a_run_made_twice_the_later_row_counts(rows):
     older = {**copy.deepcopy(rows[0]), "date": "2020-01-01T00:00:00+00:00"}
     assert comparison.latest([rows[0], older, rows[1]]) == rows

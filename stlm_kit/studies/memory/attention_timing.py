@@ -45,7 +45,8 @@ def record_attention(backend: str, length: int, device: str = "cpu") -> dict[str
     """Time one backend at one length and append its row to the study's file, in place of an older one."""
     import torch
 
-    from stlm_kit.provenance import describe_machine, now, source_hash, versions
+    from stlm_kit.code_hash import rooms_hash
+    from stlm_kit.provenance import describe_machine, now, versions
 
     configuration = {"attention": backend, "context_length": length, "positions": POSITIONS, "n_heads": N_HEADS}
     configuration |= {"head_dim": HEAD_DIM, "device": device}
@@ -55,7 +56,7 @@ def record_attention(backend: str, length: int, device: str = "cpu") -> dict[str
         "hash": results.configuration_hash(configuration),
         "seed": None,
         "configuration": configuration,
-        "source": source_hash(),
+        "source": rooms_hash(),
         "versions": versions(),
         "device": device,
         "machine": describe_machine() | {"threads": torch.get_num_threads()},

@@ -16,7 +16,7 @@ from stlm_kit.errors import KitError, UsageError
 from stlm_kit.ledger.full_size import full_size_rows
 from stlm_kit.reproduce import results
 from stlm_kit.reproduce.rows import collect
-from stlm_kit.reproduce.study_file import FULL_SIZE, PROFILES, load_study
+from stlm_kit.reproduce.study_file import FULL_SIZE, PROFILES, labels_of, load_study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -122,7 +122,7 @@ def cells_of(row: dict[str, Any]) -> list[dict[str, Any]]:
         return []
     rows_a_step = configuration["batch_size"] * configuration.get("accumulation_steps", 1)
     cell = {
-        "technique": row["name"].rsplit("-b", 1)[0],
+        "technique": _technique(row["name"], row.get("labels") or _labels(row)),
         "batch_size": rows_a_step,
         "window": (configuration.get("overrides") or {}).get("window"),
         "recipe": configuration["recipe"],
@@ -130,6 +130,17 @@ def cells_of(row: dict[str, Any]) -> list[dict[str, Any]]:
     }
     measured = {**cell, "found": "measured", "peak_mib": numbers["peak_allocated_mib"]}
     return [measured | _speeds(row, rows_a_step), {**cell, "found": "predicted", "peak_mib": numbers["predicted_mib"]}]
+
+
+def _technique(name: str, labels: dict[str, Any]) -> str:
+    """A run's place on the axis `technique`, or on all axes but the batch's; its name where its study has none."""
+    others = [str(label) for axis, label in labels.items() if axis != "batch_size"]
+    return str(labels.get("technique") or "-".join(others) or name)
+
+
+def _labels(row: dict[str, Any]) -> dict[str, Any]:
+    """The labels that a row without its own has in its study's file; {} where no study of the kit has its run."""
+    return labels_of(row["study"], row["name"], row["profile"])
 
 
 def _speeds(row: dict[str, Any], rows_a_step: int) -> dict[str, float]:
@@ -162,14 +173,14 @@ def predicted_cells(study: str) -> list[dict[str, Any]]:
         return []
     return [
         {
-            "technique": name.rsplit("-b", 1)[0],
-            "batch_size": values["batch_size"],
-            "window": values.get("window"),
-            "recipe": values["recipe"],
+            "technique": _technique(name, cell.labels),
+            "batch_size": cell.parameters["batch_size"],
+            "window": cell.parameters.get("window"),
+            "recipe": cell.parameters["recipe"],
             "found": "predicted",
             "peak_mib": known[name]["peak_allocated_mib"],
         }
-        for name, values in load_study(study).expand(FULL_SIZE).items()
+        for name, cell in load_study(study).cells(FULL_SIZE).items()
         if name in known
     ]
 

@@ -13,12 +13,12 @@ prediction goes through. `stlm predict --study NAME --write` makes those anew th
 
 from __future__ import annotations
 
-import hashlib
 import json
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from stlm_kit.code_hash import rooms_hash
 from stlm_kit.config import DecoderConfig, preset
 from stlm_kit.errors import KitError, UsageError, near
 from stlm_kit.paths import atomic_write
@@ -82,14 +82,14 @@ def write_predictions(name: str, anew: bool = False) -> list[dict[str, Any]]:
     rows = []
     for cell, configuration in cells(study).items():
         row = known.get(cell)
-        if row is None or row["configuration"] != configuration or row["source"] != rooms_hash():
+        if row is None or row["configuration"] != configuration or row["source"] != rooms_hash(ROOMS):
             row = {
                 "study": path.stem,
                 "name": cell,
                 "hash": results.configuration_hash(configuration),
                 "seed": None,
                 "configuration": configuration,
-                "source": rooms_hash(),
+                "source": rooms_hash(ROOMS),
                 "versions": versions(),
                 "device": None,
                 "machine": describe_machine(),
@@ -113,15 +113,3 @@ def predicted(name: str) -> dict[str, dict[str, Any]]:
     """{cell: its sizes} as kept; {} where nothing is. KitError for a line that is no row."""
     path = results.rows_file(f"{name}-predictions")
     return {row["name"]: row["metrics"] for row in results.read_rows(path)} if path else {}
-
-
-@cache
-def rooms_hash() -> str:
-    """SHA-256 over the source of the rooms that a prediction goes through (read once a process)."""
-    package, digest = Path(__file__).resolve().parents[2], hashlib.sha256()
-    for room in ROOMS:
-        place = package / room
-        for path in sorted(place.rglob("*.py")) if place.is_dir() else [place]:
-            content = path.read_bytes().replace(b"\r\n", b"\n")
-            digest.update(f"{path.relative_to(package).as_posix()}\0{len(content)}\0".encode() + content)
-    return digest.hexdigest()
