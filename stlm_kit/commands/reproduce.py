@@ -70,7 +70,9 @@ def run_reproduce(options: argparse.Namespace) -> int:
     if options.against and not options.rows:
         raise UsageError("--against is for recorded rows; give --recheck --rows as well.")
     if options.rows:
-        return show_checks(recheck_rows(options.names, options.against))
+        from stlm_kit.studies.memory.predictions import recheck
+
+        return show_checks(recheck_rows(options.names, options.against, recheck))
     request = Request(
         names=options.names,
         profile=options.profile,

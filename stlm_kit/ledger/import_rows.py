@@ -17,8 +17,7 @@ from pydantic import ValidationError
 
 from stlm_kit.errors import KitError, first_sentence
 from stlm_kit.ledger.full_size import FREE, FULL_SIZE, answers_of, imported_file, label
-from stlm_kit.paths import atomic_write
-from stlm_kit.reproduce.results import ResultRow, configuration_hash, read_rows
+from stlm_kit.reproduce.results import ResultRow, configuration_hash, read_rows, write_rows
 from stlm_kit.reproduce.rows import own_row, row
 from stlm_kit.reproduce.run import CHAPTERS, FINISHED, read_record
 from stlm_kit.reproduce.run_hash import without
@@ -80,7 +79,7 @@ def keep(checked: dict[str, Any], dry_run: bool) -> bool:
         rows = read_rows(path) if path.is_file() else []
         if checked in rows:
             return True
-        atomic_write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in [*rows, checked]))
+        write_rows(path, [*rows, checked])
     return False
 
 

@@ -16,7 +16,7 @@ from stlm_kit.errors import UsageError
 from stlm_kit.memory.attention_kernels import cuda_attention
 from stlm_kit.memory.report import Semantics
 from stlm_kit.memory.torch_patches import eight_bit_update_without_temporaries, scaler_that_always_updates
-from stlm_kit.model.decoder import Attention
+from stlm_kit.model.blocks import Attention
 from stlm_kit.model.kinds import build_model
 from stlm_kit.training import loss as losses
 from stlm_kit.training.loss import Loss

@@ -1,7 +1,8 @@
 """The decoder: layers, attention, the model itself, its parameters, and Hugging Face's layout."""
 
+from stlm_kit.model.blocks import Block
 from stlm_kit.model.cache import Cache
-from stlm_kit.model.decoder import Block, Decoder
+from stlm_kit.model.decoder import Decoder
 from stlm_kit.model.huggingface import export_to_hf, load_from_hf
 from stlm_kit.model.kinds import build_model, model_kind
 from stlm_kit.model.language_model import FeatureModel, LanguageModel, Score

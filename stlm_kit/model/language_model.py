@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from stlm_kit.config import ModelConfig
 from stlm_kit.errors import UsageError
+from stlm_kit.model.attention import get_attention
+from stlm_kit.model.blocks import Attention
 from stlm_kit.model.cache import Cache
 
 if TYPE_CHECKING:
@@ -60,9 +62,6 @@ class LanguageModel(nn.Module):
 
         UsageError for an unknown name; KitError, one sentence, for one that this machine cannot run.
         """
-        from stlm_kit.model.attention import get_attention
-        from stlm_kit.model.decoder import Attention
-
         function = get_attention(name)
         for module in self.modules():
             if isinstance(module, Attention):

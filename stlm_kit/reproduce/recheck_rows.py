@@ -17,7 +17,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,6 @@ from typing import Any
 from stlm_kit.code_hash import rooms_hash
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.notebook_files import suggest
-from stlm_kit.paths import atomic_write
 from stlm_kit.provenance import describe_machine, versions
 from stlm_kit.reproduce import results
 from stlm_kit.reproduce.recheck import Checked, as_many_threads, difference, first_losses, kind
@@ -34,10 +33,11 @@ from stlm_kit.reproduce.study_file import labels_of
 Row = dict[str, Any]
 
 
-def recheck_rows(names: list[str], against: Path | None = None) -> Iterator[Checked]:
+def recheck_rows(names: list[str], against: Path | None, predicted: Callable) -> Iterator[Checked]:
     """Check the committed rows of these studies and their predictions (default: all); each file is written when done.
 
     against: a folder that holds the stlm_kit that made the rows, such as a checkout of the commit that added them.
+    predicted: checks the rows of predicted cells, as `_trainings` checks those of trainings.
     Raises UsageError for a name under which nothing is recorded, KitError for a line that is no row.
     """
     if against and not (against / "stlm_kit").is_dir():
@@ -48,18 +48,18 @@ def recheck_rows(names: list[str], against: Path | None = None) -> Iterator[Chec
             raise UsageError(f"Nothing is recorded under the name {name!r}.{suggest(name, list(known))}")
     wanted = [stem for stem in known if not names or stem in names or stem.removesuffix("-predictions") in names]
     for stem in wanted:
-        yield from _recheck_file(known[stem], against)
+        yield from _recheck_file(known[stem], against, predicted)
 
 
-def _recheck_file(path: Path, against: Path | None) -> Iterator[Checked]:
+def _recheck_file(path: Path, against: Path | None, predicted: Callable) -> Iterator[Checked]:
     rows = results.read_rows(path)
-    trained, predicted, others = [], [], []
+    trained, cells, others = [], [], []
     for row in rows:
-        group = predicted if row["metrics"].get("kind") == "predicted" else trained if is_training(row) else others
+        group = cells if row["metrics"].get("kind") == "predicted" else trained if is_training(row) else others
         group.append(row)
     stamps: dict[int, str] = {}  # {place of a row in the file: the source that it gets}
     places = {id(row): place for place, row in enumerate(rows)}
-    for checked, held, source in chain(_trainings(trained, against), _predictions(predicted)):
+    for checked, held, source in chain(_trainings(trained, against), predicted(cells)):
         stamps |= {places[id(row)]: source for row in held}
         yield checked
     if others:
@@ -68,7 +68,7 @@ def _recheck_file(path: Path, against: Path | None) -> Iterator[Checked]:
     if stamped != rows:
         for row in stamped:
             results.ResultRow.model_validate(row)
-        atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in stamped))
+        results.write_rows(path, stamped)
 
 
 def is_training(row: Row) -> bool:
@@ -183,21 +183,3 @@ def _differs_from(folder: Path, row: Row) -> str:
     old = json.loads(then.stdout.splitlines()[-1])
     with as_many_threads(threads(row)):
         return difference(first_losses(run_settings(**row["configuration"]), len(old)), old)
-
-
-def _predictions(rows: list[Row]) -> Iterator[Outcome]:
-    """Predicted cells that other code made, each predicted again."""
-    from stlm_kit.studies.memory.predictions import ROOMS, predict
-
-    held = []
-    for row in rows:
-        if row["source"] == rooms_hash(ROOMS):
-            continue
-        if json.loads(json.dumps(predict(row["configuration"]))) == row["metrics"]:
-            held.append(row)
-        else:
-            study = row["study"].removesuffix("-predictions")
-            sentence = f"it is predicted otherwise; `stlm predict --study {study} --write` makes it anew."
-            yield Checked([row["name"]], "stale", sentence), [], ""
-    if held:
-        yield Checked([row["name"] for row in held], "holds", "each is predicted the same."), held, rooms_hash(ROOMS)

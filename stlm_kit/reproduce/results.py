@@ -22,10 +22,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator, model_validator
 
-from stlm_kit.code_hash import rooms_hash
+from stlm_kit.code_hash import ROOMS, rooms_hash
 from stlm_kit.errors import KitError, UsageError, first_sentence, near
 from stlm_kit.paths import atomic_write, project_dir
-from stlm_kit.provenance import versions
+from stlm_kit.provenance import describe_machine, now, versions
 
 FIRST = 3  # training losses that a row keeps, so that it can be checked in seconds
 
@@ -143,28 +143,54 @@ def record(study: str, name: str, **settings: Any) -> dict[str, Any]:
     """
     import torch
 
-    from stlm_kit.provenance import describe_machine, now
     from stlm_kit.train_from_text import run_settings
 
-    configuration = run_settings(**settings).model_dump(mode="json")
-    key = {"study": study, "name": name, "hash": configuration_hash(configuration)}
-    path = _folders()[0] / f"{study}.jsonl"
+    asked = run_settings(**settings)
+    path = checkout_folder() / f"{study}.jsonl"
     before = recorded(study) if path.is_file() else []
-    if known := [row for row in before if key.items() <= row.items()]:
-        return known[0]
-    row = {
-        **key,
-        "seed": configuration["seed"],
-        "configuration": configuration,
-        "source": rooms_hash(),
-        "versions": versions(),
-        "device": configuration["device"],
-        "machine": describe_machine() | {"threads": torch.get_num_threads()},
-        "date": now(),
-        "metrics": rerun({"configuration": configuration}),
-    }
-    atomic_write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in [*before, row]))
+    for row in before:  # a setting that came later has its default
+        if (row["study"], row["name"]) == (study, name) and run_settings(**row["configuration"]) == asked:
+            return row
+    configuration = asked.model_dump(mode="json")
+    metrics = rerun({"configuration": configuration})
+    row = new_row(study, name, configuration, metrics, asked.device, threads=torch.get_num_threads())
+    write_rows(path, [*before, row])
     return row
+
+
+def new_row(
+    study: str,
+    name: str,
+    configuration: dict[str, Any],
+    metrics: dict[str, Any],
+    device: str | None = None,
+    rooms: tuple[str, ...] = ROOMS,
+    **machine: Any,
+) -> dict[str, Any]:
+    """A row made just now, by the code of these rooms on this machine; KitError where it is no `ResultRow`."""
+    row = {
+        "study": study,
+        "name": name,
+        "hash": configuration_hash(configuration),
+        "seed": configuration.get("seed"),
+        "configuration": configuration,
+        "source": rooms_hash(rooms),
+        "versions": versions(),
+        "device": device,
+        "machine": {**describe_machine(), **machine},
+        "date": now(),
+        "metrics": metrics,
+    }
+    try:
+        ResultRow.model_validate(row)
+    except ValidationError as error:
+        raise KitError(f"The row {name} of {study} will not do: {first_sentence(error)}") from error
+    return row
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write a file of rows, one a line, whole or not at all."""
+    atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def configuration_hash(configuration: dict[str, Any]) -> str:

@@ -72,7 +72,7 @@ def measured_memory(settings: RunSettings) -> dict[str, Any]:
     _, tokens, config = prepare(settings)
     share, _ = real_share(settings, tokens["train"])
     step = (config, settings.recipe, settings.batch_size, settings.context_length, share)
-    more = {"accumulation_steps": settings.accumulation_steps}
+    more = {"accumulation_steps": settings.accumulation_steps, "trainable": settings.trainable}
     found = measure_peak(*step, device=settings.device, repeats=TIMED_STEPS, **more)
     foretold = predict_peak(*step, semantics=kind, **more)
     return {

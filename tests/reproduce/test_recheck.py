@@ -14,6 +14,7 @@ from stlm_kit.reproduce import recheck, recheck_rows, results, run_hash
 from stlm_kit.reproduce.recheck import Checked, recheck_runs
 from stlm_kit.reproduce.request import Request, plan
 from stlm_kit.reproduce.rows import collect
+from stlm_kit.studies.memory import predictions
 from stlm_kit.training.settings import TrainingSettings
 
 OTHER = "f" * 64
@@ -145,7 +146,7 @@ def rows(tmp_path, monkeypatch):
     def check(change=lambda row: row) -> tuple[list[Checked], list[dict]]:
         written = [change({**row, "source": OTHER}) for row in results.read_rows(path)]
         path.write_text("".join(json.dumps(row) + "\n" for row in written))
-        return list(recheck_rows.recheck_rows(["mine"])), results.read_rows(path)
+        return list(recheck_rows.recheck_rows(["mine"], None, predictions.recheck)), results.read_rows(path)
 
     return check, results.read_rows(path)
 
@@ -162,7 +163,7 @@ def test_rows_that_hold_get_todays_source_and_nothing_else(rows):
     assert checked.verdict == "holds" and found == before
     [checked], found = check(old)
     assert checked.verdict == "holds" and found == [old(row) for row in before]
-    assert list(recheck_rows.recheck_rows(["mine"])) == []
+    assert list(recheck_rows.recheck_rows(["mine"], None, predictions.recheck)) == []
 
 
 def test_rows_that_do_not_hold_are_named(rows, capsys):
@@ -190,16 +191,16 @@ def test_a_row_of_another_processor_is_left_until_the_older_kit_has_spoken(rows,
     package = Path(stlm_kit.__file__).parent
     shutil.copytree(package, house / "stlm_kit")
     shutil.copytree(package.parent / "data", house / "data")
-    [checked] = recheck_rows.recheck_rows(["mine"], house)
+    [checked] = recheck_rows.recheck_rows(["mine"], house, predictions.recheck)
     assert checked.verdict == "holds", checked.sentence
     assert [row["source"] for row in results.recorded("mine")] == [row["source"] for row in before]
     schedules = house / "stlm_kit" / "training" / "schedules.py"
     schedules.write_text(schedules.read_text().replace("math.cos", "math.sin"))
     path = results.rows_file("mine")
     path.write_text("".join(json.dumps({**row, "source": OTHER}) + "\n" for row in results.read_rows(path)))
-    assert {checked.verdict for checked in recheck_rows.recheck_rows(["mine"], house)} == {"stale"}
+    assert {checked.verdict for checked in recheck_rows.recheck_rows(["mine"], house, predictions.recheck)} == {"stale"}
     with pytest.raises(UsageError, match="no stlm_kit in"):
-        list(recheck_rows.recheck_rows(["mine"], tmp_path))
+        list(recheck_rows.recheck_rows(["mine"], tmp_path, predictions.recheck))
 
 
 def test_rows_of_other_versions_are_stale(rows):
@@ -225,4 +226,4 @@ def test_what_cannot_be_asked(capsys):
     assert main(["reproduce", "--rows"]) == 2
     assert "give --recheck as well" in capsys.readouterr().err
     with pytest.raises(UsageError, match="Did you mean 'memory'"):
-        list(recheck_rows.recheck_rows(["memroy"]))
+        list(recheck_rows.recheck_rows(["memroy"], None, predictions.recheck))

@@ -5,10 +5,8 @@ record_attention("eager", 1024)     # one row of data/results/memory.jsonl, by n
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
-from stlm_kit.paths import atomic_write
 from stlm_kit.reproduce import results
 
 POSITIONS = 4096  # of a batch, whatever the length of its rows
@@ -45,27 +43,13 @@ def record_attention(backend: str, length: int, device: str = "cpu") -> dict[str
     """Time one backend at one length and append its row to the study's file, in place of an older one."""
     import torch
 
-    from stlm_kit.code_hash import rooms_hash
-    from stlm_kit.provenance import describe_machine, now, versions
-
     configuration = {"attention": backend, "context_length": length, "positions": POSITIONS, "n_heads": N_HEADS}
     configuration |= {"head_dim": HEAD_DIM, "device": device}
-    row = {
-        "study": "memory",
-        "name": f"attention-{backend}-{length}",
-        "hash": results.configuration_hash(configuration),
-        "seed": None,
-        "configuration": configuration,
-        "source": rooms_hash(),
-        "versions": versions(),
-        "device": device,
-        "machine": describe_machine() | {"threads": torch.get_num_threads()},
-        "date": now(),
-        "metrics": time_attention(backend, length, device),
-    }
-    results.ResultRow.model_validate(row)
+    metrics = time_attention(backend, length, device)
+    name, threads = f"attention-{backend}-{length}", torch.get_num_threads()
+    row = results.new_row("memory", name, configuration, metrics, device, threads=threads)
     path = results.checkout_folder() / "memory.jsonl"
     before = results.read_rows(path) if path.is_file() else []
     kept = [other for other in before if (other["name"], other["device"]) != (row["name"], row["device"])]
-    atomic_write(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in [*kept, row]))
+    results.write_rows(path, [*kept, row])
     return row

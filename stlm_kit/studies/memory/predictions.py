@@ -14,6 +14,7 @@ prediction goes through. `stlm predict --study NAME --write` makes those anew th
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,9 @@ from typing import Any
 from stlm_kit.code_hash import rooms_hash
 from stlm_kit.config import DecoderConfig, preset
 from stlm_kit.errors import KitError, UsageError, near
-from stlm_kit.paths import atomic_write
-from stlm_kit.provenance import describe_machine, now, versions
 from stlm_kit.reproduce import results
+from stlm_kit.reproduce.recheck import Checked
+from stlm_kit.reproduce.recheck_rows import Outcome, Row
 from stlm_kit.reproduce.study_file import FULL_SIZE, Study, load_study
 
 ROOMS = ("config.py", "data/batches.py", "memory", "model", "training")  # what a prediction goes through
@@ -83,22 +84,9 @@ def write_predictions(name: str, anew: bool = False) -> list[dict[str, Any]]:
     for cell, configuration in cells(study).items():
         row = known.get(cell)
         if row is None or row["configuration"] != configuration or row["source"] != rooms_hash(ROOMS):
-            row = {
-                "study": path.stem,
-                "name": cell,
-                "hash": results.configuration_hash(configuration),
-                "seed": None,
-                "configuration": configuration,
-                "source": rooms_hash(ROOMS),
-                "versions": versions(),
-                "device": None,
-                "machine": describe_machine(),
-                "date": now(),
-                "metrics": predict(configuration),
-            }
-            results.ResultRow.model_validate(row)
+            row = results.new_row(path.stem, cell, configuration, predict(configuration), rooms=ROOMS)
         rows.append(row)
-    atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    results.write_rows(path, rows)
     predicted.cache_clear()
     return rows
 
@@ -113,3 +101,19 @@ def predicted(name: str) -> dict[str, dict[str, Any]]:
     """{cell: its sizes} as kept; {} where nothing is. KitError for a line that is no row."""
     path = results.rows_file(f"{name}-predictions")
     return {row["name"]: row["metrics"] for row in results.read_rows(path)} if path else {}
+
+
+def recheck(rows: list[Row]) -> Iterator[Outcome]:
+    """Predicted cells that other code made, each predicted again."""
+    held = []
+    for row in rows:
+        if row["source"] == rooms_hash(ROOMS):
+            continue
+        if json.loads(json.dumps(predict(row["configuration"]))) == row["metrics"]:
+            held.append(row)
+        else:
+            study = row["study"].removesuffix("-predictions")
+            sentence = f"it is predicted otherwise; `stlm predict --study {study} --write` makes it anew."
+            yield Checked([row["name"]], "stale", sentence), [], ""
+    if held:
+        yield Checked([row["name"] for row in held], "holds", "each is predicted the same."), held, rooms_hash(ROOMS)
