@@ -207,7 +207,7 @@ def make_batches(settings: RunSettings, tokens: TokenFile) -> PackedBatches | Do
     )
 
 
-def real_share(settings: RunSettings, tokens: TokenFile) -> tuple[float, float]:
+def valid_fraction(settings: RunSettings, tokens: TokenFile) -> tuple[float, float]:
     """(mean, standard deviation) over rows of the share of positions that have a real target."""
     if settings.packing == "documents":
         targets = np.minimum(np.diff(tokens.offsets) - 1, settings.context_length)

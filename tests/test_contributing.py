@@ -29,6 +29,33 @@ def test_a_recipe():
     exec(example("recipe"), {})
 
 
+def test_a_loss_and_a_kind_of_model():
+    import torch
+
+    import stlm_kit as kit
+    from stlm_kit.config import CONFIGS
+    from stlm_kit.model.kinds import MODELS
+
+    loss, kind = {}, {}
+    exec(example("loss"), loss)
+    exec(example("kind"), kind)
+    try:
+
+        def batches(seed, number):
+            ids = torch.randint(0, 257, (2, 9), generator=torch.Generator().manual_seed(0))  # always the same
+            return kit.Batch(ids[:, :-1], ids[:, 1:])
+
+        batches.description = "random"
+        model, settings = kind["model"], kit.TrainingSettings(steps=20, learning_rate=0.03, recipe="fp32+chunked")
+        first = kit.train(model, batches, settings, progress=False)
+        assert first.losses[-1] < first.losses[0]
+        trained = kit.train(model, batches, settings, loss=loss["z_loss"], progress=False)
+        assert trained.losses[-1] < trained.losses[0] and all(row["z_loss"] > 0 for row in trained.metrics)
+        assert len(kit.generate(model, kit.load_tokenizer("bytes"), "a", max_new_tokens=3, stop_at_end=False)) > 1
+    finally:
+        del CONFIGS["bigram"], MODELS[kind["BigramConfig"]]
+
+
 def test_a_study(tmp_path):
     from stlm_kit.reproduce.study_file import load_study
 

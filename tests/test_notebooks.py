@@ -68,7 +68,8 @@ def test_it_is_a_plain_notebook_with_cell_ids_that_any_python_kernel_runs(path):
 @notebook
 def test_its_parameters_are_declared_in_the_vocabulary_and_validated_next(path):
     names = parameters.declared(path)
-    assert {"profile", "seed"} <= set(names), "the cell tagged `parameters` declares profile and seed"
+    seed = "settings" if path.name == "run.ipynb" else "seed"  # a run's settings hold its seed
+    assert {"profile", seed} <= set(names), f"the cell tagged `parameters` declares profile and {seed}"
     cells = code_cells(path)
     place = next(i for i, cell in enumerate(cells) if tagged(cell, "parameters"))
     assert re.search(r"checks\.parameters\(", cells[place + 1].source), "the next code cell validates them"

@@ -166,3 +166,6 @@ def list_runs(runs: list[Run]) -> None:
             folder.name if folder.exists() else "",
         )
     print_table(table)
+    for study in set(studies_of(runs)) & set(study_names()):
+        for grid in load_study(study).runs:
+            print(f"{grid.name}: {grid.about}" if grid.about else grid.name)

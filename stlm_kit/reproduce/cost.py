@@ -32,14 +32,15 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Work:
-    """A run as its predictor needs it. `real_share`: of all positions; `fullest`: of the fullest batch in a thousand;
-    both None where neither the text nor its padding is known. `token_mib`: token files in the cache, for all runs."""
+    """A run as its predictor needs it. `valid_fraction`: of all positions, the share with a real target; `fullest`: of
+    the fullest batch in a thousand; both None where neither the text nor its padding is known. `token_mib`: token files
+    in the cache, for all runs."""
 
     run: Run
     settings: RunSettings
     config: DecoderConfig
     recipe: Recipe
-    real_share: float | None
+    valid_fraction: float | None
     fullest: float | None
     token_mib: float | None  # None where the text is not on this machine
 
@@ -67,7 +68,7 @@ class Work:
         """Operations of all the run's steps, recomputed ones among them."""
         from stlm_kit.memory.operations import step_operations
 
-        length, share = self.settings.context_length, self.real_share or 1.0
+        length, share = self.settings.context_length, self.valid_fraction or 1.0
         return self.settings.steps * step_operations(self.config, self.recipe, self.rows, length, share).spent
 
     def disk_mib(self) -> float:
@@ -102,7 +103,7 @@ class Cost:
     fits: str  # "yes"; "tight": only if the allocator gives blocks back; "no": refused; "" where there is no budget
     steps: int
     tokens: int  # positions computed, padding among them
-    real_share: float | None
+    valid_fraction: float | None
     flops: int
     hours: float | None
     seconds_per_step: float | None
@@ -129,11 +130,11 @@ def work_of(run: Run, *, fetch: bool = False) -> Work:
         changes = {"context_length": settings.context_length, **settings.overrides}
         share = _shares(settings, *_known_padding(settings))
         return Work(run, settings, preset(settings.preset, **changes), recipe, *share, None)
-    from stlm_kit.train_from_text import model_config, real_share
+    from stlm_kit.train_from_text import model_config, valid_fraction
 
     name = settings.tokenizer or preset_entry(settings.preset).tokenizer
     tokenizer, tokens = _text(settings.corpus, settings.split_seed, settings.max_documents, name)
-    share = _shares(settings, *real_share(settings, tokens["train"]))
+    share = _shares(settings, *valid_fraction(settings, tokens["train"]))
     size = sum(file.ids.nbytes + file.offsets.nbytes + file.document_bytes.nbytes for file in tokens.values()) / MIB
     return Work(run, settings, model_config(settings, tokenizer), recipe, *share, size)
 

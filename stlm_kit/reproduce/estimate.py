@@ -61,7 +61,7 @@ def cost_of(index: int, work: Work, means: Means) -> Cost:
         refusal=why_not,
         steps=steps,
         tokens=steps * work.rows * work.settings.context_length,
-        real_share=work.real_share,
+        valid_fraction=work.valid_fraction,
         flops=flops,
         seconds_per_step=seconds,
         utilisation=utilisation,
@@ -87,7 +87,7 @@ def _timed(work: Work, n_steps: int) -> float:
         work.recipe,
         work.settings.batch_size,
         work.settings.context_length,
-        valid_fraction=work.real_share or 1.0,
+        valid_fraction=work.valid_fraction or 1.0,
         device=work.settings.device,
         accumulation_steps=work.settings.accumulation_steps,
         repeats=n_steps,
@@ -132,12 +132,12 @@ def notes_on(costs: list[Cost], works: list[Work], means: Means) -> list[str]:
     else:
         notes.append(f"Hours: operations over {means.utilisation:.0%} of the peak.")
     notes += [f"Peak in {sentence}." for sentence in peaks]
-    if unknown := {work.settings.corpus for work in works if work.real_share is None}:
+    if unknown := {work.settings.corpus for work in works if work.valid_fraction is None}:
         notes.append(
             f"The text of {', '.join(sorted(unknown))} is not on this machine: each position counts as real, so memory "
             "is an upper bound; `stlm data get` fetches it."
         )
-    if fitted := {work.settings.corpus for work in works if work.real_share is not None and work.token_mib is None}:
+    if fitted := {work.settings.corpus for work in works if work.valid_fraction is not None and work.token_mib is None}:
         notes.append(
             f"The text of {', '.join(sorted(fitted))} is not on this machine; its share of real targets is taken "
             "as the one that fits the memory study's recorded peaks."

@@ -64,19 +64,19 @@ def measured_memory(settings: RunSettings) -> dict[str, Any]:
     """
     from stlm_kit.memory import measure_peak, predict_peak
     from stlm_kit.saved_models import pick_device
-    from stlm_kit.train_from_text import prepare, real_share
+    from stlm_kit.train_from_text import prepare, valid_fraction
 
     kind = pick_device(settings.device).type
     if kind not in ("cpu", "cuda"):
         return {}
     _, tokens, config = prepare(settings)
-    share, _ = real_share(settings, tokens["train"])
+    share, _ = valid_fraction(settings, tokens["train"])
     step = (config, settings.recipe, settings.batch_size, settings.context_length, share)
     more = {"accumulation_steps": settings.accumulation_steps, "trainable": settings.trainable}
     found = measure_peak(*step, device=settings.device, repeats=TIMED_STEPS, **more)
     foretold = predict_peak(*step, semantics=kind, **more)
     return {
-        "real_share": round(share, 4),
+        "valid_fraction": round(share, 4),
         "peak_allocated_mib": round(found.peak_allocated_mib, 2),
         "predicted_mib": round(foretold.peak_allocated_mib, 2),
         "after_forward_mib": round(found.after_forward_mib, 2),

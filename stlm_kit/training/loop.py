@@ -200,7 +200,7 @@ class _Loop:
             "gradient_norm": norm,
             "dropout": dropout,
             "tokens": real_targets,
-            "real_share": real_targets / sum(batch.targets.numel() for batch in batches),
+            "valid_fraction": real_targets / sum(batch.targets.numel() for batch in batches),
             "tokens_per_second": round(bar.update(loss, real_targets), 1),
         }
         if hidden := sorted(row.keys() & step.logged.keys()):

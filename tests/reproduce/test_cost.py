@@ -34,13 +34,13 @@ def test_the_text_is_counted_as_the_batches_give_it(verses):
     _, tokens, _ = prepare(work.settings)
     rows = DocumentBatches(tokens["train"], 1, 90)
     shares = [rows[i].valid_fraction for i in range(len(rows))]
-    assert work.real_share == pytest.approx(sum(shares) / len(shares))
-    assert work.real_share < work.fullest < 1
+    assert work.valid_fraction == pytest.approx(sum(shares) / len(shares))
+    assert work.valid_fraction < work.fullest < 1
     batches = make_batches(work.settings, tokens["train"])
     assert max(batches[i].valid_fraction for i in range(40)) < work.fullest
 
     apart = work_of(run_of(verses, attend_across_documents=False))
-    assert 0.95 < apart.real_share < 1 and work_of(run_of(verses)).real_share == 1.0
+    assert 0.95 < apart.valid_fraction < 1 and work_of(run_of(verses)).valid_fraction == 1.0
 
 
 def test_padding_is_not_predicted_as_text(verses):
@@ -55,7 +55,7 @@ def test_a_text_that_is_elsewhere_is_not_fetched(tmp_path, monkeypatch):
     monkeypatch.setenv("STLM_CACHE", str(tmp_path))
     given = {"corpus": "wikitext-2", "preset": "memory-study", "window": 16}
     work = work_of(Run("mine", "one", NOTEBOOK, {"profile": "laptop", "settings": given}))
-    assert work.real_share is None and work.token_mib is None
+    assert work.valid_fraction is None and work.token_mib is None
     assert work.config.window == 16 and work.config.context_length == 128
 
 

@@ -55,7 +55,7 @@ def test_a_run_measures_its_memory_and_predicts_it(rows):
         numbers = row["metrics"]
         assert numbers["peak_allocated_mib"] == pytest.approx(numbers["predicted_mib"], rel=5e-3)
         assert numbers["after_backward_mib"] < numbers["peak_allocated_mib"]
-        assert 0 < numbers["real_share"] < 1
+        assert 0 < numbers["valid_fraction"] < 1
         assert 0 < numbers["step_s_least"] <= numbers["step_s_median"] <= numbers["step_s_most"]
         assert 0 < numbers["epoch_s"] <= numbers["seconds"] and row["device"] == "cpu" and numbers["threads"] >= 1
 
