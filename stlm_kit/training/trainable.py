@@ -60,10 +60,18 @@ def ready(loss: object) -> object:
     stays off)."""
     if isinstance(loss, nn.Module):
         loss.train()
-        for part in loss.children():
-            if not any(parameter.requires_grad for parameter in part.parameters()):
-                part.eval()
+        for name in _frozen_parts(loss):
+            loss.get_submodule(name).eval()
     return loss
+
+
+def _frozen_parts(module: nn.Module) -> list[str]:
+    """The names of the parts that have parameters, none of which is trained."""
+    return [
+        name
+        for name, part in module.named_modules()
+        if name and (own := list(part.parameters())) and not any(parameter.requires_grad for parameter in own)
+    ]
 
 
 def describe_loss(loss: object) -> dict[str, str | None]:
@@ -91,12 +99,7 @@ def changing_tensors(module: nn.Module) -> dict[str, Tensor]:
 
     A part of the module whose parameters are all frozen, such as a teacher inside a loss, keeps its buffers to itself.
     """
-    frozen = [
-        name
-        for name, part in module.named_modules()
-        if name and (own := list(part.parameters())) and not any(parameter.requires_grad for parameter in own)
-    ]
-    still = tuple(f"{name}." for name in frozen)
+    still = tuple(f"{name}." for name in _frozen_parts(module))
     trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
     buffers = {name for name, _ in module.named_buffers()}
     return {

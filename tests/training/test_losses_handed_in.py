@@ -33,11 +33,12 @@ class Distances(nn.Module):
         super().__init__()
         self.teacher = teacher.requires_grad_(False)
         self.projection = nn.Linear(width, width)
+        self.noise = nn.Dropout(0.1)  # no parameters: neither trained nor frozen
         self.register_buffer("seen", torch.zeros(()))
         self.plain = NextTokenLoss(Recipe())
 
     def forward(self, model, batch, step):
-        assert not self.teacher.training
+        assert not self.teacher.training and self.noise.training
         self.seen += 1
         with torch.no_grad():
             theirs = self.teacher.features(batch.ids)
