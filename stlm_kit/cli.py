@@ -21,6 +21,9 @@ def main(arguments: list[str] | None = None) -> int:
     # A thread of torch's that waits shall sleep, not spin: on a machine that does anything else as well, two spinning
     # threads made a step up to twenty times slower (LOG.md). Kernels started from here inherit it.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):  # a character that a console lacks is replaced, the others still come out
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
     parser = build_parser()
     options = parser.parse_args(arguments)
     try:
@@ -49,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stlm", description="The kit for super tiny language models: train, check, reproduce."
     )
+    parser.add_argument("--version", action=Version, help="the kit's version, its source's hash and torch's version")
     common = debug_option(False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -57,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
         added.set_defaults(command=function)
         return added
 
-    from stlm_kit.commands import compare, course, dev, ledger, plan, predict, reproduce
+    from stlm_kit.commands import compare, course, dev, ledger, plan, predict, reproduce, train
 
     reproduce.add_reproduce(
         command("reproduce", reproduce.run_reproduce, "Execute chapters or a study; write the report.")
@@ -65,9 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_predict(command("predict", predict.run_predict, "Predict what a training step takes in memory."))
     plan.add_plan(command("plan", plan.run_plan, "Memory, operations, hours and disk of a study's runs."))
     compare.add_compare(command("compare", compare.run_compare, "A study's runs side by side: memory and time."))
-    shown = command("ledger", ledger.run_ledger, "Published numbers beside what the kit found.")
-    ledger.add_ledger(shown, parents=[debug_option()])
-    _add_train(command("train", run_train, "Train a preset's decoder on a corpus, resumably."))
+    ledger.add_ledger(command("ledger", ledger.run_ledger, "Published numbers beside what the kit found."))
+    train.add_train(command("train", train.run_train, "Train a preset's model on a corpus, resumably."))
     _add_generate(command("generate", run_generate, "Continue a prompt with a trained run."))
     _add_evaluate(command("evaluate", run_evaluate, "Perplexity and bits per byte of a trained run on a text."))
     _add_export(command("export", run_export, "Write a trained run in Hugging Face's layout."))
@@ -79,47 +82,27 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class Version(argparse.Action):
+    """--version: what a report of a fault needs."""
+
+    def __init__(self, *names, **options):
+        super().__init__(*names, nargs=0, **options)
+
+    def __call__(self, parser, namespace, values, option=None):
+        import stlm_kit
+        from stlm_kit.provenance import source_hash, versions
+
+        print(
+            f"stlm_kit {stlm_kit.__version__}, source {source_hash()[:10]}, torch {versions().get('torch', 'missing')}"
+        )
+        parser.exit()
+
+
 def debug_option(default: bool | str = argparse.SUPPRESS) -> argparse.ArgumentParser:
     """--debug, for a command with its default; for a command's action without one, lest it undo the command's."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--debug", action="store_true", default=default, help="show the traceback of a failure")
     return parser
-
-
-def _add_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--preset", help="which decoder (stlm presets lists them)")
-    parser.add_argument("--corpus", help="a corpus name, or a path to text, jsonl, parquet or a folder")
-    parser.add_argument("--tokenizer", help="bytes, gpt2, bpe-N, or a tokenizer.json; default: the preset's")
-    parser.add_argument("--recipe", help='how a step is computed, such as "bf16"')
-    parser.add_argument("--device", help="auto, cpu, cuda or mps")
-    for name, kind in [("steps", int), ("batch-size", int), ("context-length", int), ("seed", int)]:
-        parser.add_argument(f"--{name}", type=kind)
-    parser.add_argument("--learning-rate", type=float)
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting or field")
-    parser.add_argument("--run-dir", type=Path, help="where the run's files go (default: runs/train/PRESET-CORPUS)")
-    parser.add_argument("--wandb", metavar="PROJECT", help="log to Weights & Biases as well")
-    parser.add_argument("--json", action="store_true", help="print result.json instead of a summary")
-
-
-def run_train(options: argparse.Namespace) -> int:
-    from stlm_kit.options import settings_from_options
-    from stlm_kit.paths import runs_dir
-    from stlm_kit.train_from_text import train_from_text
-
-    settings = settings_from_options(options)
-    corpus = Path(settings.corpus).stem
-    run_dir = options.run_dir or runs_dir() / "train" / f"{settings.preset}-{corpus}"
-    trained = train_from_text(settings, run_dir, progress=not options.json, wandb=options.wandb)
-    result = {"run_dir": str(run_dir), **trained.result}
-    if options.json:
-        print(json.dumps(result))
-        return 0
-    score = result["validation"]
-    print(f"{result['steps']} steps, {result['tokens']:,} tokens in {result['seconds']:.0f} s: {run_dir}")
-    print(f"validation perplexity {score['perplexity']:.2f} a token, {score['bits_per_byte']:.3f} bits a byte")
-    if result["made_by_other_code"]:
-        print("note: this run was made by other code or library versions than those installed now")
-    return 0
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,10 @@ class KitError(Exception):
     exit_status = 1
 
 
+class OtherRun(KitError):
+    """A run's folder belongs to a run with other settings or other text."""
+
+
 class UsageError(KitError):
     """The request itself is wrong: an unknown name, a wrong type, a value out of range."""
 

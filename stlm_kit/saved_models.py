@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,3 +104,17 @@ def weights_hash(folder: Path) -> str:
     else:
         files = sorted(folder.glob("*.safetensors"))
     return hashlib.sha256("".join(map(file_sha256, files)).encode()).hexdigest()
+
+
+def copy_state(run_dir: Path, folder: Path) -> None:
+    """Let a run's folder begin with another run's last checkpoint and metrics, unless it has a checkpoint already."""
+    if latest_checkpoint(folder / "checkpoint"):
+        return
+    part = folder / "checkpoint.part"
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        shutil.copyfile(run_dir / "metrics.jsonl", folder / "metrics.jsonl")
+        shutil.copytree(run_dir / "checkpoint", part)
+    except OSError as error:
+        raise KitError(f"Could not copy the state of {run_dir} to {folder}: {error}; free some space.") from error
+    part.rename(folder / "checkpoint")  # last: a killed copy is begun again

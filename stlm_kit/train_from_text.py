@@ -29,10 +29,10 @@ from stlm_kit.generation import generate
 from stlm_kit.model.kinds import build_model
 from stlm_kit.model.language_model import LanguageModel
 from stlm_kit.provenance import source_hash, versions
-from stlm_kit.saved_models import pick_device, start_from
+from stlm_kit.saved_models import copy_state, pick_device, start_from, weights_hash
 from stlm_kit.training.loop import TrainResult, train
 from stlm_kit.training.recipe import Recipe
-from stlm_kit.training.run_folder import read_json
+from stlm_kit.training.run_folder import as_json, read_json
 from stlm_kit.training.settings import TrainingSettings
 
 
@@ -130,11 +130,13 @@ def train_from_text(
     progress: bool = True,
     wandb: str | None = None,
     loggers: Sequence[Callable[[dict], None]] = (),
+    begin_with: Path | None = None,
 ) -> TrainResult:
     """Train a preset's model on a corpus; see `train` for what lies in `run_dir` and what is raised.
 
     Validation perplexity (a token) and bits per byte are measured at evaluations and at the end, on whole documents.
     `wandb` names a Weights & Biases project to log to as well; each of `loggers` is called with each row of metrics.
+    `begin_with`: the folder of a run whose last checkpoint and metrics this one begins with (see continuation.py).
     """
     device = pick_device(settings.device)
     tokenizer, tokens, config = prepare(settings)
@@ -166,15 +168,22 @@ def train_from_text(
             "tokenizer": tokenizer.content_hash,
             **{split: file.content_hash for split, file in tokens.items()},
             **start,
+            **({} if begin_with is None else {"continued_from": weights_hash(begin_with)}),
         },
         "made_by": {"source": source_hash(), "rooms": rooms_hash(), **versions()},
     }
+
+    def keep(folder: Path) -> None:
+        tokenizer.save(folder / "tokenizer")
+        if begin_with is not None:
+            copy_state(begin_with, folder)
+
     with ExitStack() as stack:
         loggers = list(loggers)
         if wandb:
             from stlm_kit.training.tracking import WandbLogger
 
-            loggers.append(stack.enter_context(WandbLogger(wandb, about, Path(run_dir or "."))))
+            loggers.append(stack.enter_context(WandbLogger(wandb, as_json(about), Path(run_dir or "."))))
         result = train(
             model,
             batches,
@@ -183,7 +192,7 @@ def train_from_text(
             evaluate=evaluate,
             sample=sample if settings.sample_every else None,
             about=about,
-            keep=lambda folder: tokenizer.save(folder / "tokenizer"),
+            keep=keep,
             loggers=loggers,
             progress=progress,
         )

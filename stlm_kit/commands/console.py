@@ -16,13 +16,18 @@ def plain_table(*columns: str) -> Table:
 
 
 def print_table(table: Table, soft_wrap: bool = True) -> None:
-    """Print a table; where nobody watches, no column is cut.
+    """Print a table: as wide as its content in a log or a pipe, folded in its columns on a terminal.
 
-    soft_wrap: on a terminal a long line runs on instead of being folded inside its column.
+    The first column holds names to copy, so it is never folded or cut. soft_wrap: on a terminal a long line runs on
+    instead of being folded inside its column.
     """
     from rich.console import Console
 
     console = Console(soft_wrap=soft_wrap)
+    if table.columns:
+        table.columns[0].no_wrap = True
+        table.columns[0].min_width = max((len(str(cell)) for cell in table.columns[0].cells), default=0)
     if not console.is_terminal:
-        console.width = 400  # a log has no width of its own
+        console.width = 10_000  # a log has no width of its own
+        console.width = max(console.measure(table).maximum, 1)
     console.print(table)

@@ -5,28 +5,29 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 
 from stlm_kit.commands.console import plain_table, print_table
 from stlm_kit.errors import KitError, UsageError, near
 
 
-def add_ledger(parser: argparse.ArgumentParser, parents: Sequence[argparse.ArgumentParser] = ()) -> None:
-    """The options of `stlm ledger` and of its action; parents: options that every command takes."""
+def add_ledger(parser: argparse.ArgumentParser) -> None:
+    """The options of `stlm ledger`, of one claim, and of `stlm ledger import`."""
+    parser.usage = "stlm ledger [options] [CLAIM] | stlm ledger import RUN_DIR [--dry-run]"
+    parser.add_argument(
+        "what", nargs="*", metavar="CLAIM", help="a claim's id: that one whole; or `import RUN_DIR`, a run's folder"
+    )
     parser.add_argument("--source", help="only this source, such as memory")
     parser.add_argument("--kind", help="only claims of this kind: arithmetic, predictable, trend, full_scale or config")
     parser.add_argument("--verdict", help="only claims with this verdict, such as contradicted")
     parser.add_argument("--json", action="store_true", help="every field, as a list of objects")
-    parser.set_defaults(action="show")
-    about = "Check your own runs at the published size and let them answer the claims that ask for one."
-    action = parser.add_subparsers(metavar="ACTION").add_parser(
-        "import", help=about, description=f"{about} {WHERE_ROWS_GO}", parents=list(parents), allow_abbrev=False
+    parser.add_argument("--dry-run", action="store_true", help="of an import: check and show, but keep nothing")
+    parser.epilog = (
+        "stlm ledger import RUN_DIR checks your own runs at the published size and lets them answer the claims that "
+        f"ask for one. {WHERE_ROWS_GO}"
     )
-    action.set_defaults(action="import")
-    action.add_argument("run_dir", type=Path, metavar="RUN_DIR", help="a run's folder, or one that holds many")
-    action.add_argument("--dry-run", action="store_true", help="check and show, but keep nothing")
 
 
 WHERE_ROWS_GO = (
@@ -36,8 +37,51 @@ WHERE_ROWS_GO = (
 
 
 def run_ledger(options: argparse.Namespace) -> int:
-    """`stlm ledger`, or one of its actions."""
-    return import_rows(options) if options.action == "import" else show_ledger(options)
+    """`stlm ledger`, one claim of it, or an import. UsageError for other words."""
+    if options.what[:1] == ["import"]:
+        if len(options.what) != 2:
+            raise UsageError("stlm ledger import takes one RUN_DIR: a run's folder, or one that holds many.")
+        options.run_dir = Path(options.what[1])
+        return import_rows(options)
+    if options.dry_run:
+        raise UsageError("--dry-run is for `stlm ledger import RUN_DIR`; leave it out.")
+    if len(options.what) > 1:
+        raise UsageError(f"stlm ledger shows one claim at a time; {options.what[1]!r} is a second one.")
+    if options.what:
+        return show_claim(options.what[0], options.json)
+    return show_ledger(options)
+
+
+def show_claim(claim_id: str, as_json: bool) -> int:
+    """One claim whole: what it says and where, what was found, how, and the command that does it again."""
+    from stlm_kit import ledger
+    from stlm_kit.ledger.origin import command_of, place_of
+    from stlm_kit.ledger.wording import in_words
+
+    claim = ledger.find_claim(claim_id)
+    answer = ledger.best_answer(claim, ledger.latest_answers().get(claim.id))
+    row = ledger.row(claim, answer)
+    published, found = in_words(claim, row["found"])
+    about = {"where": claim.where, "reading": claim.reading, "computed_by": place_of(claim, answer)}
+    about["command"] = command_of(claim, answer)
+    if as_json:
+        print(json.dumps({**row, **about}, indent=1, ensure_ascii=False))
+        return 0
+    print(f"{claim.id}: {row['verdict'].replace('_', ' ')}")
+    lines = {
+        "statement": claim.statement,
+        "source": f"{claim.source}, {claim.where}",
+        "published": published or "no value",
+        "found": found or "not answered yet",
+        "reading": claim.reading,
+        "how": row["how"],
+        "computed by": about["computed_by"],
+        "do it again": about["command"],
+    }
+    for name, text in lines.items():
+        if text:
+            print(textwrap.fill(text, 110, initial_indent=f"  {name:<13}", subsequent_indent=" " * 15))
+    return 0
 
 
 def import_rows(options: argparse.Namespace) -> int:

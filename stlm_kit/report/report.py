@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
+from stlm_kit.errors import KitError
 from stlm_kit.ledger import is_number
 from stlm_kit.notebook_files import Chapter, chapters, notebooks_dir
 from stlm_kit.paths import atomic_write, project_dir
@@ -86,10 +88,12 @@ def write_report(runs: list[Run], request: Request | None = None, folder: Path |
     folder = Path(folder or project_dir() / "figures").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     asked = {run.name: run for run in runs if run.is_chapter}
-    everything = chapters(request.notebooks or notebooks_dir())
-    sections = [
-        _section(chapter, asked.get(chapter.name) or chapter_run(chapter.path), folder) for chapter in everything
-    ]
+    sections = []
+    for chapter in chapters(request.notebooks or notebooks_dir()):
+        try:
+            sections.append(_section(chapter, asked.get(chapter.name) or chapter_run(chapter.path), folder))
+        except KitError as error:  # one that was not asked for: what was run is shown all the same
+            print(f"stlm: The report leaves out {chapter.name}: {error}", file=sys.stderr)
     for section in sections:
         _write_figures(section, folder)
     studies = sorted({run.study for run in runs if not run.is_chapter})

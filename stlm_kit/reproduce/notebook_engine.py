@@ -7,13 +7,14 @@ never race for ports), and gets the signals that the runner gets.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
 import tempfile
 import warnings
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty
@@ -66,8 +67,10 @@ def execute(
     oom_kills = _oom_kills()
     outcome = Outcome("done")
 
-    with log.open("a", encoding="utf-8") as stream, warnings.catch_warnings():
+    with log.open("a", encoding="utf-8") as stream, warnings.catch_warnings(), ExitStack() as stack:
         warnings.filterwarnings("ignore", message=".*does not end in one of.*")  # papermill on the ending .part
+        # Parameters are checked already; papermill calls one unknown that is annotated, and sets it all the same.
+        stack.enter_context(_quiet(logging.getLogger("papermill")))
         try:
             execute_notebook(
                 _braces(notebook),
@@ -106,6 +109,17 @@ def execute(
     elif outcome.status != "interrupted" and part.exists():
         part.replace(failed)
     return outcome
+
+
+@contextmanager
+def _quiet(logger: logging.Logger):
+    """Within this context a logger only tells of errors."""
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 class _OwnCells:

@@ -72,7 +72,8 @@ def check(given: dict[str, Any], names: list[str] | None = None, where: str = "T
             if isinstance(value, str) and value.lower() == "none" and optional(name):
                 result = _alone(name).model_validate({name: None})
             elif isinstance(value, str):
-                result = _alone(name).model_validate_strings({name: value.strip()})
+                text = value if takes_text(name) else value.strip()  # blanks around a prompt are part of it
+                result = _alone(name).model_validate_strings({name: text})
             else:
                 result = _alone(name).model_validate({name: value})
         except ValidationError as error:

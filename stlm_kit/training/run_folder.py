@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
-from stlm_kit.errors import KitError
+from stlm_kit.errors import KitError, OtherRun
 from stlm_kit.paths import atomic_write
 
 
@@ -58,7 +58,7 @@ class RunFolder:
                 raise KitError(f"{self.path} holds a run without its config.json; choose another run directory.")
             atomic_write(path, json.dumps(self.config, indent=1))
         elif difference := first_difference(self._completed(found), self._completed(self.config)):
-            raise KitError(f"{self.path} holds another run ({difference}); choose another run directory.")
+            raise OtherRun(f"{self.path} holds another run ({difference}); choose another run directory.")
 
     def _completed(self, found: dict) -> dict:
         """A configuration as read from a folder, with the settings that came later at their defaults."""
