@@ -9,10 +9,8 @@ from stlm_kit.model.decoder import Decoder
 from stlm_kit.model.layers import rotary_angles, rotary_rates
 from stlm_kit.rope_scaling import LinearRope, Llama3Rope
 
-from .conftest import GPT2, LLAMA, VASWANI, stir, tiny
+from .conftest import GPT2, LINEAR, LLAMA, LLAMA3, VASWANI, stir, tiny
 
-LINEAR = {"kind": "linear", "factor": 4.0}
-LLAMA3 = {"kind": "llama3", "factor": 8.0, "low_frequency": 1.0, "high_frequency": 4.0, "original_context": 32}
 CASTS = [torch.bfloat16, torch.float16, torch.float64]
 
 
