@@ -1,7 +1,8 @@
 """From a config.json to the config of a decoder.
 
 Every key is either read, or known to change no number, or allowed to have one value only: a key that is none of these
-is refused, since it may change what the model computes. A key that is not there has transformers' default.
+is refused, since it may change what the model computes. A key that is not there has transformers' default, where it is
+no size; null is a key that is not set.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from stlm_kit.config import DecoderConfig
-from stlm_kit.errors import KitError, UsageError, near
+from stlm_kit.errors import KitError, UsageError
 from stlm_kit.model.huggingface.layouts import ACTIVATIONS, ARCHITECTURES
 
 # Keys that change no logit: names, ids of special tokens, what generation samples by, what training alone uses.
@@ -71,10 +72,20 @@ class Settings:
         self.looked_at.add(name)
         return self.values.get(name, default)
 
-    def need(self, name: str) -> Any:
-        if name not in self.values:
+    def whole(self, name: str, *default: int | None) -> Any:
+        """A whole number; without a default it has to be there, and with None among the defaults it may be null."""
+        return self._of_type((int,), "a whole number", name, *default)
+
+    def number(self, name: str, *default: float | None) -> Any:
+        return self._of_type((int, float), "a number", name, *default)
+
+    def _of_type(self, types: tuple[type, ...], words: str, name: str, *default: Any) -> Any:
+        if name not in self.values and not default:
             raise KitError(f"The config.json lacks {name!r}; export the model again.")
-        return self.get(name)
+        value = self.get(name, *default[:1])
+        if type(value) not in types and (value is not None or None not in default):  # True is no number, nor is "3"
+            raise KitError(f"The config.json has {name} = {_short(value)}; write {words}.")
+        return value
 
     def only(self, name: str, *allowed: Any, default: Any = None) -> Any:
         value = self.get(name, allowed[0] if default is None else default)
@@ -104,11 +115,11 @@ def kit_config(given: dict[str, Any]) -> DecoderConfig:
         settings.only(name, *values)
     try:
         fields = _gpt2(settings) if layout == "gpt2" else _llama(settings, layout)
-        if unknown := sorted(given.keys() - settings.looked_at - HARMLESS[layout]):
-            hint = near(unknown[0], settings.looked_at)
+        unknown = sorted(given.keys() - settings.looked_at - HARMLESS[layout])
+        if unknown := next((name for name in unknown if given[name] is not None), None):  # null: not set
             raise KitError(
-                f"The config.json has {unknown[0]!r} = {_short(given[unknown[0]])}, which the kit does not know and "
-                f"which may change the numbers; take the key out if it does not.{hint}"
+                f"The config.json has {unknown!r} = {_short(given[unknown])}, which the kit does not know and which "
+                "may change the numbers; take the key out if it does not."
             )
         return DecoderConfig(**fields)
     except UsageError as error:
@@ -117,87 +128,88 @@ def kit_config(given: dict[str, Any]) -> DecoderConfig:
 
 def _llama(settings: Settings, layout: str) -> dict[str, Any]:
     positions, kv_heads, head_dim, window = DEFAULTS[layout]
-    n_heads, n_layers = settings.need("num_attention_heads"), settings.need("num_hidden_layers")
-    kv_heads = settings.get("num_key_value_heads", kv_heads) or n_heads
-    context = settings.get("max_position_embeddings", positions)
+    n_heads, n_layers = settings.whole("num_attention_heads"), settings.whole("num_hidden_layers")
+    given = settings.get("num_key_value_heads", kv_heads)
+    kv_heads = n_heads if given is None else settings.whole("num_key_value_heads", kv_heads)
+    context = settings.whole("max_position_embeddings", positions)
     base, scaling = rope(settings, context)
     settings.only("hidden_act", "silu", "swish")
-    if layout == "llama":
-        bias = settings.flag("attention_bias", False)
-        settings.only("mlp_bias", bias, default=False)
-    if layout == "mistral":
-        window = settings.get("sliding_window", window)
-        if window is not None and type(window) is not int:
-            raise KitError(f"The config.json has sliding_window = {_short(window)}; give a whole number or null.")
+    bias = settings.flag("attention_bias", False)  # True in a llama alone: see ONLY_IN
+    settings.only("mlp_bias", bias, default=False)
+    if layout == "mistral" and settings.get("sliding_window", window) is None:
+        window = None
+    elif layout == "mistral":
+        window = settings.whole("sliding_window", window) - 1  # theirs counts the token itself
     if layout == "qwen3":
         settings.get("sliding_window")  # off, since use_sliding_window is
-        full = ["full_attention"] * (n_layers if isinstance(n_layers, int) and n_layers < 10_000 else 0)
-        settings.only("layer_types", full, None)
+        settings.only("layer_types", ["full_attention"] * min(n_layers, 10_000), None)
     return {
-        "vocab_size": settings.need("vocab_size"),
+        "vocab_size": settings.whole("vocab_size"),
         "context_length": context,
         "n_layers": n_layers,
-        "d_model": settings.need("hidden_size"),
+        "d_model": settings.whole("hidden_size"),
         "n_heads": n_heads,
         "n_kv_heads": None if kv_heads == n_heads else kv_heads,
-        "head_dim": settings.get("head_dim", head_dim),
+        "head_dim": settings.whole("head_dim", head_dim),
         "qk_norm": layout == "qwen3",
-        "d_ff": settings.need("intermediate_size"),
+        "d_ff": settings.whole("intermediate_size"),
         "norm": "rmsnorm",
-        "norm_epsilon": settings.get("rms_norm_eps", 1e-6),
+        "norm_epsilon": settings.number("rms_norm_eps", 1e-6),
         "positions": "rotary",
         "rope_base": base,
         "rope_scaling": scaling,
         "feed_forward": "swiglu",
-        "bias": layout == "llama" and bias,
+        "bias": bias,
         "tied_head": settings.flag("tie_word_embeddings", False),
-        "window": None if window is None else window - 1,  # theirs counts the token itself
-        "dropout": settings.get("attention_dropout", 0.0) or 0.0,
-        "init_std": settings.get("initializer_range", 0.02),
+        "window": window,
+        "dropout": settings.number("attention_dropout", 0.0, None) or 0.0,
+        "init_std": settings.number("initializer_range", 0.02),
     }
 
 
 def _gpt2(settings: Settings) -> dict[str, Any]:
     # gelu_pytorch_tanh is gelu_new by torch's own kernel
     kinds = {name: kind for kind, name in ACTIVATIONS.items()} | {"gelu_pytorch_tanh": "gelu_tanh"}
-    width = settings.need("n_embd")
+    width = settings.whole("n_embd")
     return {
-        "vocab_size": settings.need("vocab_size"),
-        "context_length": settings.need("n_positions"),
-        "n_layers": settings.need("n_layer"),
+        "vocab_size": settings.whole("vocab_size"),
+        "context_length": settings.whole("n_positions"),
+        "n_layers": settings.whole("n_layer"),
         "d_model": width,
-        "n_heads": settings.need("n_head"),
-        "d_ff": settings.get("n_inner") or (4 * width if isinstance(width, int) else width),
+        "n_heads": settings.whole("n_head"),
+        "d_ff": 4 * width if settings.get("n_inner") is None else settings.whole("n_inner"),
         "norm": "layernorm",
-        "norm_epsilon": settings.get("layer_norm_epsilon", 1e-5),
+        "norm_epsilon": settings.number("layer_norm_epsilon", 1e-5),
         "positions": "learned",
         "feed_forward": kinds[settings.only("activation_function", "gelu_new", *kinds)],
         "bias": True,
         "tied_head": settings.flag("tie_word_embeddings", True),
-        "dropout": settings.get("resid_pdrop", 0.1),
-        "init_std": settings.get("initializer_range", 0.02),
+        "dropout": settings.number("resid_pdrop", 0.1),
+        "init_std": settings.number("initializer_range", 0.02),
     }
 
 
 def rope(settings: Settings, context: int) -> tuple[float, dict[str, Any] | None]:
     """(base, scaling) of rotary positions, from the old spelling (rope_theta, rope_scaling) and the new
-    (rope_parameters). KitError for a scaling that the kit does not compute, and for two spellings that disagree."""
+    (rope_parameters).
+
+    As in transformers, a rope_scaling that is not empty wins over rope_parameters, and a rope_theta beside them has a
+    say where the one that counts has none. Where the others state something else than what counts, KitError: one of the
+    two programs that wrote them would be misread. KitError, too, for a scaling that the kit does not compute.
+    """
     spelled = {name: settings.get(name) for name in ("rope_scaling", "rope_parameters")}
-    read = {name: _read_rope(name, value, context) for name, value in spelled.items() if value}
-    scalings = [scaling for _, scaling in read.values()]
-    if any(scaling != scalings[0] for scaling in scalings):
-        raise KitError("The config.json scales positions by rope_scaling otherwise than by rope_parameters; keep one.")
-    bases = {f"{name}.rope_theta": base for name, (base, _) in read.items() if base is not None}
+    read = [_read_rope(name, value, context) for name, value in spelled.items() if value]
+    bases = [base for base, _ in read]
     if "rope_theta" in settings.values:
-        bases = {"rope_theta": settings.get("rope_theta"), **bases}
-    for name, base in bases.items():
-        if type(base) not in (int, float):
-            raise KitError(f"The config.json has {name} = {_short(base)}; give a number.")
-        if base != (first := next(iter(bases.values()))):
-            raise KitError(
-                f"The config.json has rope_theta = {first} in one place and {base} in another; make them one."
-            )
-    return next(iter(bases.values()), 10000.0), next(iter(scalings), None)
+        bases.append(settings.number("rope_theta"))
+    counts, scaling = bases[0] if bases else None, read[0][1] if read else None
+    if counts is None:
+        counts = settings.values.get("rope_theta", 10000.0)
+    if other := next((base for base in bases if base not in (None, counts)), None):
+        raise KitError(f"The config.json has rope_theta = {counts} in one place and {other} in another; make them one.")
+    if any(other not in (None, scaling) for _, other in read):
+        raise KitError("The config.json scales positions by rope_scaling otherwise than by rope_parameters; keep one.")
+    return counts, scaling
 
 
 def _read_rope(name: str, value: Any, context: int) -> tuple[float | None, dict[str, Any] | None]:
@@ -214,17 +226,17 @@ def _read_rope(name: str, value: Any, context: int) -> tuple[float | None, dict[
             "and llama3, so give a model without it."
         )
     given.only("partial_rotary_factor", 1.0, 1, None)
-    base = given.get("rope_theta")
+    base = given.number("rope_theta") if "rope_theta" in value else None
     scaling = None
     if kind == "linear":
-        scaling = {"kind": kind, "factor": given.need("factor")}
+        scaling = {"kind": kind, "factor": given.number("factor")}
     elif kind == "llama3":
         scaling = {
             "kind": kind,
-            "factor": given.need("factor"),
-            "low_frequency": given.need("low_freq_factor"),
-            "high_frequency": given.need("high_freq_factor"),
-            "original_context": given.get("original_max_position_embeddings", context),
+            "factor": given.number("factor"),
+            "low_frequency": given.number("low_freq_factor"),
+            "high_frequency": given.number("high_freq_factor"),
+            "original_context": given.whole("original_max_position_embeddings", context),
         }
     if unknown := sorted(value.keys() - given.looked_at):
         raise KitError(
