@@ -19,7 +19,7 @@ finetuning_task task_specific_params problem_type id2label label2id num_labels i
 tf_legacy_loss gradient_checkpointing use_cache output_hidden_states output_attentions return_dict use_return_dict
 chunk_size_feed_forward pretraining_tp tie_last_hidden_states _attn_implementation attn_implementation
 _attn_implementation_autoset _flash_attn_2_enabled _experts_implementation is_llama_config transformers.js_config
-unsloth_fixed unsloth_version dtype torch_dtype"""
+unsloth_fixed unsloth_version _num_labels dtype torch_dtype"""
 _TOKENS = "bos_token_id eos_token_id pad_token_id sep_token_id unk_token_id decoder_start_token_id mask_token_id"
 _GENERATION = """bad_words_ids begin_suppress_tokens diversity_penalty do_sample early_stopping
 encoder_no_repeat_ngram_size encoder_repetition_penalty epsilon_cutoff eta_cutoff exponential_decay_length_penalty
