@@ -23,7 +23,7 @@ _WHERE = {
     "evaluation": ["evaluate_text", "evaluate_tokens"],
     "generation": ["generate"],
     "train_from_text": ["train_from_text", "run_settings"],
-    "saved_models": ["load_run"],
+    "saved_models": ["load_model", "load_run"],
     "errors": ["KitError", "UsageError", "Interrupted"],
 }
 _ROOM_OF = {name: room for room, names in _WHERE.items() for name in names}

@@ -15,6 +15,8 @@ from pathlib import Path
 from stlm_kit.errors import Interrupted, KitError, UsageError
 from stlm_kit.interrupts import stopped_like_ctrl_c
 
+MODEL = "a run directory of `stlm train`, or a folder in Hugging Face's layout"
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; gives its exit status."""
@@ -71,9 +73,9 @@ def build_parser() -> argparse.ArgumentParser:
     compare.add_compare(command("compare", compare.run_compare, "A study's runs side by side: memory and time."))
     ledger.add_ledger(command("ledger", ledger.run_ledger, "Published numbers beside what the kit found."))
     train.add_train(command("train", train.run_train, "Train a preset's model on a corpus, resumably."))
-    _add_generate(command("generate", run_generate, "Continue a prompt with a trained run."))
-    _add_evaluate(command("evaluate", run_evaluate, "Perplexity and bits per byte of a trained run on a text."))
-    _add_export(command("export", run_export, "Write a trained run in Hugging Face's layout."))
+    _add_generate(command("generate", run_generate, "Continue a prompt with a trained model."))
+    _add_evaluate(command("evaluate", run_evaluate, "Perplexity and bits per byte of a trained model on a text."))
+    _add_export(command("export", run_export, "Write a trained model in Hugging Face's layout."))
     _add_data(command("data", run_data, "List corpora, install the data packages, or fetch a corpus."))
     command("presets", run_presets, "List the presets with their parameter counts and sources.")
     teach = command("course", course.run_course, "Release assignments, grade them, export the marks.")
@@ -106,7 +108,7 @@ def debug_option(default: bool | str = argparse.SUPPRESS) -> argparse.ArgumentPa
 
 
 def _add_generate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, help="a run directory of `stlm train`")
+    parser.add_argument("--model", required=True, help=MODEL)
     parser.add_argument("--prompt", default="", help="the text to continue")
     parser.add_argument("--max-new-tokens", type=int, default=100)
     parser.add_argument("--temperature", type=float, default=0.8, help="0 picks the likeliest token each time")
@@ -116,9 +118,9 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
 
 def run_generate(options: argparse.Namespace) -> int:
     from stlm_kit.generation import generate
-    from stlm_kit.saved_models import load_run
+    from stlm_kit.saved_models import load_model
 
-    run = load_run(options.model, options.device)
+    run = load_model(options.model, options.device)
     text = generate(
         run.model,
         run.tokenizer,
@@ -132,7 +134,7 @@ def run_generate(options: argparse.Namespace) -> int:
 
 
 def _add_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, help="a run directory of `stlm train`")
+    parser.add_argument("--model", required=True, help=MODEL)
     parser.add_argument("--text", type=Path, required=True, help="a UTF-8 text file to score as one document")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", action="store_true")
@@ -141,10 +143,10 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 def run_evaluate(options: argparse.Namespace) -> int:
     from stlm_kit.data.corpora import read_text
     from stlm_kit.evaluation.perplexity import evaluate_text
-    from stlm_kit.saved_models import load_run
+    from stlm_kit.saved_models import load_model
 
     text = read_text(options.text)
-    run = load_run(options.model, options.device)
+    run = load_model(options.model, options.device)
     score = evaluate_text(run.model, run.tokenizer, [text])
     row = {
         "perplexity": score.perplexity,
@@ -162,19 +164,21 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
 
 def _add_export(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", required=True, help="a run directory of `stlm train`")
+    parser.add_argument("--model", required=True, help=MODEL)
     parser.add_argument("--to", required=True, choices=["hf"], help="hf: config.json and model.safetensors")
-    parser.add_argument("--out", type=Path, help="the folder to write (default: RUN_DIR/hf)")
+    parser.add_argument("--out", type=Path, help="the folder to write (default: MODEL/hf)")
 
 
 def run_export(options: argparse.Namespace) -> int:
     from stlm_kit.model.huggingface import export_to_hf
-    from stlm_kit.saved_models import load_run
+    from stlm_kit.saved_models import load_model
 
-    folder = options.out or Path(options.model) / "hf"
+    folder = options.out or Path(options.model).expanduser() / "hf"
     if (folder / "checkpoint").exists():  # both layouts have a config.json
         raise UsageError(f"{folder} is a run directory, whose config.json would be lost; choose another folder.")
-    run = load_run(options.model)
+    if folder.resolve() == Path(options.model).expanduser().resolve():
+        raise UsageError(f"{folder} is the model itself, and would be written over; choose another folder with --out.")
+    run = load_model(options.model)
     export_to_hf(run.model, folder, run.tokenizer)
     print(f"wrote {folder}; load it with transformers' AutoModelForCausalLM.from_pretrained")
     return 0

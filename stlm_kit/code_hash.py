@@ -18,6 +18,7 @@ from pathlib import Path
 # change a number of a run.
 ROOMS = (
     "config.py",
+    "rope_scaling.py",
     "data",
     "model",
     "training",

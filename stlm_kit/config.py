@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from stlm_kit.errors import UsageError, first_sentence, near
+from stlm_kit.rope_scaling import RopeScaling
 
 Size = Annotated[int, Field(ge=1)]
 
@@ -72,6 +73,7 @@ class DecoderConfig(ModelConfig, frozen=True, extra="forbid"):
     norm_epsilon: float = Field(1e-5, gt=0)
     positions: Literal["learned", "sinusoidal", "rotary"]
     rope_base: float = Field(10000.0, gt=0)
+    rope_scaling: RopeScaling | None = None  # {"kind": "linear" or "llama3", ...}: rope_scaling.py
     feed_forward: Literal["gelu", "gelu_tanh", "relu", "swiglu"]  # gelu_tanh: the approximation GPT-2 was trained with
     bias: bool  # in every linear of a block and in the LayerNorms
     head_bias: bool = False
@@ -84,19 +86,15 @@ class DecoderConfig(ModelConfig, frozen=True, extra="forbid"):
     @classmethod
     def _some_window(cls, value: int | None) -> int | None:
         if value is not None and value < 1:
-            raise ValueError(
-                f"A window of {value} would show no token the one before it; give at least 1, or None for no window."
-            )
+            raise ValueError(f"A window of {value} hides the token before; give at least 1, or None for no window.")
         return value
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> DecoderConfig:
         if self.head_dim is None:
             if self.d_model % self.n_heads:
-                raise ValueError(
-                    f"n_heads = {self.n_heads} does not divide d_model = {self.d_model}; choose heads that do, or set "
-                    "head_dim."
-                )
+                odd = f"n_heads = {self.n_heads} does not divide d_model = {self.d_model}"
+                raise ValueError(f"{odd}; choose heads that do, or set head_dim.")
             # Not among the fields that were set, so that a preset with other heads works it out anew.
             object.__setattr__(self, "head_dim", self.d_model // self.n_heads)
         if self.n_heads % self.kv_heads:
@@ -104,10 +102,12 @@ class DecoderConfig(ModelConfig, frozen=True, extra="forbid"):
                 f"n_kv_heads = {self.n_kv_heads} does not divide n_heads = {self.n_heads}; "
                 "every key-value head serves the same number of query heads."
             )
+        if self.rope_scaling is not None and self.positions != "rotary":
+            raise ValueError(f"rope_scaling stretches rotary positions, and these are {self.positions}; leave it out.")
         if self.positions == "rotary" and self.head_dim % 2:
             raise ValueError(
-                f"Rotary positions rotate pairs of numbers, but each head is {self.head_dim} wide; "
-                "choose d_model and n_heads so that d_model / n_heads is even, or an even head_dim."
+                f"Rotary positions rotate pairs of numbers, and each head is {self.head_dim} wide; choose an even "
+                "d_model / n_heads, or an even head_dim."
             )
         if self.positions == "sinusoidal" and self.d_model % 2:
             raise ValueError(f"Sinusoidal positions come in pairs; d_model = {self.d_model} must be even.")

@@ -1,4 +1,8 @@
-"""Models that lie in a folder: trained runs and Hugging Face's layout, to use or to start from."""
+"""Models that lie in a folder: trained runs and Hugging Face's layout, to use or to start from.
+
+A model is named by its folder, the same way everywhere: `load_model` for `stlm generate`, `evaluate` and `export`,
+`start_from` for `init_from`. A folder with a checkpoint is a run's, another with weights is in Hugging Face's layout.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,15 @@ import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from stlm_kit.config import config_from
+from stlm_kit.config import DecoderConfig, ModelConfig, config_from
 from stlm_kit.data.tokenizers import Tokenizer, load_tokenizer
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.model.huggingface import load_from_hf
+from stlm_kit.model.huggingface.files import INDEX
 from stlm_kit.model.kinds import build_model
 from stlm_kit.model.language_model import LanguageModel
 from stlm_kit.paths import file_sha256
@@ -39,12 +45,39 @@ def pick_device(name: str) -> torch.device:
 
 @dataclass
 class LoadedRun:
-    """A trained model (in eval mode) with its tokenizer and the config.json it was trained under."""
+    """A model (in eval mode) with its tokenizer and the config.json it was trained under.
+
+    Of a folder in Hugging Face's layout, `config` is {"model": ...} alone, and nothing tells the step.
+    """
 
     model: LanguageModel
     tokenizer: Tokenizer
     config: dict
-    step: int
+    step: int | None
+
+
+def load_model(place: Path | str, device: str = "cpu") -> LoadedRun:
+    """The model in a folder, and its tokenizer: of a run that `stlm train` wrote (its latest checkpoint), or in Hugging
+    Face's layout, which the kit's own exports have.
+
+    KitError where there is no such folder, where it holds neither (the sentence says what was looked for), where the
+    model is damaged or not the kit's to compute, and where it has no tokenizer.json. Nothing is ever downloaded.
+    """
+    folder = _folder(place)
+    if not is_hf(folder):
+        return load_run(folder, device)
+    model = load_from_hf(folder)
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise KitError(f"{folder} holds a model and no tokenizer.json to read text with; copy its tokenizer there.")
+    tokenizer = load_tokenizer(path)
+    if tokenizer.vocab_size > model.config.vocab_size:
+        raise KitError(
+            f"The tokenizer in {folder} has {tokenizer.vocab_size:,} tokens and the model {model.config.vocab_size:,}; "
+            "copy the tokenizer it was trained with there."
+        )
+    config = {"model": model.config.model_dump(mode="json")}
+    return LoadedRun(model.to(pick_device(device)).eval(), tokenizer, config, None)
 
 
 def load_run(run_dir: Path | str, device: str = "cpu") -> LoadedRun:
@@ -52,17 +85,14 @@ def load_run(run_dir: Path | str, device: str = "cpu") -> LoadedRun:
 
     KitError where there is none, where it is damaged, or where the path is a pickle (refused, never opened).
     """
-    folder = Path(run_dir)
-    if folder.suffix in PICKLES and not folder.is_dir():
-        raise KitError(f"{folder} is a pickle, which can run code when it is opened; give a run directory instead.")
-    if not folder.exists():
-        raise KitError(f"There is no run directory {folder}; check the path, or make one with `stlm train`.")
-    if not folder.is_dir():
-        raise KitError(f"{folder} is a file; give the run directory that `stlm train` wrote.")
+    folder = _folder(run_dir)
     config = read_json(folder / "config.json")
     checkpoint = latest_checkpoint(folder / "checkpoint")
     if config is None or checkpoint is None:
-        raise KitError(f"{folder} holds no trained run yet (no config.json or checkpoint); train it first.")
+        raise KitError(
+            f"{folder} holds no trained run yet (config.json and checkpoint) and no model in Hugging Face's layout "
+            "(config.json and model.safetensors or its shards); give a folder with one, or train it first."
+        )
     state = load_state(checkpoint)
     try:
         model = build_model(config_from(config["model"]))
@@ -75,10 +105,53 @@ def load_run(run_dir: Path | str, device: str = "cpu") -> LoadedRun:
     return LoadedRun(model.to(pick_device(device)).eval(), tokenizer, config, state["step"])
 
 
+def is_hf(folder: Path) -> bool:
+    """Whether a folder is to be read in Hugging Face's layout: no run's checkpoint, and its weights or its config.json.
+
+    A damaged config.json beside weights counts, so that `load_from_hf` names it.
+    """
+    if latest_checkpoint(folder / "checkpoint"):
+        return False
+    if any(folder.glob("*.safetensors")) or (folder / INDEX).exists() or any(folder.glob("*.bin")):
+        return True
+    try:
+        return "model_type" in (read_json(folder / "config.json") or {})
+    except KitError:  # damaged, and nothing says whose it is
+        return False
+
+
+def _folder(place: Path | str) -> Path:
+    """The folder that a model is named by; one sentence where there is none."""
+    folder = Path(place).expanduser()
+    if folder.suffix in PICKLES and not folder.is_dir():
+        raise KitError(f"{folder} is a pickle, which can run code when it is opened; give a run directory instead.")
+    if not folder.exists():
+        raise KitError(
+            f"There is no run directory {folder}, nor a folder of that name in Hugging Face's layout; check the path, "
+            "or make one with `stlm train`."
+        )
+    if not folder.is_dir():
+        raise KitError(
+            f"{folder} is a file; give the run directory that `stlm train` wrote, or the folder of a model in Hugging "
+            "Face's layout."
+        )
+    return folder
+
+
+def _computed(config: ModelConfig) -> dict[str, Any]:
+    """What a configuration computes, without what may differ where training starts from other weights."""
+    fields = config.model_dump(exclude={"context_length", "dropout", "init_std"})
+    if isinstance(config, DecoderConfig):
+        fields |= {"n_kv_heads": config.kv_heads, "layer_order": config.order}
+    return fields
+
+
 def start_from(model: LanguageModel, place: Path | str) -> str:
     """Give `model` the weights of a run's folder or of one in Hugging Face's layout; gives their `weights_hash`.
 
-    Raises KitError where there are none, or where they are another configuration's.
+    Raises KitError where there are none, or where they are another configuration's. Weights in Hugging Face's layout
+    are so too where their config.json says that something else is computed with them (another base of rotary positions,
+    say): nobody who names a folder has seen that. A run's own settings are its maker's to change.
     """
     folder = Path(place).expanduser()
     if not folder.is_dir():
@@ -88,6 +161,12 @@ def start_from(model: LanguageModel, place: Path | str) -> str:
         load_weights(model, checkpoint)
         return weights_hash(folder)
     theirs = load_from_hf(folder)
+    there, here = _computed(theirs.config), _computed(model.config)
+    if differing := next((name for name in here if here[name] != there.get(name)), None):
+        raise KitError(
+            f"The weights in {folder} are another configuration's: {differing} is {there.get(differing)!r} there and "
+            f"{here[differing]!r} here; set it to what it is there."
+        )
     try:
         model.load_state_dict(theirs.state_dict())
     except RuntimeError as error:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from stlm_kit.config import DecoderConfig
 from stlm_kit.errors import KitError
+from stlm_kit.rope_scaling import LinearRope, Llama3Rope
 
 CosSin = tuple[Float[Tensor, "seq half"], Float[Tensor, "seq half"]]  # of each position's angles
 
@@ -20,6 +21,21 @@ def make_norm(config: DecoderConfig) -> nn.Module:
     if config.norm == "rmsnorm":
         return nn.RMSNorm(config.d_model, eps=config.norm_epsilon)
     return nn.LayerNorm(config.d_model, eps=config.norm_epsilon, bias=config.bias)
+
+
+class Tables(nn.Module):
+    """A module whose buffers are tables of computed numbers: they stay float32 whatever type the model is cast to.
+
+    A table rounded to bf16 would stay rounded for good, `model.float()` included. What reads one casts what it reads.
+    """
+
+    def _apply(self, fn, recurse=True):
+        before = dict(self._buffers)
+        super()._apply(fn, recurse)
+        for name, table in before.items():
+            if self._buffers[name].dtype != table.dtype:
+                self._buffers[name] = table.to(self._buffers[name].device)
+        return self
 
 
 class LearnedPositions(nn.Module):
@@ -42,12 +58,12 @@ class LearnedPositions(nn.Module):
 
 def sinusoids(length: int, width: int, base: float = 10000.0) -> Float[Tensor, "length width"]:
     """Sines in the even columns, cosines in the odd ones (Vaswani et al. 2017, section 3.5)."""
-    rates = torch.exp(torch.arange(0, width, 2) * (-math.log(base) / width))
+    rates = torch.exp(torch.arange(0, width, 2, dtype=torch.float32) * (-math.log(base) / width))
     angles = torch.arange(length)[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
 
 
-class SinusoidalPositions(nn.Module):
+class SinusoidalPositions(Tables):
     """Fixed waves added to the token embeddings: a buffer, so neither trained nor counted nor saved."""
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -58,23 +74,46 @@ class SinusoidalPositions(nn.Module):
         """x with the waves of its positions, which count from `start`."""
         end = start + x.shape[1]
         if end > self.table.shape[0]:  # longer than trained for: defined all the same, at the cost of making it anew
-            return x + sinusoids(end, x.shape[2])[start:].to(self.table)
-        return x + self.table[start:end]
+            return x + sinusoids(end, x.shape[2])[start:].to(x)
+        return x + self.table[start:end].to(x.dtype)
 
 
-def rotary_angles(length: int, width: int, base: float) -> Float[Tensor, "length half"]:
-    """The angle by which position p rotates pair i of a head: p / base^(2i / width) (Su et al. 2021, section 3.2.2)."""
-    rates = base ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)
-    return torch.arange(length, dtype=torch.float32)[:, None] * rates
+def rotary_rates(width: int, base: float, scaling: LinearRope | Llama3Rope | None = None) -> Float[Tensor, " half"]:
+    """Radians a position by which pair i of a head turns: base^(-2i / width) (Su et al. 2021, section 3.2.2).
+
+    Scaled rates are computed in the order in which transformers does, so that they are the same numbers.
+    """
+    if scaling is None:
+        return base ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)
+    rates = 1.0 / (base ** (torch.arange(0, width, 2, dtype=torch.float32) / width))
+    if scaling.kind == "linear":
+        return rates / scaling.factor
+    low, high, context = scaling.low_frequency, scaling.high_frequency, scaling.original_context
+    wave = 2 * math.pi / rates  # in positions
+    stretched = torch.where(wave > context / low, rates / scaling.factor, rates)
+    share = (context / wave - low) / (high - low)
+    blended = (1 - share) * stretched / scaling.factor + share * stretched
+    between = ~(wave < context / high) & ~(wave > context / low)
+    return torch.where(between, blended, stretched)
 
 
-class Rotary(nn.Module):
+def rotary_angles(
+    length: int, width: int, base: float, scaling: LinearRope | Llama3Rope | None = None
+) -> Float[Tensor, "length half"]:
+    """The angle, in radians, by which position p rotates pair i of a head: p times the pair's rate."""
+    return torch.arange(length, dtype=torch.float32)[:, None] * rotary_rates(width, base, scaling)
+
+
+MOST_ROWS = 2**17  # positions that a table holds; a file may name any length, and later positions are computed anew
+
+
+class Rotary(Tables):
     """The cosines and sines of rotary positions, computed once for the model and shared by its blocks."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.width, self.base = config.head_dim, config.rope_base
-        angles = rotary_angles(config.context_length, self.width, self.base)
+        self.width, self.base, self.scaling = config.head_dim, config.rope_base, config.rope_scaling
+        angles = rotary_angles(min(config.context_length, MOST_ROWS), self.width, self.base, self.scaling)
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
 
@@ -82,7 +121,7 @@ class Rotary(nn.Module):
         """Cosines and sines of `length` positions, which count from `start`."""
         end = start + length
         if end > self.cos.shape[0]:
-            angles = rotary_angles(end, self.width, self.base)[start:].to(self.cos)
+            angles = rotary_angles(end, self.width, self.base, self.scaling)[start:].to(self.cos)
             return angles.cos().to(dtype), angles.sin().to(dtype)
         return self.cos[start:end].to(dtype), self.sin[start:end].to(dtype)
 

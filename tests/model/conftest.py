@@ -8,6 +8,9 @@ from stlm_kit.config import DecoderConfig
 LLAMA = {"norm": "rmsnorm", "positions": "rotary", "feed_forward": "swiglu", "bias": False, "tied_head": True}
 GPT2 = {"norm": "layernorm", "positions": "learned", "feed_forward": "gelu_tanh", "bias": True, "tied_head": True}
 VASWANI = {"norm": "layernorm", "positions": "sinusoidal", "feed_forward": "relu", "bias": True, "tied_head": False}
+# Ways to stretch rotary positions. Of 12 positions Llama 3's keeps some rates, blends some and divides the rest.
+LINEAR = {"kind": "linear", "factor": 4.0}
+LLAMA3 = {"kind": "llama3", "factor": 8.0, "low_frequency": 1.0, "high_frequency": 4.0, "original_context": 32}
 
 
 def tiny(style=LLAMA, **settings) -> DecoderConfig:

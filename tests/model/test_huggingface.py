@@ -11,7 +11,7 @@ from stlm_kit.errors import KitError, UsageError
 from stlm_kit.model import Decoder, export_to_hf, load_from_hf
 from stlm_kit.model.huggingface import hf_config
 
-from .conftest import GPT2, LLAMA, VASWANI, stir, tiny
+from .conftest import GPT2, LINEAR, LLAMA, LLAMA3, VASWANI, stir, tiny
 
 STYLES = {
     "llama": tiny(LLAMA),
@@ -19,6 +19,13 @@ STYLES = {
     "llama-one-kv-head": tiny(LLAMA, n_kv_heads=1, norm_epsilon=1e-3, rope_base=100.0),
     "llama-untied": tiny(LLAMA, tied_head=False, n_kv_heads=2),
     "llama-biases": tiny(LLAMA, bias=True),
+    "llama-wide-heads": tiny(LLAMA, head_dim=6),
+    "llama-linear": tiny(LLAMA, rope_scaling=LINEAR),
+    "llama-3": tiny(LLAMA, rope_scaling=LLAMA3, rope_base=500.0),
+    "mistral": tiny(LLAMA, window=3, n_kv_heads=2),
+    "mistral-1": tiny(LLAMA, window=1, tied_head=False),
+    "qwen3": tiny(LLAMA, qk_norm=True, head_dim=6, n_kv_heads=2),
+    "qwen3-linear": tiny(LLAMA, qk_norm=True, tied_head=False, rope_scaling=LINEAR),
     "gpt2": tiny(GPT2),
     "gpt2-untied": tiny(GPT2, tied_head=False, norm_epsilon=1e-3),
     "gpt2-exact-gelu": tiny(GPT2, feed_forward="gelu"),
@@ -123,7 +130,10 @@ def test_a_tokenizer_goes_along(tmp_path):
 @pytest.mark.parametrize(
     ("config", "field"),
     [
-        (tiny(LLAMA, window=4), "window = 4"),
+        (tiny(GPT2, window=4), "gpt2 layout cannot hold window = 4"),
+        (tiny(LLAMA, window=4, bias=True), "mistral layout cannot hold bias = True"),
+        (tiny(LLAMA, qk_norm=True, window=4), "qwen3 layout cannot hold window = 4"),
+        (tiny(LLAMA, qk_norm=True, bias=True), "qwen3 layout cannot hold bias = True"),
         (tiny(LLAMA, embedding_scale=True), "embedding_scale = True"),
         (tiny(LLAMA, head_bias=True), "head_bias = True"),
         (tiny(LLAMA, positions="learned"), "llama layout cannot hold positions = 'learned'"),
@@ -192,8 +202,8 @@ def test_a_damaged_config(folder, text, words):
         ({"mlp_bias": True}, "mlp_bias = True"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "scales its rotary positions"),
         ({"num_attention_heads": 3, "head_dim": None}, "does not divide"),
-        ({"num_hidden_layers": 3}, "hold no tensor"),
-        ({"vocab_size": 24}, "do not fit"),
+        ({"num_hidden_layers": 3}, "hold no tensor of layer 2"),
+        ({"vocab_size": 24}, "do not fit their config.json"),
     ],
 )
 def test_a_config_of_another_model(folder, settings, words):

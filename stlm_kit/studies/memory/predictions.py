@@ -27,7 +27,7 @@ from stlm_kit.reproduce.recheck import Checked
 from stlm_kit.reproduce.recheck_rows import Outcome, Row
 from stlm_kit.reproduce.study_file import FULL_SIZE, Study, load_study
 
-ROOMS = ("config.py", "data/batches.py", "memory", "model", "training")  # what a prediction goes through
+ROOMS = ("config.py", "rope_scaling.py", "data/batches.py", "memory", "model", "training")  # what a prediction runs
 SIZES = ("peak_allocated_mib", "peak_reserved_mib", "after_forward_mib", "after_backward_mib")
 OF_A_CELL = ("preset", "recipe", "batch_size", "context_length", "padded", "whole_step")
 
