@@ -19,7 +19,7 @@ import numpy as np
 
 from stlm_kit.data.bpe_format import added_tokens, byte_letters, content_hash, letters_to_bytes, tokenizer_json
 from stlm_kit.data.corpora import package_folder
-from stlm_kit.data.documents import check_unicode
+from stlm_kit.data.fields import check_unicode
 from stlm_kit.errors import KitError, UsageError, near
 from stlm_kit.paths import atomic_write, cache_dir
 
