@@ -102,6 +102,7 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def run_train(options: argparse.Namespace) -> int:
+    from stlm_kit.data.open_file import shown
     from stlm_kit.options import settings_from_options
     from stlm_kit.paths import runs_dir
     from stlm_kit.train_from_text import train_from_text
@@ -109,13 +110,14 @@ def run_train(options: argparse.Namespace) -> int:
     settings = settings_from_options(options)
     corpus = Path(settings.corpus).stem
     run_dir = options.run_dir or runs_dir() / "train" / f"{settings.preset}-{corpus}"
-    trained = train_from_text(settings, run_dir, progress=not options.json, wandb=options.wandb)
+    say = None if options.json else print
+    trained = train_from_text(settings, run_dir, progress=not options.json, wandb=options.wandb, say=say)
     result = {"run_dir": str(run_dir), **trained.result}
     if options.json:
         print(json.dumps(result))
         return 0
     score = result["validation"]
-    print(f"{result['steps']} steps, {result['tokens']:,} tokens in {result['seconds']:.0f} s: {run_dir}")
+    print(f"{result['steps']} steps, {result['tokens']:,} tokens in {result['seconds']:.0f} s: {shown(run_dir)}")
     print(f"validation perplexity {score['perplexity']:.2f} a token, {score['bits_per_byte']:.3f} bits a byte")
     if result["made_by_other_code"]:
         print("note: this run was made by other code or library versions than those installed now")

@@ -39,6 +39,11 @@ def shown(path: Path | str) -> str:
     return "".join(character if character.isprintable() else _escape(character) for character in str(path))
 
 
+def is_unicode(text: str) -> bool:
+    """Whether a text can be written in UTF-8: it holds no half of a surrogate pair."""
+    return not any(0xD800 <= ord(character) <= 0xDFFF for character in text)
+
+
 def _escape(character: str) -> str:
     code = ord(character)
     return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else character.encode("unicode_escape").decode()
