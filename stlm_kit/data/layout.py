@@ -98,9 +98,11 @@ def _split(folder: Path, place: Path, files: list[Path], left_out: list[str]) ->
     missing = [split for split in SPLITS if split not in found]
     if missing:
         there = " and ".join(shown(min(entries)) for entries in found.values())
+        unread = [name for name in left_out if missing[0] in map(split_of, Path(name).parts)]
+        but = f" that can be read (not {_list(unread)})" if unread else ""
         raise KitError(
-            f"{shown(place)} holds {there} but no {missing[0]} file or folder; add one, or give a folder that holds "
-            "nothing but the texts of one part."
+            f"{shown(place)} holds {there} but no {missing[0]} file or folder{but}; add one, or give a folder that "
+            "holds nothing but the texts of one part."
         )
     used = {path for part in layout.parts.values() for path in part.files}
     others = [path.relative_to(folder).as_posix() for path in files if path not in used]

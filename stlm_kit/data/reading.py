@@ -72,6 +72,9 @@ class Reader:
                 f"A separator divides text files, and {shown(self.root)} has a document a row; leave it out."
             )
         found = {split: list(islice(self._part(part), self.max_documents)) for split, part in layout.parts.items()}
+        texts = [text for documents in found.values() for _, text in documents]
+        if copies := len(texts) - len(set(texts)):
+            self._note(f"{copies:,} of {len(texts):,} documents are copies of others, perhaps in two splits")
         if self.separator is not None and not self._divided:
             raise UsageError(
                 f"The separator {self.separator!r} stands nowhere in {shown(self.root)}; give what stands between "

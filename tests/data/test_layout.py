@@ -112,6 +112,11 @@ def test_a_given_split_is_kept(tmp_path, files, beside):
     assert sorted(read_record(corpus)["not_read"]) == sorted(beside)
 
 
+def test_copies_are_counted(tmp_path):
+    make(tmp_path, {f"{n}.txt": f"text {n % 28}" for n in range(30)})
+    assert "2 of 30 documents are copies of others" in load_corpus(tmp_path)["test"].info.description
+
+
 def test_shards_are_read_in_the_order_of_their_numbers(tmp_path):
     make(tmp_path, {f"train-{n}.txt": f"{n}" for n in range(12)} | {"valid.txt": "c", "test.txt": "d"})
     assert split_texts(tmp_path)["train"] == [str(n) for n in range(12)]
@@ -146,6 +151,7 @@ def test_many_files_in_each_folder_of_a_split(tmp_path):
         (["train.txt", "valid.txt"], "no test file or folder"),
         (["train/a.txt", "test/a.txt"], "no validation file or folder"),
         (["data/train-0-of-1.txt", "data/test-0-of-1.txt"], "no validation file or folder"),
+        (["train.txt", "valid.txt", "test.csv"], "no test file or folder that can be read (not test.csv)"),
         (["valid.txt", "test.txt"], "no train file or folder"),
         (["valid/a.txt", "test/a.txt"], "no train file or folder"),
         (["a/train.txt", "a/valid.txt", "a/test.txt", "b/train.txt", "b/dev.txt", "b/test.txt"], "several corpora"),
