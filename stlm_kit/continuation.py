@@ -37,7 +37,7 @@ def continue_from(
     after = before.model_copy(update={"steps": steps, "target_perplexity": None})
     after = run_settings(**after.model_dump())
     say(effect_on_schedule(before, after, result["steps"]))
-    return train_from_text(after, folder, begin_with=run_dir, **how)
+    return train_from_text(after, folder, begin_with=run_dir, say=say, **how)
 
 
 def effect_on_schedule(before: RunSettings, after: RunSettings, step: int) -> str:

@@ -7,6 +7,7 @@ through here, so that a name means the same everywhere.
 from __future__ import annotations
 
 import argparse
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -53,10 +54,22 @@ def values_from(flat: Mapping[str, Any]) -> dict[str, Any]:
     """The same names with each text read as the value it stands for; a name that nothing knows keeps its text."""
     name = flat.get("preset", RunSettings.model_fields["preset"].default)
     known = settable(type(preset_entry(name).config))
-    return {
+    values = {
         name: parse_value(value, known[name].annotation) if isinstance(value, str) and name in known else value
         for name, value in flat.items()
     }
+    if isinstance(values.get("separator"), str):
+        values["separator"] = with_escapes(values["separator"])
+    return values
+
+
+def with_escapes(text: str) -> str:
+    """A text with \\n, \\t, \\r and \\\\ read as a line's end, a tab, a return and a backslash.
+
+    A shell hands them over as they were typed, and a line's end is hard to type there.
+    """
+    meant = {"n": "\n", "t": "\t", "r": "\r", "\\": "\\"}
+    return re.sub(r"\\([ntr\\])", lambda found: meant[found[1]], text)
 
 
 def parse_pairs(texts: Iterable[str], option: str = "--set") -> dict[str, str]:

@@ -20,7 +20,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from stlm_kit.code_hash import rooms_hash
 from stlm_kit.config import ModelConfig, preset, preset_entry
 from stlm_kit.data.batches import DocumentBatches, PackedBatches
-from stlm_kit.data.corpora import load_corpus
+from stlm_kit.data.corpora import load_corpus, read_record
+from stlm_kit.data.open_file import is_unicode, shown
 from stlm_kit.data.token_files import TokenFile, tokenize_corpus
 from stlm_kit.data.tokenizers import Tokenizer, load_tokenizer
 from stlm_kit.errors import UsageError, first_sentence, near
@@ -84,9 +85,11 @@ class RunSettings(TrainingSettings, TextSettings):
 
 def run_settings(**values: Any) -> RunSettings:
     """RunSettings from keyword arguments; UsageError with one sentence for an unknown name or an impossible value."""
-    for name in values:
+    for name, value in values.items():
         if name not in RunSettings.model_fields:
             raise UsageError(f"There is no setting named {name!r}.{near(name, RunSettings.model_fields)}")
+        if isinstance(value, str) and not is_unicode(value):
+            raise UsageError(f"{name} = {shown(value)} is not Unicode text, which settings are kept as; rename it.")
     try:
         return RunSettings(**values)
     except ValidationError as error:
@@ -110,6 +113,11 @@ def model_config(settings: RunSettings, tokenizer: Tokenizer) -> ModelConfig:
 
 def prepare(settings: RunSettings) -> tuple[Tokenizer, dict[str, TokenFile], ModelConfig]:
     """The tokenizer, the token file of each split, and the model's configuration for a run."""
+    return prepare_and_record(settings)[:3]
+
+
+def prepare_and_record(settings: RunSettings) -> tuple[Tokenizer, dict[str, TokenFile], ModelConfig, dict]:
+    """What `prepare` gives, and what was read for it: see `read_record`; with documents and bytes of text by split."""
     entry = preset_entry(settings.preset)
     corpus = load_corpus(
         settings.corpus,
@@ -120,7 +128,17 @@ def prepare(settings: RunSettings) -> tuple[Tokenizer, dict[str, TokenFile], Mod
     )
     tokenizer = load_tokenizer(settings.tokenizer or entry.tokenizer, corpus=corpus)
     config = model_config(settings, tokenizer)
-    return tokenizer, tokenize_corpus(corpus, tokenizer), config
+    tokens = tokenize_corpus(corpus, tokenizer)
+    sizes = {split: {"documents": file.n_documents, "bytes": file.n_bytes} for split, file in tokens.items()}
+    return tokenizer, tokens, config, {**read_record(corpus), "parts": sizes}
+
+
+def said_of(read: dict) -> str:
+    """One line on what was read: whence, how it was split, which files, and what each split holds."""
+    sizes = (
+        f"{split} {part['documents']:,} documents, {part['bytes']:,} bytes" for split, part in read["parts"].items()
+    )
+    return f"corpus: {read.get('sentence', '')} {'; '.join(sizes)}"
 
 
 def train_from_text(
@@ -131,15 +149,19 @@ def train_from_text(
     wandb: str | None = None,
     loggers: Sequence[Callable[[dict], None]] = (),
     begin_with: Path | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> TrainResult:
     """Train a preset's model on a corpus; see `train` for what lies in `run_dir` and what is raised.
 
     Validation perplexity (a token) and bits per byte are measured at evaluations and at the end, on whole documents.
     `wandb` names a Weights & Biases project to log to as well; each of `loggers` is called with each row of metrics.
     `begin_with`: the folder of a run whose last checkpoint and metrics this one begins with (see continuation.py).
+    `say` is called once, before training, with a line on what was read; config.json keeps the same under "read".
     """
     device = pick_device(settings.device)
-    tokenizer, tokens, config = prepare(settings)
+    tokenizer, tokens, config, read = prepare_and_record(settings)
+    if say:
+        say(said_of(read))
     batches = make_batches(settings, tokens["train"])
     torch.manual_seed(settings.seed)
     model = build_model(config).to(device)
@@ -164,6 +186,7 @@ def train_from_text(
 
     about = {
         "run": settings.text,
+        "read": read,
         "content": {
             "tokenizer": tokenizer.content_hash,
             **{split: file.content_hash for split, file in tokens.items()},

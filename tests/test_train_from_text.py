@@ -36,8 +36,24 @@ def test_a_run_leaves_what_the_readme_promises(run_dir):
         p.name for p in run_dir.iterdir()
     }
     config = json.loads((run_dir / "config.json").read_text())
-    assert {"run", "content", "model", "training", "recipe", "batches", "made_by"} == set(config)
+    assert {"run", "read", "content", "model", "training", "recipe", "batches", "made_by"} == set(config)
     assert config["run"]["split_seed"] == 0 and "attend across documents" in config["batches"]
+
+
+def test_what_was_read_is_kept_and_said_and_does_not_tell_runs_apart(run_dir, text_file, tmp_path, capsys):
+    read = json.loads((run_dir / "config.json").read_text())["read"]
+    assert read["files"] == ["verses.txt"] and read["file_bytes"] == text_file.stat().st_size
+    assert {split: part["documents"] for split, part in read["parts"].items()} == {
+        "train": 51,
+        "validation": 6,
+        "test": 3,
+    }
+    assert sum(part["bytes"] for part in read["parts"].values()) == text_file.stat().st_size - 2 * 59
+    copy = shutil.copy(text_file, tmp_path / "other.txt")
+    said = []
+    train_from_text(settings(copy), run_dir, say=said.append)  # the same text under another name is the same run
+    assert len(said) == 1 and "\n" not in said[0] and "train 51 documents" in said[0] and "1 file" in said[0]
+    assert "corpus:" not in capsys.readouterr().out
 
 
 def test_a_loaded_run_scores_as_it_did_when_trained(run_dir, text_file):

@@ -73,8 +73,10 @@ def run_train(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(result))
         return 0
+    from stlm_kit.data.open_file import shown
+
     score = result["validation"]
-    print(f"{result['steps']} steps, {result['tokens']:,} tokens in {result['seconds']:.0f} s: {run_dir}")
+    print(f"{result['steps']} steps, {result['tokens']:,} tokens in {result['seconds']:.0f} s: {shown(run_dir)}")
     print(f"validation perplexity {score['perplexity']:.2f} a token, {score['bits_per_byte']:.3f} bits a byte")
     if result["made_by_other_code"]:
         print("note: this run was made by other code or library versions than those installed now")
@@ -88,12 +90,14 @@ def _trained(options: argparse.Namespace) -> tuple[Path, TrainResult]:
 
     settings = settings_from_options(options)
     how: dict[str, Any] = {"progress": not options.json, "wandb": options.wandb}
+    how["say"] = None if options.json else print
     if options.run_dir:
         return options.run_dir, train_from_text(settings, options.run_dir, **how)
     taken = None
     for run_dir in default_folders(settings):
         if taken:
             print(f"stlm: {taken} holds a run with other settings; this one goes to {run_dir}.", file=sys.stderr)
+            how["say"] = None  # said already
         try:
             return run_dir, train_from_text(settings, run_dir, **how)
         except OtherRun:

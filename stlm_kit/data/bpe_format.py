@@ -49,14 +49,24 @@ def tokenizer_json(model: dict, special: Mapping[str, int], normalizer=None, pre
 
 def added_tokens(special: Mapping[str, int]) -> list[dict]:
     """The special tokens as tokenizer.json lists them."""
+    return [added_token(text, i) for text, i in sorted(special.items(), key=lambda item: item[1])]
+
+
+def added_token(text: str, i: int) -> dict:
+    """A special token as tokenizer.json lists it."""
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    return [{"id": i, "content": text} | flags for text, i in sorted(special.items(), key=lambda item: item[1])]
+    return {"id": i, "content": text} | flags
 
 
 def content_hash(content: dict, end_of_document: int) -> str:
-    """SHA-256 of all that decides a tokenizer's ids: vocabulary, merges, steps before them, and the end of document."""
+    """SHA-256 of all that decides a tokenizer's ids: vocabulary, merges, steps before them, and the end of document.
+
+    Special tokens stand outside the text and do not count; added tokens that are found in it do.
+    """
     model = content["model"]
     vocab = sorted(model["vocab"].items(), key=lambda item: item[1])
     steps = [content["normalizer"], content["pre_tokenizer"], bool(model.get("ignore_merges"))]
     decisive = [vocab, model["merges"], steps, end_of_document]
+    if added := [entry for entry in content["added_tokens"] if not entry.get("special")]:
+        decisive.append(added)
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()

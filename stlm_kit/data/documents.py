@@ -1,176 +1,115 @@
-"""Reading documents from a path: .txt, .jsonl, .parquet, or a folder. A document is a (name, text) pair.
+"""Reading documents from a file: text, JSON lines or Parquet, plain or compressed. A document is a (name, text) pair.
 
 Every reader is a generator, so reading stops early where few are wanted; a complaint names the byte, line or row.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from stlm_kit.data.fields import json_documents, jsonl_documents, parquet_documents
+from stlm_kit.data.open_file import COMPRESSED, opened, shown, suffixes
+from stlm_kit.data.wikitext import articles_of
 from stlm_kit.errors import KitError, UsageError
 
 Document = tuple[str, str]
 
 TEXT_SUFFIXES = (".txt", ".text", ".md", ".raw", ".tokens")
-SUFFIXES = (*TEXT_SUFFIXES, ".jsonl", ".parquet")
-BLANK_LINES = re.compile(r"(?:\r?\n[ \t]*){2,}")
-SPLIT_WORDS = {
-    "train": "train",
-    "valid": "validation",
-    "validation": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
-}
-
-
-def check_unicode(text: str, where: str) -> str:
-    """`text` itself, or KitError when it holds a lone surrogate: half of a UTF-16 pair, which UTF-8 cannot write."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise KitError(
-            f"{where} holds the lone surrogate U+{ord(text[error.start]):04X} at character {error.start}, which is not "
-            "Unicode text; repair the text or drop that character."
-        ) from None
-    return text
+ROW_SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
+ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
+BLANK_LINES = re.compile(r"\r?\n(?:[ \t]*\r?\n)+")  # the indentation of the line after them belongs to that line
+BLANK_START, BLANK_END = re.compile(r"\A(?:[ \t]*\r?\n)+"), re.compile(r"(?:\r?\n[ \t]*)+\Z")
+# Lines that divide documents in files such as TinyStories'. Inside a line such a mark is text like any other.
+END_LINES = re.compile(r"^<\|(?:endoftext|end_of_text)\|>[ \t]*\r?$", re.MULTILINE)
 
 
 def read_text(path: Path) -> str:
     """The whole of a UTF-8 file, a byte-order mark dropped. KitError names the byte where it is not UTF-8 text."""
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise KitError(f"Could not read {path}: {error.strerror}; check the path and its permissions.") from error
+    with opened(path) as file:
+        raw = file.read()
+    name = shown(path)
     if not raw.strip():
-        raise KitError(f"The file {path} is empty; give one that holds text.")
+        raise KitError(f"The file {name} is empty; give one that holds text.")
     try:
         text = raw.decode()
     except UnicodeDecodeError as error:
         raise KitError(
-            f"The file {path} is not UTF-8 text: byte 0x{raw[error.start]:02x} at offset {error.start}; "
+            f"The file {name} is not UTF-8 text: byte 0x{raw[error.start]:02x} at offset {error.start}; "
             "convert it to UTF-8 (iconv -t utf-8) or give another file."
         ) from None
     if "\0" in text:
         raise KitError(
-            f"The file {path} looks binary: byte 0x00 at offset {raw.index(0)}; give a file of plain UTF-8 text."
+            f"The file {name} looks binary: byte 0x00 at offset {raw.index(0)}; give a file of plain UTF-8 text."
         )
     return text.removeprefix("\ufeff")
 
 
-def text_documents(path: Path, separator: str | None = None) -> Iterator[Document]:
-    """The documents of a text file: separated by blank lines, or by `separator` where one is given."""
+def end_line(text: str) -> str | None:
+    """The mark, "<|endoftext|>" say, that stands alone on a line of `text` and so divides its documents; None."""
+    found = END_LINES.search(text)
+    return found[0].strip() if found else None
+
+
+def text_documents(path: Path, separator: str | None = None, whole: bool = False) -> Iterator[Document]:
+    """The documents of a text file; see `documents_in`."""
+    return documents_in(read_text(path), shown(path.name), separator, whole)
+
+
+def documents_in(
+    text: str, name: str, separator: str | None = None, whole: bool = False, marked: bool = False
+) -> Iterator[Document]:
+    """The documents of a file's text, each as it stands there; only empty lines around a document are left out.
+
+    Divided by `separator` where one is given, else by lines that hold an end mark alone ("<|endoftext|>", as in
+    TinyStories), else into articles where it is in WikiText's format, else by blank lines; `whole`: by nothing.
+    `marked`: another file of the corpus has lines of an end mark, so that one without them is one document.
+    """
     if separator == "":
         raise UsageError("The separator is empty; give what stands between documents, or none for blank lines.")
-    text = read_text(path)
-    pieces = BLANK_LINES.split(text) if separator is None else text.split(separator)
-    kept = (piece.strip("\r\n") for piece in pieces if piece.strip())
-    for number, piece in enumerate(kept, start=1):
-        yield f"{path.name}#{number}", piece
+    if separator is not None:
+        pieces = (piece.strip("\r\n") for piece in text.split(separator))
+    elif marked or end_line(text):
+        pieces = (piece.strip("\r\n") for piece in END_LINES.split(text))
+    elif articles := articles_of(text):
+        pieces = iter(articles)
+    elif whole:
+        yield name, text
+        return
+    else:
+        pieces = (BLANK_END.sub("", BLANK_START.sub("", piece)).strip("\r\n") for piece in BLANK_LINES.split(text))
+    for number, piece in enumerate((piece for piece in pieces if piece.strip()), start=1):
+        yield f"{name}#{number}", piece
 
 
-def jsonl_documents(path: Path, text_field: str = "text") -> Iterator[Document]:
-    """The documents of a JSON-lines file: `text_field` of each line; blank lines are skipped."""
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield f"{path.name}#{number}", jsonl_text(line, text_field, f"Line {number} of {path}")
-    except OSError as error:
-        raise KitError(f"Could not read {path}: {error.strerror}; check the path and its permissions.") from error
-
-
-def jsonl_text(line: bytes | str, text_field: str, where: str) -> str:
-    """The text of one JSON line; `where` opens the complaint."""
-    try:
-        row = json.loads(line)
-    except UnicodeDecodeError as error:
-        raise KitError(f"{where} is not UTF-8: byte 0x{line[error.start]:02x} at {error.start}; convert it.") from None
-    except (ValueError, RecursionError) as error:
-        raise KitError(f"{where} is not JSON ({error}); mend or remove it.") from None
-    if not isinstance(row, dict) or text_field not in row:
-        fields = f" among {', '.join(map(repr, row))}" if isinstance(row, dict) and row else ""
-        raise KitError(f"{where} has no field {text_field!r}{fields}; name the field that holds the text (text_field).")
-    if not isinstance(row[text_field], str):
-        kind = type(row[text_field]).__name__
-        raise KitError(f"{where}: the field {text_field!r} is of type {kind}, not text; mend it or name another field.")
-    return check_unicode(row[text_field], where)
-
-
-def parquet_documents(path: Path, text_field: str = "text") -> Iterator[Document]:
-    """The documents of a Parquet file: `text_field` of each row, read group by group."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            columns = file.schema_arrow.names
-            if text_field not in columns:
-                raise KitError(
-                    f"The file {path} has no column {text_field!r} among {', '.join(map(repr, columns))}; "
-                    "name the column that holds the text (text_field)."
-                )
-            number = 0
-            for batch in file.iter_batches(batch_size=1024, columns=[text_field]):
-                for text in batch.column(0).to_pylist():
-                    number += 1
-                    if not isinstance(text, str):
-                        raise KitError(f"Row {number} of {path}: {text_field!r} is {text!r:.40}, not text; mend it.")
-                    yield f"{path.name}#{number}", text
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise KitError(f"Could not read {path} as Parquet ({reason}); check that it is complete.") from error
-
-
-def file_documents(path: Path, separator: str | None, text_field: str) -> Iterator[Document]:
-    """The non-empty documents of one file, by its suffix."""
-    suffix = path.suffix.lower()
-    if suffix in (".jsonl", ".parquet"):
-        if separator is not None:
-            raise UsageError(f"A separator divides text files, and {path.name} has a document a row; leave it out.")
-        rows = jsonl_documents(path, text_field) if suffix == ".jsonl" else parquet_documents(path, text_field)
-        return ((name, text) for name, text in rows if text.strip())
+def kind_of(path: Path | str) -> str | None:
+    """What a file holds by its suffix, compressed or not: "text", "jsonl", "json" or "parquet"; None for the rest."""
+    suffix, _ = suffixes(path)
     if suffix in TEXT_SUFFIXES:
-        return text_documents(path, separator)
-    raise UsageError(
-        f"The suffix of {path.name} does not say what it holds; give a .txt, .jsonl or .parquet file, or a folder."
+        return "text"
+    return {".ndjson": "jsonl"}.get(suffix, suffix[1:]) if suffix in ROW_SUFFIXES else None
+
+
+def file_documents(path: Path, separator: str | None, text_field: str, whole: bool = False) -> Iterator[Document]:
+    """The non-empty documents of one file, by its suffix; `whole`: a text file is one document."""
+    kind = kind_of(path)
+    if kind == "text":
+        return text_documents(path, separator, whole)
+    if kind is None:
+        raise UsageError(_unknown(path))
+    if separator is not None:
+        raise UsageError(f"A separator divides text files, and {shown(path.name)} has a document a row; leave it out.")
+    rows = {"jsonl": jsonl_documents, "json": json_documents, "parquet": parquet_documents}[kind](path, text_field)
+    return ((name, text) for name, text in rows if text.strip())
+
+
+def _unknown(path: Path) -> str:
+    suffix, compression = suffixes(path)
+    if suffix in ARCHIVES:
+        return f"{shown(path.name)} is an archive; unpack it and give the folder or file that it holds."
+    what = f"before {compression} " if compression in COMPRESSED else ""
+    return (
+        f"The suffix {what}of {shown(path.name)} does not say what it holds; "
+        "give a .txt, .jsonl or .parquet file, or a folder."
     )
-
-
-def own_split(folder: Path) -> dict[str, Path] | None:
-    """The train, validation and test file of a folder that holds them (wiki.train.raw, valid.txt, ...), else None.
-
-    Raises KitError when the folder holds a train file and a second one of the three, but not all.
-    """
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        words = [SPLIT_WORDS[word] for word in re.split(r"[._-]", path.name.lower()) if word in SPLIT_WORDS]
-        if path.is_file() and path.suffix.lower() in SUFFIXES and len(words) == 1:
-            if words[0] in found:
-                raise KitError(f"{folder} holds two {words[0]} files ({found[words[0]].name}, {path.name}); keep one.")
-            found[words[0]] = path
-    if len(found) < 2 or "train" not in found:
-        return None
-    missing = [split for split in ("validation", "test") if split not in found]
-    if missing:
-        raise KitError(
-            f"{folder} holds {found['train'].name} but no {missing[0]} file; add one, or give the train file alone."
-        )
-    return found
-
-
-def folder_documents(folder: Path, text_field: str) -> Iterator[Document]:
-    """One document for each text file below `folder`, named by its place; each row of a .jsonl or .parquet is one."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix.lower() in SUFFIXES]
-    if not files:
-        raise KitError(f"The folder {folder} holds no text (.txt, .jsonl or .parquet); give one that does.")
-    for path in files:
-        place = path.relative_to(folder).as_posix()
-        if path.suffix.lower() in TEXT_SUFFIXES:
-            yield place, read_text(path)
-        else:
-            for number, (_, text) in enumerate(file_documents(path, None, text_field), start=1):
-                yield f"{place}#{number}", text

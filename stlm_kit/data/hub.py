@@ -8,7 +8,6 @@ local folders of the same layout and schema.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,7 +15,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from stlm_kit.data.documents import Document, check_unicode, jsonl_text, parquet_documents
+from stlm_kit.data.documents import Document
+from stlm_kit.data.fields import check_unicode, jsonl_text, parquet_documents
+from stlm_kit.data.wikitext import wikitext_articles
 from stlm_kit.errors import KitError
 from stlm_kit.paths import cache_dir
 
@@ -40,20 +41,6 @@ class HubCorpus:
     licence: str
     first: int | None = None
     group: Callable[[Iterable[str]], Iterator[str]] = iter  # rows to documents
-
-
-def wikitext_articles(lines: Iterable[str]) -> Iterator[str]:
-    """WikiText's rows are lines; an article starts at a heading of level one, ` = Title = ` between two empty lines."""
-    article: list[str] = []
-    before = ""
-    for line in lines:
-        heading = re.fullmatch(r" = (?!=).+(?<!=) = \n?", line) and not before.strip()
-        if heading and any(part.strip() for part in article):
-            yield "".join(article)
-            article = []
-        article.append(line)
-        before = line
-    yield "".join(article)
 
 
 def _wikitext(config: str) -> HubCorpus:

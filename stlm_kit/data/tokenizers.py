@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -17,149 +16,35 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stlm_kit.data.bpe_format import added_tokens, byte_letters, content_hash, letters_to_bytes, tokenizer_json
-from stlm_kit.data.corpora import package_folder
-from stlm_kit.data.documents import check_unicode
+from stlm_kit.data.bpe import BPETokenizer
+from stlm_kit.data.bpe_format import tokenizer_json
+from stlm_kit.data.shipped import package_folder
+from stlm_kit.data.tokenizer import END, ENDS, ByteTokenizer, Tokenizer, check_text
+from stlm_kit.data.tokenizer_file import tokenizer_from_file
 from stlm_kit.errors import KitError, UsageError, near
-from stlm_kit.paths import atomic_write, cache_dir
+from stlm_kit.paths import cache_dir
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
     from tokenizers import Tokenizer as Backend
 
-END = "<|endoftext|>"  # how the end-of-document token is written in a tokenizer.json
-ENDS = (END, "<|end_of_text|>", "<|im_end|>", "</s>", "<eos>", "[EOS]")  # the names other files give it
+__all__ = [  # with what other rooms have always found here
+    "END",
+    "ENDS",
+    "BPETokenizer",
+    "ByteTokenizer",
+    "Tokenizer",
+    "load_tokenizer",
+    "smallest_dtype",
+    "texts_hash",
+    "train_bpe",
+    "trained_bpe",
+]
+
 NAMES = ("bytes", "bpe", "bpe-2048", "gpt2")
 SMALLEST_BPE = 257  # 256 bytes and the end of document
 LARGEST_BPE = 2**24
 DEFAULT_BPE = 10_000  # the memory study's size
-
-
-class Tokenizer:
-    """Text to token ids and back.
-
-    `name`; `vocab_size` (the end of document included); `end_of_document` (its id); `content_hash` (SHA-256 of what
-    decides the ids, so two equal tokenizers share caches whatever their names).
-    """
-
-    name: str
-    vocab_size: int
-    end_of_document: int
-    end_text: str = END
-    content_hash: str
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of `text`, without the end of document. KitError for a lone surrogate."""
-        return self.encode_batch([text])[0]
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of each text; BPE encodes in parallel."""
-        raise NotImplementedError
-
-    def token_bytes(self, token: int) -> bytes:
-        """The UTF-8 bytes one token stands for: perhaps part of a character; empty for the end of document."""
-        raise NotImplementedError
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids` (list, array, tensor): exact for what `encode` gave; invalid UTF-8 becomes U+FFFD."""
-        ids = ids.tolist() if hasattr(ids, "tolist") else ids
-        return b"".join(self.token_bytes(token) for token in ids).decode(errors="replace")
-
-    def to_json(self) -> dict:
-        """The tokenizer in the format of Hugging Face's tokenizer.json."""
-        raise NotImplementedError
-
-    def save(self, folder: str | Path) -> Path:
-        """Write tokenizer.json and tokenizer_config.json, which the kit and `transformers` load; returns the folder."""
-        folder = Path(folder)
-        atomic_write(folder / "tokenizer.json", json.dumps(self.to_json(), ensure_ascii=False))
-        config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.end_text, "name": self.name}
-        atomic_write(folder / "tokenizer_config.json", json.dumps(config, indent=1))
-        return folder
-
-    def _check_id(self, token: int) -> int:
-        try:
-            token = operator.index(token)
-        except TypeError:
-            raise UsageError(
-                f"A token id is a whole number, not {token!r}; give ids such as `encode` returns."
-            ) from None
-        if not 0 <= token < self.vocab_size:
-            raise UsageError(
-                f"Token id {token} is outside the vocabulary of {self.name}, which has ids 0 to {self.vocab_size - 1}."
-            )
-        return token
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.name!r}, vocab_size={self.vocab_size})"
-
-
-class ByteTokenizer(Tokenizer):
-    """A token is a byte of UTF-8 (ids 0 to 255); id 256 ends a document. Nothing to train, nothing unknown."""
-
-    name = "bytes"
-    vocab_size = 257
-    end_of_document = 256
-
-    @property
-    def content_hash(self) -> str:
-        return content_hash(self.to_json(), self.end_of_document)
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        return [list(check_unicode(_check_text(text), "The text").encode()) for text in texts]
-
-    def token_bytes(self, token: int) -> bytes:
-        return bytes([token]) if self._check_id(token) < 256 else b""
-
-    def to_json(self) -> dict:
-        """Byte-level BPE with no merges is the byte tokenizer."""
-        vocab = {letter: byte for byte, letter in enumerate(byte_letters())}
-        return tokenizer_json({"vocab": vocab, "merges": []}, {END: self.end_of_document})
-
-
-class BPETokenizer(Tokenizer):
-    """Byte-level BPE on top of the `tokenizers` library, from the content of a tokenizer.json."""
-
-    def __init__(self, name: str, content: dict):
-        from tokenizers import Tokenizer as Backend
-
-        model = content["model"]
-        special = {added["content"]: added["id"] for added in content.get("added_tokens") or []}
-        special |= {mark: model["vocab"][mark] for mark in ENDS if mark in model["vocab"]}
-        self.end_text = next((mark for mark in ENDS if mark in special), None)
-        if self.end_text is None:
-            raise KitError(f"The tokenizer {name} has no end-of-document token such as {END!r}; add one to its file.")
-        self.name = name
-        self.end_of_document = special[self.end_text]
-        # The library finds added tokens inside the text; without them a document's own "<|endoftext|>" is plain text.
-        plain = {token: i for token, i in model["vocab"].items() if token not in special}
-        self.vocab_size = 1 + max(*plain.values(), *special.values())
-        self._special = special
-        self._content = tokenizer_json(
-            model | {"vocab": plain}, {}, content.get("normalizer"), content.get("pre_tokenizer")
-        )
-        self._backend: Backend = Backend.from_str(json.dumps(self._content))
-        self._bytes = [b""] * self.vocab_size
-        for token, i in plain.items():
-            self._bytes[i] = letters_to_bytes(token)
-        for token, i in special.items():
-            self._bytes[i] = b"" if token == self.end_text else token.encode()
-        self.content_hash = content_hash(self._content, self.end_of_document)
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        texts = [check_unicode(_check_text(text), "The text") for text in texts]
-        return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
-
-    def token_bytes(self, token: int) -> bytes:
-        return self._bytes[self._check_id(token)]
-
-    def to_json(self) -> dict:
-        return self._content | {"added_tokens": added_tokens(self._special)}
-
-    @property
-    def merges(self) -> list[tuple[bytes, bytes]]:
-        """The merges in the order they were learned, as pairs of byte strings."""
-        return [tuple(letters_to_bytes(part) for part in pair) for pair in self._content["model"]["merges"]]
 
 
 def load_tokenizer(name_or_path: str | Path, corpus: DatasetDict | Sequence[str] | None = None) -> Tokenizer:
@@ -203,7 +88,7 @@ def load_tokenizer(name_or_path: str | Path, corpus: DatasetDict | Sequence[str]
 def trained_bpe(corpus: DatasetDict | Sequence[str], vocab_size: int) -> BPETokenizer:
     """A byte-level BPE of `vocab_size` tokens trained on the train split, or from the cache if trained before."""
     texts = corpus["train"]["text"] if isinstance(corpus, Mapping) else [corpus] if isinstance(corpus, str) else corpus
-    texts = [check_unicode(_check_text(text), "The corpus") for text in texts]
+    texts = [check_text(text, "The corpus") for text in texts]
     if not any(texts):
         raise KitError("There is no text to train a BPE tokenizer on; give a corpus with text.")
     name = f"bpe-{vocab_size}"
@@ -250,38 +135,6 @@ def gpt2_tokenizer() -> BPETokenizer:
     lines = (folder / "vocab.bpe").read_text(encoding="utf-8").split("\n")
     merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
     return BPETokenizer("gpt2", tokenizer_json({"vocab": vocab, "merges": merges}, {}))
-
-
-def tokenizer_from_file(path: Path) -> Tokenizer:
-    """The byte-level BPE of a tokenizer.json; KitError for any other kind of tokenizer."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        kind, steps = content["model"]["type"], json.dumps([content.get("pre_tokenizer"), content.get("decoder")])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise KitError(f"The file {path} is not a tokenizer.json ({error}); give one saved by `tokenizers`.") from None
-    if kind != "BPE" or '"ByteLevel"' not in steps:
-        raise KitError(
-            f"The tokenizer in {path} is not a byte-level BPE, so text may not come back exactly; give one that is."
-        )
-    config = path.with_name("tokenizer_config.json")
-    try:
-        name = json.loads(config.read_text(encoding="utf-8"))["name"]
-    except (OSError, ValueError, KeyError, TypeError):  # another program's, or none
-        name = path.absolute().parent.name
-    try:
-        tokenizer = BPETokenizer(name, content)
-    except KitError:
-        raise
-    except Exception as error:  # the library raises plain Exception for a vocabulary that does not fit its merges
-        raise KitError(f"The tokenizer in {path} does not load ({error}); save it again.") from None
-    plain = ByteTokenizer()
-    return plain if tokenizer.content_hash == plain.content_hash else tokenizer
-
-
-def _check_text(text: str) -> str:
-    if not isinstance(text, str):
-        raise UsageError(f"A tokenizer encodes text, not {type(text).__name__}; give a str.")
-    return text
 
 
 def smallest_dtype(vocab_size: int) -> np.dtype:

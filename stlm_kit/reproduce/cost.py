@@ -133,7 +133,8 @@ def work_of(run: Run, *, fetch: bool = False) -> Work:
     from stlm_kit.train_from_text import model_config, valid_fraction
 
     name = settings.tokenizer or preset_entry(settings.preset).tokenizer
-    tokenizer, tokens = _text(settings.corpus, settings.split_seed, settings.max_documents, name)
+    reading = (settings.split_seed, settings.max_documents, settings.separator, settings.text_field)
+    tokenizer, tokens = _text(settings.corpus, *reading, name)
     share = _shares(settings, *valid_fraction(settings, tokens["train"]))
     size = sum(file.ids.nbytes + file.offsets.nbytes + file.document_bytes.nbytes for file in tokens.values()) / MIB
     return Work(run, settings, model_config(settings, tokenizer), recipe, *share, size)
@@ -169,13 +170,13 @@ def on_this_machine(corpus: str) -> bool:
 
 @lru_cache(maxsize=8)
 def _text(
-    corpus: str, split_seed: int, max_documents: int | None, tokenizer: str
+    corpus: str, split_seed: int, max_documents: int | None, separator: str | None, text_field: str, tokenizer: str
 ) -> tuple[Tokenizer, dict[str, TokenFile]]:
     from stlm_kit.data.corpora import load_corpus
     from stlm_kit.data.token_files import tokenize_corpus
     from stlm_kit.data.tokenizers import load_tokenizer
 
-    texts = load_corpus(corpus, split_seed=split_seed, max_documents=max_documents)
+    texts = load_corpus(corpus, split_seed, separator=separator, text_field=text_field, max_documents=max_documents)
     made = load_tokenizer(tokenizer, corpus=texts)
     return made, tokenize_corpus(texts, made)
 

@@ -130,7 +130,8 @@ def read_json(path: Path) -> dict | None:
     return content
 
 
-NEVER_COMPARED = {"made_by", "training.checkpoint_every"}  # they mark or pace a run and leave its numbers alone
+# They mark, tell or pace a run and leave its numbers alone: what was read counts by its hashes, in "content".
+NEVER_COMPARED = {"made_by", "read", "training.checkpoint_every"}
 NAMES = {"run.corpus", "run.tokenizer", "run.init_from"}  # names of what "content" holds the hashes of
 
 

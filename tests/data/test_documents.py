@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from stlm_kit import KitError, UsageError, load_corpus
-from stlm_kit.data.documents import file_documents, folder_documents, own_split
+from stlm_kit.data.documents import file_documents
 
 
 def texts(path, separator=None, text_field="text"):
@@ -38,6 +38,31 @@ def test_blank_lines_separate_documents_of_a_txt(write):
     assert texts(path) == ["one\nstill one", "two", "three"]
 
 
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("one\n\n    two, indented\n\n\n\tthree", ["one", "    two, indented", "\tthree"]),
+        ("    first\n      second\n\nlast  ", ["    first\n      second", "last  "]),
+        (" \n\t\n  after blank lines\n  \n\n  \n", ["  after blank lines"]),
+        ("  one\r\n \r\n\r\n\u3000two\r\n", ["  one", "\u3000two"]),
+        ("\n = not WikiText=\n\n one", [" = not WikiText=", " one"]),
+    ],
+)
+def test_a_document_keeps_its_text_leading_blanks_included(write, content, expected):
+    assert texts(write("a.txt", content)) == expected
+
+
+def test_with_a_separator_too(write):
+    path = write("a.txt", "    one\n\n  two\n%%\n\tthree \n%%\n")
+    assert texts(path, separator="%%") == ["    one\n\n  two", "\tthree "]
+
+
+def test_lines_of_an_end_mark_divide_documents_and_inside_a_line_it_is_text(write):
+    story = "Once.\n\nTom sat.\n<|endoftext|>\n  Then <|endoftext|> came.\r\n<|endoftext|>\r\n\nEnd.\n<|endoftext|>\n"
+    assert texts(write("b.txt", story)) == ["Once.\n\nTom sat.", "  Then <|endoftext|> came.", "End."]
+    assert texts(write("a.txt", "one <|endoftext|> of\n\ntwo")) == ["one <|endoftext|> of", "two"]
+
+
 def test_a_separator_takes_the_place_of_blank_lines(write):
     assert texts(write("a.txt", "one\n\nstill one\n%%\ntwo\n%%\n"), separator="%%") == ["one\n\nstill one", "two"]
 
@@ -47,30 +72,6 @@ def test_jsonl_and_parquet_read_the_named_field(write, tmp_path):
     assert texts(lines, text_field="body") == ["one", "two"]
     pq.write_table(pa.table({"body": ["one", "", "two"], "id": [1, 2, 3]}), tmp_path / "a.parquet")
     assert texts(tmp_path / "a.parquet", text_field="body") == ["one", "two"]
-
-
-def test_a_folder_is_read_in_the_order_of_names(write, tmp_path):
-    (
-        write("texts/b.txt", "second\n\nstill second"),
-        write("texts/a/z.txt", "first"),
-        write("texts/image.png", b"\x89PNG"),
-    )
-    assert list(folder_documents(tmp_path / "texts", "text")) == [
-        ("a/z.txt", "first"),
-        ("b.txt", "second\n\nstill second"),
-    ]
-
-
-def test_own_split_is_found_by_name(write, tmp_path):
-    for name in ("wiki.train.raw", "wiki.valid.raw", "wiki.test.raw", "readme.md"):
-        write(f"wiki/{name}", "text")
-    assert {split: path.name for split, path in own_split(tmp_path / "wiki").items()} == {
-        "train": "wiki.train.raw",
-        "validation": "wiki.valid.raw",
-        "test": "wiki.test.raw",
-    }
-    write("texts/a.txt", "text")
-    assert own_split(tmp_path / "texts") is None
 
 
 def test_missing_path(tmp_path):
@@ -127,15 +128,6 @@ def test_truncated_parquet(tmp_path):
 
 def test_unknown_suffix(write):
     assert ".jsonl" in complaint(lambda: texts(write("a.csv", "a,b")), UsageError)
-
-
-def test_empty_folder(tmp_path):
-    assert "holds no text" in complaint(lambda: load_corpus(tmp_path))
-
-
-def test_folder_with_train_and_valid_but_no_test(write, tmp_path):
-    write("c/train.txt", "a"), write("c/valid.txt", "b")
-    assert "no test file" in complaint(lambda: load_corpus(tmp_path / "c"))
 
 
 def test_separator_where_it_has_no_use(write, tmp_path):

@@ -44,6 +44,20 @@ def test_wikitext_lines_become_articles(wikitext, name):
     assert hub.HUB[name].revision in origin and "CC BY-SA" in origin
 
 
+@pytest.mark.parametrize("empty", [" \n", "\n", ""])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_wikitext_as_a_raw_file_by_path_is_the_same_articles(tmp_path, empty, end):
+    raw = "".join(line or empty for line in WIKITEXT)
+    for part in ("train", "valid", "test"):
+        (tmp_path / f"wiki.{part}.raw").write_text(raw, newline=end)
+    corpus = load_corpus(tmp_path)
+    assert {split: list(rows["text"]) for split, rows in corpus.items()} == dict.fromkeys(corpus, ARTICLES)
+    (tmp_path / "wiki.txt").write_text(raw * 15)
+    assert sorted(text for rows in load_corpus(tmp_path / "wiki.txt").values() for text in rows["text"]) == sorted(
+        ARTICLES * 15
+    )
+
+
 def test_penn_treebank_sentences(tmp_path):
     for split in ("train", "validation", "test"):
         parquet(tmp_path / f"penn_treebank/{split}/0000.parquet", sentence=[f"{split} <unk> N", "no it was n't"])
@@ -58,6 +72,8 @@ def test_c4_streams_the_first_documents(tmp_path):
             for i in range(40):
                 file.write(json.dumps({"text": f"{shard}:{i}", "timestamp": "2019-04-25T12:57:54Z", "url": "u"}) + "\n")
     splits, origin = hub.load_documents("c4", 50, base=tmp_path)
+    by_path = load_corpus(tmp_path / "en", max_documents=50)
+    assert {text for rows in by_path.values() for text in rows["text"]} == {text for _, text in splits["train"]}
     assert [text for _, text in splits["train"]][38:42] == ["0:38", "0:39", "1:0", "1:1"]
     assert list(splits) == ["train"] and len(splits["train"]) == 50 and "first 50 documents" in origin
 

@@ -1,0 +1,89 @@
+"""Byte-level BPE on top of the `tokenizers` library, from the content of a tokenizer.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from stlm_kit.data.bpe_format import added_token, content_hash, letters_to_bytes, tokenizer_json
+from stlm_kit.data.tokenizer import END, ENDS, Tokenizer, check_text
+from stlm_kit.errors import KitError
+
+
+class BPETokenizer(Tokenizer):
+    """Byte-level BPE on top of the `tokenizers` library, from the content of a tokenizer.json.
+
+    Every id of the file is kept. Its special tokens, the end of document among them, stand outside the text; an added
+    token that is not special is found inside the text, as the library finds it. `end`: which token ends a document,
+    where the file's own settings say so (eos_token); else the first of the usual names.
+
+    Raises KitError for a file without an end of document, or with two ids for a token or two tokens for an id.
+    """
+
+    def __init__(self, name: str, content: dict, end: str | None = None):
+        from tokenizers import Tokenizer as Backend
+
+        model = content["model"]
+        vocab = model["vocab"]
+        added = {entry["content"]: entry for entry in content.get("added_tokens") or []}
+        merged = {"".join(pair.split(" ") if isinstance(pair, str) else pair) for pair in model["merges"]}
+        # GPT-2's own files list their end only in the vocabulary; what merges make of text is no mark.
+        for mark in {*ENDS, end} & vocab.keys() - added.keys() - merged:
+            added[mark] = added_token(mark, vocab[mark])
+        self.end_text = next((mark for mark in (end, *ENDS) if mark in added), None)
+        if self.end_text is None:
+            raise KitError(f"The tokenizer {name} has no end-of-document token such as {END!r}; add one to its file.")
+        added[self.end_text] = added[self.end_text] | {"special": True}
+        self._added = dict(sorted(added.items(), key=lambda item: item[1]["id"]))
+        special = {text for text, entry in added.items() if entry.get("special")}
+        found = {text: entry for text, entry in self._added.items() if text not in special}
+        ids = {text: entry["id"] for text, entry in self._added.items()}
+        _check_ids(name, vocab, ids)
+        self.name, self.end_of_document = name, ids[self.end_text]
+        # The library finds added tokens inside the text; without them a document's own "<|endoftext|>" is plain text.
+        # In the vocabulary an added token keeps its id: one that stands outside it gets the next free one.
+        plain = {token: i for token, i in vocab.items() if token not in special} | {text: ids[text] for text in found}
+        self.vocab_size = 1 + max(*plain.values(), *ids.values())
+        # The steps before the model as they stand in the file: null is a step that is not there.
+        steps = {key: content[key] for key in ("normalizer", "pre_tokenizer") if key in content}
+        self._content = tokenizer_json(model | {"vocab": plain}, {}) | steps | {"added_tokens": list(found.values())}
+        self._backend: Backend = Backend.from_str(json.dumps(self._content))
+        self._bytes = [b""] * self.vocab_size
+        for token, i in plain.items():
+            self._bytes[i] = letters_to_bytes(token)
+        for text, i in ids.items():  # written as text, not in the letters of bytes
+            self._bytes[i] = b"" if text == self.end_text else text.encode()
+        self.content_hash = content_hash(self._content, self.end_of_document)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        texts = [check_text(text) for text in texts]
+        return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+
+    def token_bytes(self, token: int) -> bytes:
+        return self._bytes[self._check_id(token)]
+
+    def to_json(self) -> dict:
+        """The tokenizer with every id it was read with.
+
+        `tokenizers` counts added tokens on from the end of the vocabulary, whatever ids are written beside them, unless
+        the vocabulary lists them as well; so it lists all of them.
+        """
+        vocab = self._content["model"]["vocab"] | {text: entry["id"] for text, entry in self._added.items()}
+        model = self._content["model"] | {"vocab": dict(sorted(vocab.items(), key=lambda item: item[1]))}
+        return self._content | {"added_tokens": list(self._added.values()), "model": model}
+
+    @property
+    def merges(self) -> list[tuple[bytes, bytes]]:
+        """The merges in the order they were learned, as pairs of byte strings."""
+        return [tuple(letters_to_bytes(part) for part in pair) for pair in self._content["model"]["merges"]]
+
+
+def _check_ids(name: str, vocab: dict[str, int], added: dict[str, int]) -> None:
+    """KitError where the vocabulary and the added tokens together give a token two ids or an id two tokens."""
+    for text, i in added.items():
+        if vocab.get(text, i) != i:
+            raise KitError(f"The tokenizer {name} gives {text!r} the ids {vocab[text]} and {i}; save it again.")
+    tokens: dict[int, str] = {}
+    for text, i in (vocab | added).items():
+        if tokens.setdefault(i, text) != text:
+            raise KitError(f"The tokenizer {name} gives the id {i} to {tokens[i]!r} and {text!r}; save it again.")

@@ -1,0 +1,52 @@
+"""The split of documents into train, validation and test where a corpus brings none."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stlm_kit.data.documents import Document
+from stlm_kit.data.layout import SPLITS
+from stlm_kit.errors import KitError
+
+SHARES = (0.85, 0.10, 0.05)  # the memory study's split, of documents
+FEWEST_DOCUMENTS = 20  # with fewer, 5 % is less than one document
+
+
+def draw_split(n_documents: int, split_seed: int) -> dict[str, np.ndarray]:
+    """Which documents each split takes: indices in the corpus's own order, each document in exactly one split."""
+    order = np.random.default_rng(split_seed).permutation(n_documents)
+    n_validation, n_test = (max(1, round(share * n_documents)) for share in SHARES[1:])
+    parts = np.split(order, [n_documents - n_validation - n_test, n_documents - n_test])
+    return {split: np.sort(part) for split, part in zip(SPLITS, parts, strict=True)}
+
+
+def contiguous_blocks(rows: list[Document], name: str) -> dict[str, list[Document]]:
+    """The documents, in order, cut into blocks of 85/10/5 % of the characters, at the end of a line or word."""
+    total = sum(len(text) for _, text in rows)
+    if total < 100:
+        raise KitError(f"The corpus {name} has only {total} characters, too few to split in three; give at least 100.")
+    blocks: dict[str, list[Document]] = {split: [] for split in SPLITS}
+    edges = [round(SHARES[0] * total), round((SHARES[0] + SHARES[1]) * total), total]
+    start = 0
+    for document, text in rows:
+        begin = 0
+        for split, edge in zip(SPLITS, edges, strict=True):
+            if begin < len(text) and start + begin < edge:
+                end = _near_break(text, begin, edge - start) if start + len(text) > edge else len(text)
+                if text[begin:end].strip():
+                    blocks[split].append((document, text[begin:end]))
+                begin = end
+        start += len(text)
+    empty = [split for split in SPLITS if not blocks[split]]
+    if empty:
+        raise KitError(f"The corpus {name} has too little text for its {empty[0]} part; give more text.")
+    return blocks
+
+
+def _near_break(text: str, begin: int, edge: int) -> int:
+    """A cut at or a little before `edge`: after a line's end, else after a space, else at `edge` itself."""
+    for mark in ("\n", " "):
+        found = text.rfind(mark, max(begin, edge - 200), edge)
+        if found >= 0:
+            return found + 1
+    return edge

@@ -1,0 +1,41 @@
+"""WikiText: lines to articles, the same whether the lines are rows of the hub's files or those of a raw text file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+HEADING = re.compile(r" = (?!=).+(?<!=) = \n?")
+
+
+def wikitext_articles(lines: Iterable[str]) -> Iterator[str]:
+    """WikiText's rows are lines; an article starts at a heading of level one, ` = Title = ` between two empty lines."""
+    article: list[str] = []
+    before = ""
+    for line in lines:
+        heading = HEADING.fullmatch(line) and not before.strip()
+        if heading and any(part.strip() for part in article):
+            yield "".join(article)
+            article = []
+        article.append(line)
+        before = line
+    yield "".join(article)
+
+
+def articles_of(text: str) -> list[str]:
+    """The articles of a text file in WikiText's format (wiki.train.raw); none where it is another text.
+
+    The format is told by its first line of text, a heading of level one: a blank, "=", the title, "=", a blank. The
+    hub's rows hold an empty line as "", the file as " \\n": it is dropped here, so that both give the same documents.
+    """
+    first = next((line for line in re.finditer(r"[^\n]*\S[^\n]*", text)), None)
+    if first is None or not HEADING.fullmatch(first[0].rstrip("\r")):
+        return []
+    lines = [line.rstrip("\r") for line in text.split("\n")]
+    spaced = any(not line.strip() for line in lines[:-1])
+    kept = []
+    for line in lines:
+        if not spaced and HEADING.fullmatch(line):
+            kept.append("")  # a copy without its empty lines: the heading alone marks the start
+        kept.append(f"{line}\n" if line.strip() else "")
+    return [article for article in wikitext_articles(kept) if article.strip()]
