@@ -24,9 +24,9 @@ HALVES = 4  # of so many pieces a function that was cut up is put together again
 class Part:
     """A cell as handed in, or a piece of one.
 
-    number: of the cell in the file, from 1. teachers: the id of the locked cell that it stands for. claims: the exercise
-    whose id it carries. exercise: the one that it defines. Each is "" for none. stub: whether it is an exercise's cell
-    as released, or a piece of one.
+    number: of the cell in the file, from 1. teachers: the id of the locked cell that it stands for. claims: the
+    exercise whose id it carries. exercise: the one that it defines. Each is "" for none. stub: whether it is an
+    exercise's cell as released, or a piece of one.
     """
 
     number: int
