@@ -12,7 +12,7 @@ from pathlib import Path
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.paths import project_dir
 
-FUZZ = ["tests/memory/test_fuzz.py", "tests/memory/test_real_steps.py"]
+FUZZ = ["tests/memory/test_fuzz.py", "tests/memory/test_real_steps.py", "tests/course/test_mangled.py"]
 
 
 def add_commands(command) -> None:
@@ -21,9 +21,13 @@ def add_commands(command) -> None:
     test.add_argument("pytest_arguments", nargs=argparse.REMAINDER, help="passed on to pytest instead of the defaults")
     command("lint", run_lint, "Check code and notebooks with ruff.")
     fuzz = command(
-        "fuzz", run_fuzz, "Predict the memory of random configurations, some beside real steps; refuse impossible ones."
+        "fuzz",
+        run_fuzz,
+        "Predict the memory of random configurations, some beside real steps; grade mangled notebooks.",
     )
-    fuzz.add_argument("--examples", type=int, default=200, metavar="N", help="valid configurations (default: 200)")
+    fuzz.add_argument(
+        "--examples", type=int, default=200, metavar="N", help="valid configurations, and manglings (default: 200)"
+    )
     lab = command("lab", run_lab, "Open JupyterLab on 127.0.0.1 with a token.")
     lab.add_argument("--port", type=int, default=8888)
     lab.add_argument("--no-browser", action="store_true")

@@ -61,10 +61,14 @@ class _Watch:
     def __init__(self, namespace: dict[str, Any]) -> None:
         self.namespace, self.kept = namespace, Kept()
         self.owners = {name: vars(sys.modules[name]) for name in MODULES if name in sys.modules}
+        inherited = {}
         for module, name in CLASSES:
             if module in sys.modules:
-                self.owners[f"{module}.{name}"] = vars(getattr(sys.modules[module], name))
-        self.before = {label: _callables(owner) for label, owner in self.owners.items()}
+                cls = getattr(sys.modules[module], name)
+                self.owners[f"{module}.{name}"] = vars(cls)
+                bases = {each for base in cls.__mro__[1:] for each in vars(base)}  # to be covered by nobody
+                inherited[f"{module}.{name}"] = dict.fromkeys(bases - vars(cls).keys(), MISSING)
+        self.before = {label: inherited.get(label, {}) | _callables(owner) for label, owner in self.owners.items()}
         self.names = {name: MISSING for name in vars(builtins) if name not in CHANGING}
         own = [name for name in namespace if not name.startswith("_") and name not in ("In", "Out")]
         self.names |= {name: namespace[name] for name in [*own, "__builtins__", "__builtin__"] if name in namespace}
@@ -82,7 +86,6 @@ class _Watch:
             return "a mode of torch's is on"
         spelled = reads | ALWAYS
         self.checked = [(label, each) for label, kept in self.before.items() for each in kept if each in spelled]
-        self.checked += [(label, each) for label in ("torch.Tensor",) for each in self.before.get(label, ())]
         function = self.namespace.get(name)
         self.students = self.swap({each: kept for each, kept in self.names.items() if each != name})
         if callable(function):
@@ -130,7 +133,7 @@ class _Watch:
     def changed(self, places: list[tuple[str, str]]) -> str:
         """The first of some names of modules and classes that stands for something else than before."""
         for label, name in places:
-            if self.owners[label].get(name) is not self.before[label][name]:
+            if self.owners[label].get(name, MISSING) is not self.before[label][name]:
                 return f"{label}.{name}"
         return ""
 
