@@ -13,6 +13,7 @@ from stlm_kit.errors import KitError, UsageError
 from stlm_kit.paths import project_dir
 
 FUZZ = ["tests/memory/test_fuzz.py", "tests/memory/test_real_steps.py", "tests/model/test_fuzz_huggingface.py"]
+FUZZ += ["tests/course/test_mangled.py"]
 
 
 def add_commands(command) -> None:
@@ -20,7 +21,9 @@ def add_commands(command) -> None:
     test = command("test", run_test, "Run every test, notebooks under nbval included.")
     test.add_argument("pytest_arguments", nargs=argparse.REMAINDER, help="passed on to pytest instead of the defaults")
     command("lint", run_lint, "Check code and notebooks with ruff.")
-    fuzz = command("fuzz", run_fuzz, "Predict random configurations' memory, read edited folders of Hugging Face's.")
+    fuzz = command(
+        "fuzz", run_fuzz, "Random tests: memory of configurations, edited folders of Hugging Face's, mangled notebooks."
+    )
     fuzz.add_argument("--examples", type=int, default=200, metavar="N", help="of each kind (default: 200)")
     lab = command("lab", run_lab, "Open JupyterLab on 127.0.0.1 with a token.")
     lab.add_argument("--port", type=int, default=8888)

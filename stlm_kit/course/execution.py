@@ -8,7 +8,6 @@ kernel says that a test cell failed.
 from __future__ import annotations
 
 import re
-import secrets
 import threading
 import time
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from stlm_kit.course.course_file import Limits
 from stlm_kit.course.kernel import START, Kernel, Outcome, error
 from stlm_kit.course.repair import ADDED
 from stlm_kit.course.rules import violations
+from stlm_kit.course.trust import Trust, answer
 from stlm_kit.errors import KitError
 
 LONGEST = 300  # characters of a sentence in a report
@@ -29,16 +29,10 @@ PLAIN = re.compile(r"#|[\w, ]+ = [^(\[]*$")  # nor is a comment, or a value such
 # What a cell outside the exercises' functions may be up to; somebody should look at it. Costs nothing by itself.
 ODD = re.compile(
     r"get_ipython|_getframe|ast_transformers|input_transformers|set_custom_exc|ctypes|settrace|setprofile|linecache"
-    r"|gc\.get_|\bIn\[|\b_ih\b|os\._exit|subprocess|socket"
+    r"|gc\.get_|\bIn\[|\b_ih\b|os\._exit|subprocess|socket|__torch_\w+__|__eq__|__class__ *=[^=]|torch\.library"
+    r"|TorchFunctionMode|TorchDispatchMode|sys\.modules|builtins|threading|setattr|_subclass|plain_values|integrity"
+    r"|\b(?:torch|Tensor|math|F|nn)(?:\.\w+)+ *=[^=]"
 )
-# Each holds where Python and torch mean what they always mean. A notebook that turns one round is marked no further.
-SOUND = {
-    "": "not all([False]) and any([True]) and abs(-2) == 2 and max(1, 2) == 2 and min(1, 2) == 1 and len([0]) == 1",
-    "types": "isinstance(1, int) and not isinstance(1, str) and sum([1, 1]) == 2 and sorted([2, 1]) == [1, 2]",
-    "math": "not math.isclose(1.0, 2.0) and math is __import__('math')",
-    "torch": "not torch.equal(torch.zeros(1), torch.ones(1)) and not torch.allclose(torch.zeros(1), torch.ones(1))"
-    " and torch is __import__('torch')",
-}
 
 
 @dataclass
@@ -87,7 +81,7 @@ class _Way:
         self._slow: set[str] = set()  # cells that were stopped
         self._untrusted = ""
         self._starts = len(assignment.exercises) + 2  # kernels that may still be started: one a crash, and some
-        self._sound = _soundness(assignment)
+        self._trust, self._tested = Trust(assignment), False
         self._secrets = _secrets(self.code)
         self._kernel: Kernel | None = None
 
@@ -100,7 +94,7 @@ class _Way:
             return self._lose(cell, f"Not run: the notebook had used its {self._limits.total_seconds} s before.")
         if owner in self._dead:
             return self._lose(cell, self._dead[owner])
-        if is_test(cell) and (reason := self._broken.get(owner) or self._untrusted or self._distrust()):
+        if is_test(cell) and (reason := self._broken.get(owner) or self._untrusted or self._distrust(cell, owner)):
             return self._lose(cell, reason)
         outcome = self._run(cell, owner)
         cell.outputs = outcome.outputs
@@ -135,6 +129,9 @@ class _Way:
         if any(_owner(self._assignment, name) == owner for name in self._slow):
             seconds = max(1, seconds // AGAIN)
         left = max(0.5, self._deadline - time.monotonic())
+        if self._tested and not is_test(cell):
+            self._tested = False
+            self._kernel.run(self._trust.end(), seconds, remember=False)
         return self._kernel.run(cell.source, min(seconds, left), remember=not is_test(cell))
 
     def _start(self, before: NotebookNode) -> None:
@@ -165,27 +162,40 @@ class _Way:
                 told = (output.get("evalue") for output in outcome.outputs if "evalue" in output)
                 why = outcome.why or next(told, "no reason given")
                 raise KitError(f"The assignment's own setup cell does not run in the sandbox: {why}.")
+            kernel.run(self._trust.begin(), START, remember=False)
         except BaseException:
             kernel.close()
             raise
         self._deadline += time.monotonic() - begun
         return kernel
 
-    def _distrust(self) -> str:
-        """Why no test can be trusted any more, or "": a check that must fail has to fail."""
+    def _distrust(self, cell: NotebookNode, owner: str) -> str:
+        """Make the kernel ready for a test; gives why no test can be trusted any more, or ""."""
+        if self._kernel is None:
+            self._start(before=cell)
         if self._kernel is None:
             return ""
-        word = secrets.token_hex(8)
-        outcome = self._kernel.run(f"assert not ({self._sound}), {word!r}", self._limits.cell_seconds, remember=False)
-        told = [output.get("evalue") for output in outcome.outputs if output.output_type == "error"]
-        if outcome.status == "dead" or told == [word]:
+        question, proof = self._trust.question(owner, cell.source)
+        outcome = self._kernel.run(question, self._limits.cell_seconds, remember=False)
+        trusted, odd = answer(outcome, proof)
+        self._tested = True
+        if outcome.status == "dead":
+            return ""
+        if odd and trusted:
+            self._flag(f"The notebook {clean(odd)}: look for the cell.")
+        if trusted:
             return ""
         self._untrusted = (
             "Not run: a cell before gives one of Python's or torch's own names (sum, max, torch.allclose, assert ...) "
             "another meaning, so that no check can be trusted."
         )
-        self.flags.append("A name of Python's or torch's own has another meaning in the notebook: look for the cell.")
+        what = f" ({clean(odd)})" if odd else ""
+        self._flag(f"A name of Python's or torch's own has another meaning in the notebook{what}: look for the cell.")
         return self._untrusted
+
+    def _flag(self, sentence: str) -> None:
+        if sentence not in self.flags:
+            self.flags.append(sentence)
 
     def _sentence(self, outcome: Outcome, owner: str) -> str:
         """Why a cell failed: its assertion's message, or the error; the student's cell's where nothing is defined."""
@@ -226,13 +236,6 @@ def _rule_breakers(assignment: Assignment, notebook: NotebookNode) -> dict[str, 
     cells = assignment.students_cells(notebook)
     found = {each.id: violations(cells, each.id, each) for each in assignment.exercises}
     return {name: sentences[0] for name, sentences in found.items() if sentences}
-
-
-def _soundness(assignment: Assignment) -> str:
-    """What has to hold in the notebook for a check to mean something; of modules only those that the setup imports."""
-    setup = assignment.cells[SETUP].source
-    known = [name for name in SOUND if name in ("", "types") or re.search(rf"^import {name}$", setup, re.MULTILINE)]
-    return " and ".join(SOUND[name] for name in known)
 
 
 def _odd(assignment: Assignment, code: list[NotebookNode]) -> list[tuple[str, str]]:

@@ -48,6 +48,12 @@ class Released:
     def ids(self) -> set[str]:
         return {cell.id for cell in self.source.cells}
 
+    @property
+    def stubs(self) -> list[NotebookNode]:
+        """The exercises' cells as students were given them."""
+        exercises = {each.id for each in self.assignment.exercises}
+        return [cell for cell in self.release.cells if cell.id in exercises]
+
 
 def released(course: Path, names: list[str] | None = None) -> list[Released]:
     """The assignments that this course has released; only those named. Raises KitError where one is not released."""
@@ -89,7 +95,8 @@ def grade(
     rules = read_course(course / "course.yaml")
     if not (course / "course.yaml").exists():
         say(f"There is no {course / 'course.yaml'}: whoever handed in takes part, and nothing is late.")
-    found = find(submissions, rules, {name: each.ids for name, each in everything.items()}, wanted)
+    stubs = [cell.source for each in everything.values() for cell in each.stubs]
+    found = find(submissions, rules, {name: each.ids for name, each in everything.items()}, wanted, stubs)
     return grade_all(found, everything, rules, course, say, side_by_side)
 
 

@@ -12,15 +12,14 @@ import ast
 import builtins
 import contextlib
 import io
-import re
 import symtable
 import sys
 import tokenize
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from stlm_kit.course.assignment import Exercise
+from stlm_kit.course.cell_text import UNREADABLE, parse, python
 
 # Lookups whose target is only known when they run: as a global name, and also as an attribute or a module.
 DYNAMIC_NAMES = {"eval", "exec", "compile", "vars", "globals", "locals", "setattr", "delattr", "In", "_ih"}
@@ -34,8 +33,6 @@ MODULES = sys.stdlib_module_names | {"torch", "numpy", "jaxtyping"}  # a module 
 GIVEN = DYNAMIC | DYNAMIC_NAMES | set(dir(builtins))
 # Methods that change what a name stands for without binding it again.
 CHANGING = {"append", "add", "extend", "insert", "update", "setdefault", "__setitem__", "__setattr__"}
-# A null byte; brackets nested too deep for the parser.
-UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
 def violations(cells: list[str], function: str, exercise: Exercise) -> list[str]:
@@ -70,7 +67,7 @@ def lines(code: str, function: str) -> int:
 
     0 where there is no such function. Raises SyntaxError for code that cannot be read.
     """
-    bodies = [node.body for node in ast.walk(_parse(code)) if isinstance(node, FUNCTIONS) and node.name == function]
+    bodies = [node.body for node in ast.walk(parse(code)) if isinstance(node, FUNCTIONS) and node.name == function]
     if not bodies:
         return 0
     body = bodies[-1][1:] if _is_text(bodies[-1][0]) else bodies[-1]
@@ -78,7 +75,7 @@ def lines(code: str, function: str) -> int:
         return 0
     inside = range(body[0].lineno, body[-1].end_lineno + 1)
     silent = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
-    tokens = list(tokenize.generate_tokens(io.StringIO(_python(code)).readline))
+    tokens = list(tokenize.generate_tokens(io.StringIO(python(code)).readline))
     used = {row for t in tokens if t.type not in silent for row in range(t.start[0], t.end[0] + 1)}
     return len(used.intersection(inside))
 
@@ -98,6 +95,27 @@ def latest(cells: list[str]) -> list[str]:
             kept.append(statement.text)
             bound |= statement.binds
     return kept[::-1]
+
+
+def new_definitions(cell: str, other: str) -> set[str]:
+    """The functions, classes and modules that one cell defines or imports and another does not."""
+    found = []
+    for text in (cell, other):
+        statements = []
+        with contextlib.suppress(*UNREADABLE):
+            statements = _statements(text)
+        making = (*FUNCTIONS, ast.ClassDef, ast.Import, ast.ImportFrom)
+        found.append({name for each in statements if isinstance(each.node, making) for name in each.binds})
+    return found[0] - found[1]
+
+
+def names(cell: str) -> tuple[set[str], set[str]]:
+    """The global names that a cell binds or changes, and those it reads; nothing for a cell that cannot be read."""
+    statements = []
+    with contextlib.suppress(*UNREADABLE):
+        statements = _statements(cell)
+    binds = {name for each in statements for name in each.binds | each.changes}
+    return binds, {name for each in statements for name in each.reads}
 
 
 # --- which statements a function reaches ---
@@ -131,8 +149,8 @@ def _reached(statements: list[Statement], function: str) -> list[Statement]:
 
 def _statements(cell: str) -> list[Statement]:
     """A cell's top level, an import of several names taken apart, so that each is reached alone."""
-    found, code = [], _python(cell).split("\n")
-    for node in _parse(cell).body:
+    found, code = [], python(cell).split("\n")
+    for node in parse(cell).body:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             for alias in node.names:
                 one = ast.ImportFrom(node.module, [alias], node.level) if isinstance(node, ast.ImportFrom) else None
@@ -246,23 +264,6 @@ def _modules(node: ast.AST) -> list[str]:
     if isinstance(node, ast.Attribute):
         return [ast.unparse(node)] if _base(node) else []
     return []
-
-
-# --- reading a cell ---
-
-
-def _python(cell: str) -> str:
-    """A cell as IPython would run it: `!ls` becomes a call of get_ipython(), what follows `%%time` is the cell."""
-    from IPython.core.inputtransformer2 import TransformerManager
-
-    cell = re.sub(r"\A\s*%%.*", "", cell.replace("\r\n", "\n").replace("\r", "\n"))
-    with warnings.catch_warnings(action="ignore"):
-        return TransformerManager().transform_cell(cell)
-
-
-def _parse(cell: str) -> ast.Module:
-    with warnings.catch_warnings(action="ignore"):  # an escape that Python frowns on is no matter here
-        return ast.parse(_python(cell))
 
 
 def _is_text(node: ast.stmt) -> bool:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 from stlm_kit.course.assignment import SETUP, Assignment, is_test, points
 from stlm_kit.course.keyed_values import keyed
+from stlm_kit.course.plain_values import guarded
 from stlm_kit.course.rules import violations
+from stlm_kit.course.stated_type import stated_type
 from stlm_kit.errors import UsageError
 from stlm_kit.notebook_files import suggest
 
@@ -55,8 +57,10 @@ def marks_of(assignment: Assignment, exercise_id: str, code: str | None = None, 
     namespace = {"__name__": "__main__", "In": []}
     for source in start:
         _run(source, namespace)
-    found = {}
+    found, written, stated = {}, namespace.get(exercise.id), stated_type(assignment, exercise.id)
     for cell in (each for each in cells.values() if exercise.owns(each.id) and each.id != exercise.id):
+        if callable(written):  # a test sees plain values, as it does when it is graded; a public check is the student's
+            namespace[exercise.id] = guarded(written, exercise.id, stated) if is_test(cell) else written
         sentence = _run(cell.source, namespace)
         if broken and is_test(cell):
             sentence = broken[0]

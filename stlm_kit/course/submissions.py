@@ -13,12 +13,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
+from stlm_kit.course.cell_text import plain, same
 from stlm_kit.course.course_file import Course, Student
 from stlm_kit.errors import UsageError, near
 
 LARGEST = 20 * 2**20  # bytes of a notebook that are still read
 MOST_CODE = 200_000  # characters of code that are still looked through for rules
 IGNORED = {"__MACOSX", "__pycache__", "timestamp.txt"}
+DEFINES = re.compile(r"^def (\w+)\(", re.MULTILINE)
 SAFE = re.compile(r"^\w[\w.@-]*$")
 
 
@@ -28,7 +30,7 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell as handed in: the ids it claims (nbgrader's, its own), "code" or "markdown", and its text."""
+    """A cell as handed in: the ids it claims (nbgrader's, its own), "code" or "markdown", its text, newlines plain."""
 
     ids: tuple[str, ...]
     kind: str
@@ -47,6 +49,7 @@ class Submission:
     content: bytes = b""
     problem: str = ""
     remarks: list[str] = field(default_factory=list)
+    untouched: bool = False  # as released, no answer in it
 
 
 def cells(content: bytes) -> list[Cell]:
@@ -66,20 +69,34 @@ def cells(content: bytes) -> list[Cell]:
 def _cell(raw: dict) -> Cell:
     source = raw.get("source", "")
     if isinstance(source, list):
-        source = "".join(part for part in source if isinstance(part, str))
+        source = _joined([part for part in source if isinstance(part, str)])
     metadata = raw.get("metadata")
     nbgrader = metadata.get("nbgrader") if isinstance(metadata, dict) else None
     grade_id = nbgrader.get("grade_id") if isinstance(nbgrader, dict) else None
     ids = tuple(each for each in (grade_id, raw.get("id")) if isinstance(each, str))
     kind = "code" if raw.get("cell_type") == "code" else "markdown"
-    return Cell(ids, kind, source if isinstance(source, str) else "")
+    return Cell(ids, kind, plain(source) if isinstance(source, str) else "")
 
 
-def find(folder: Path, course: Course, assignments: dict[str, set[str]], wanted: Iterable[str]) -> list[Submission]:
+def _joined(lines: list[str]) -> str:
+    """The text of a list of lines; some converters leave out the newlines that belong to them."""
+    bare = len(lines) > 1 and not any(line.endswith(("\n", "\r")) for line in lines[:-1])
+    return ("\n" if bare else "").join(lines)
+
+
+def find(
+    folder: Path,
+    course: Course,
+    assignments: dict[str, set[str]],
+    wanted: Iterable[str],
+    stubs: Iterable[str] = (),
+) -> list[Submission]:
     """Everything in `folder` that somebody handed in, in order; the best notebook of each student and assignment.
 
-    assignments: the ids of the cells of every released assignment, by name. wanted: those to be graded now; what
-    belongs to another is left out. Raises UsageError where there is no such folder, or nothing in it.
+    assignments: the ids of the cells of every released assignment, by name; an exercise's id is its function's name.
+    wanted: those to be graded now; what belongs to another is left out. stubs: the exercises' cells as released: a
+    notebook with nothing else in it is no attempt where there is another. Raises UsageError where there is no such
+    folder, or nothing in it.
     """
     if not folder.is_dir():
         raise UsageError(f"There is no folder {folder}; give the one that holds the submissions.")
@@ -88,6 +105,8 @@ def find(folder: Path, course: Course, assignments: dict[str, set[str]], wanted:
         raise UsageError(f"There is nothing in {folder}; unpack the submissions there.")
     wanted = list(wanted)
     found = [each for entry in entries for each in _of_entry(entry, course, assignments, wanted)]
+    for each in found:
+        each.untouched = _untouched(each, stubs)
     kept = [each for each in found if not each.assignment or each.assignment in wanted]
     return _one_each(kept)
 
@@ -129,18 +148,20 @@ def _of_file(
         if path.stat().st_size > LARGEST:
             raise Unreadable(f"The notebook is larger than {LARGEST // 2**20} MiB; clear its outputs and save it.")
         found.content = path.read_bytes()
-        ids = {each for cell in cells(found.content) for each in cell.ids}
+        parts = cells(found.content)
     except OSError as error:
-        ids, found.problem = set(), problem or f"The file cannot be read: {error.strerror}."
+        parts, found.problem = [], problem or f"The file cannot be read: {error.strerror}."
     except Unreadable as error:
-        ids, found.problem = set(), problem or str(error)
+        parts, found.problem = [], problem or str(error)
+    claimed = {each for cell in parts for each in cell.ids}
+    ids = claimed | {name for cell in parts for name in DEFINES.findall(cell.source)}  # editors drop ids
     named = next((each for each in assignments if each in (path.parent.name, path.stem)), "")
     shared = {each: len(ids & known) for each, known in assignments.items()}
     likely = max(shared, key=shared.get, default="")
     found.assignment = likely if shared.get(likely) else named or only
     if not found.assignment and not found.problem:
         found.problem = "It cannot be told which assignment this is; name the file like the assignment."
-    elif not shared.get(likely) and not found.problem:
+    elif not found.problem and not claimed & assignments[found.assignment]:
         found.remarks.append("The notebook has none of the assignment's cells; answers are looked for by their names.")
     if found.assignment == path.parent.name:
         found.handed_in = _stamp(path.parent / "timestamp.txt") or found.handed_in
@@ -163,7 +184,15 @@ def _one_each(found: list[Submission]) -> list[Submission]:
 
 def _rank(each: Submission) -> tuple:
     named = each.path is not None and each.path.stem == each.assignment
-    return (not each.problem, each.path is not None, named, each.handed_in)
+    return (not each.problem, each.path is not None, not each.untouched, named, each.handed_in)
+
+
+def _untouched(each: Submission, stubs: Iterable[str]) -> bool:
+    """Whether every function that a notebook defines at the beginning of a line is one of the released stubs."""
+    if each.problem or not each.path:
+        return False
+    written = [cell.source for cell in cells(each.content) if DEFINES.search(cell.source)]
+    return bool(written) and all(any(same(source, stub) for stub in stubs) for source in written)
 
 
 def _changed(path: Path) -> datetime:

@@ -3,42 +3,11 @@
 import copy
 import json
 import random
-import re
 
 import nbformat
 import pytest
 
-from stlm_kit.course.keyed_values import keyed
-from stlm_kit.course.repair import repair
-from stlm_kit.course.submissions import cells
-
-SOLUTION = re.compile(r"    ### BEGIN SOLUTION.*### END SOLUTION", re.DOTALL)
-HIDDEN = re.compile(r"### BEGIN HIDDEN TESTS.*### END HIDDEN TESTS", re.DOTALL)
-
-
-class Desk:
-    """The made-up assignment as a course has it: the source, and a release cut from it as nbgrader cuts."""
-
-    def __init__(self, made_up):
-        self.assignment = made_up
-        self.source = keyed(made_up)
-        self.release = copy.deepcopy(self.source)
-        for cell in self.release.cells:
-            cell.source = HIDDEN.sub("", SOLUTION.sub("    raise NotImplementedError()", cell.source))
-        self.right = {cell.id: cell.source for cell in self.source.cells if cell.id in ("double", "tail")}
-
-    def notebook(self, **answers):
-        """The release with the right answers, but for those given."""
-        notebook = copy.deepcopy(self.release)
-        for cell in notebook.cells:
-            cell.source = {**self.right, **answers}.get(cell.id, cell.source)
-        return notebook
-
-    def repaired(self, notebook):
-        return self.of_text(json.dumps(notebook))
-
-    def of_text(self, text):
-        return repair(cells(text.encode()), self.assignment, self.source, self.release)
+from .grading import Desk
 
 
 @pytest.fixture
