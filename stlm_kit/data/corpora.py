@@ -82,6 +82,8 @@ def load_corpus(
     name, path = str(name_or_path), Path(name_or_path).expanduser()
     if not name.strip():
         raise UsageError(f"The name of a corpus is empty; give a path or one of {', '.join(corpus_names())}.")
+    if name in SHIPPED or name in hub.NAMES:
+        _check_unused(name, separator=(separator, None), text_field=(text_field, "text"))
     if name in SHIPPED:
         read, origin = SHIPPED[name]
         return split_documents(islice(read(), max_documents), split_seed, origin, name)
@@ -112,6 +114,13 @@ def read_record(corpus: Any) -> dict:
     `file_bytes` (as they lie on the disk), `files`, `n_not_read`, `not_read` and `notes`. Empty for other objects.
     """
     return getattr(corpus, "read_record", {})
+
+
+def _check_unused(name: str, **options: tuple[Any, Any]) -> None:
+    """UsageError for an option, given beside its default, that says how to read files and would have no effect."""
+    for option, (given, default) in options.items():
+        if given != default:
+            raise UsageError(f"The corpus {name} brings its own documents, so {option} has no use; leave it out.")
 
 
 def _kind(path: Path) -> str | None:

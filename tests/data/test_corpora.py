@@ -123,6 +123,13 @@ def test_an_unknown_name_names_the_near_ones():
         load_corpus("")
 
 
+@pytest.mark.parametrize("option", ["separator", "text_field"])
+@pytest.mark.parametrize("name", ["polish", "wikitext-2"])
+def test_an_option_for_files_has_no_use_with_a_name(name, option):
+    with pytest.raises(UsageError, match=f"{option} has no use"):
+        load_corpus(name, **{option: "x"})
+
+
 @pytest.mark.parametrize("seed", [-1, 1.5, True, "0"])
 def test_a_bad_split_seed(seed):
     with pytest.raises(UsageError, match="split_seed"):
