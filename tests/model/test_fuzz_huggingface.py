@@ -1,7 +1,7 @@
 """Any folder in Hugging Face's layout is computed as transformers computes it, or refused in one sentence.
 
-STLM_FUZZ=300 draws 300 edits of valid folders (keys of config.json changed, added or removed; tensors renamed, dropped,
-reshaped or cast; files cut short) from a fresh seed, which a failure names; by default 60 from a fixed one.
+STLM_FUZZ=N draws N edits of valid folders, at least 300 (keys of config.json changed, added, removed; tensors renamed,
+dropped, reshaped or cast; files cut short) from a fresh seed, which a failure names; by default 60 from a fixed one.
 STLM_FUZZ_SEED repeats a run, STLM_FUZZ_TOLD=FILE writes down what became of each edit.
 """
 
@@ -21,7 +21,7 @@ from stlm_kit.model import Decoder, export_to_hf, load_from_hf
 
 from .conftest import GPT2, LINEAR, LLAMA, LLAMA3, stir, tiny
 
-N = int(os.environ.get("STLM_FUZZ", 60))
+N = max(300, int(os.environ["STLM_FUZZ"])) if "STLM_FUZZ" in os.environ else 60
 SEED = int(os.environ.get("STLM_FUZZ_SEED", time.time_ns() % 2**31 if "STLM_FUZZ" in os.environ else 0))
 
 CONFIGS = {
