@@ -129,6 +129,8 @@ def split(code: str, names: Iterable[str]) -> list[str]:
             places.append(line)
     lines, pieces, begin = code.split("\n"), [], 0
     for line in [*places, len(lines)]:
+        while line < len(lines) and lines[line].strip() and lines[line][0].isspace():
+            line += 1  # a comment at the end of the function's body
         pieces.append("\n".join(lines[begin:line]))
         begin = line
     return pieces

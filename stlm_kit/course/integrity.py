@@ -75,6 +75,7 @@ class _Watch:
         self.students: dict[str, Any] = {}  # what the student's code finds under these names instead
         self.armed: tuple[str, Callable, Callable] | None = None
         self.checked: list[tuple[str, str]] = []
+        self.spelled: set[str] = set()  # by the test that is about to run
         self.tensors = _subclasses()
 
     def arm(self, name: str, stated: Any, reads: set[str]) -> str:
@@ -84,7 +85,7 @@ class _Watch:
             return what
         if self.modes():
             return "a mode of torch's is on"
-        spelled = reads | ALWAYS
+        self.spelled = spelled = reads | ALWAYS
         self.checked = [(label, each) for label, kept in self.before.items() for each in kept if each in spelled]
         function = self.namespace.get(name)
         self.students = self.swap({each: kept for each, kept in self.names.items() if each != name})
@@ -148,7 +149,7 @@ class _Watch:
 
     def odd(self) -> str:
         """What else somebody should look at, in a few words: names given another meaning, classes of tensors."""
-        given = sorted(name for name, value in self.students.items() if callable(value))
+        given = sorted(name for name, value in self.students.items() if callable(value) and name in self.spelled)
         fresh = [each for each in _subclasses() - self.tensors if not str(each.__module__).startswith("torch.")]
         own = sorted({each.__name__ for each in fresh})
         said = [f"gives {', '.join(given)} another meaning"] if given else []

@@ -134,6 +134,27 @@ def test_of_two_notebooks_one_counts_and_it_is_said(tmp_path):
     assert eve.path.name == "01_made_up.ipynb"  # called like the assignment
 
 
+def test_without_ids_the_functions_tell_the_assignment(tmp_path):
+    bare = {"nbformat": 4, "cells": [{"cell_type": "code", "source": "def other(x):\r\n    return x"}]}
+    put(tmp_path, "ada/x.ipynb", json.dumps(bare))
+    (only,) = found(tmp_path).values()
+    assert only.assignment == "02_other" and not only.problem and "none of the assignment's cells" in only.remarks[0]
+
+
+def test_a_notebook_as_released_is_no_attempt_beside_another(tmp_path):
+    stub = "def double(x):\n    raise NotImplementedError"
+    for name, source in (("01_made_up", stub.replace("\n", "\r\n")), ("mine", "def double(x):\n    return x")):
+        cell = {"cell_type": "code", "id": "double", "source": source}
+        put(tmp_path, f"ada/{name}.ipynb", json.dumps({"nbformat": 4, "cells": [cell]}))
+    (only,) = find(tmp_path, Course(), IDS, ["01_made_up"], [stub])
+    assert only.path.name == "mine.ipynb"
+
+
+def test_lines_without_their_ends_are_lines(tmp_path):
+    raw = {"cells": [{"cell_type": "code", "source": ["def f(x):", "    return x"]}]}
+    assert cells(json.dumps(raw).encode())[0].source == "def f(x):\n    return x"
+
+
 def test_nbgraders_timestamp_counts_where_nbgrader_puts_it(tmp_path):
     put(tmp_path, "ada/01_made_up/x.ipynb")
     put(tmp_path, "ada/01_made_up/timestamp.txt", "2026-10-15 21:30:00.000000 UTC")
