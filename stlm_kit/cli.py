@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from stlm_kit.errors import Interrupted, KitError, UsageError
@@ -110,7 +111,7 @@ def run_train(options: argparse.Namespace) -> int:
     settings = settings_from_options(options)
     corpus = Path(settings.corpus).stem
     run_dir = options.run_dir or runs_dir() / "train" / f"{settings.preset}-{corpus}"
-    say = None if options.json else print
+    say = None if options.json else partial(print, file=sys.stderr)  # which writes any file's name
     trained = train_from_text(settings, run_dir, progress=not options.json, wandb=options.wandb, say=say)
     result = {"run_dir": str(run_dir), **trained.result}
     if options.json:
