@@ -135,7 +135,8 @@ def _pool(folder: Path, files: list[Path], left_out: list[str]) -> Layout:
     notes = []
     if divided:
         files = sorted(files, key=lambda path: (path.parent, _numbers(path.name)))
-        notes = _incomplete(folder, [path.name for path in files])
+        for place in sorted({path.parent for path in files}):
+            notes += _incomplete(place, [path.name for path in files if path.parent == place])
     return Layout({"all": Part(files, not divided)}, sorted(left_out), notes)
 
 

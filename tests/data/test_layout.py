@@ -129,6 +129,11 @@ def test_a_shard_that_is_missing_is_said(tmp_path):
     assert "1 of the 1,024 shards" in load_corpus(tmp_path)["train"].info.description
 
 
+def test_shards_of_several_sets_in_folders_of_their_own(tmp_path):
+    texts = {place: "\n\n".join(f"{place} {n}" for n in range(10)) for place in ("a/0-of-1.txt", "b/0-of-2.txt")}
+    assert len(all_texts(make(tmp_path, texts))) == 20
+
+
 def test_many_files_in_each_folder_of_a_split(tmp_path):
     numbers = {"train": 30, "valid": 5, "test": 4}
     make(tmp_path, {f"{split}/{i}.txt": f"{split} {i}\n\nmore" for split, n in numbers.items() for i in range(n)})
