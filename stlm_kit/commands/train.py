@@ -7,6 +7,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,7 @@ def _trained(options: argparse.Namespace) -> tuple[Path, TrainResult]:
 
     settings = settings_from_options(options)
     how: dict[str, Any] = {"progress": not options.json, "wandb": options.wandb}
-    how["say"] = None if options.json else print
+    how["say"] = None if options.json else partial(print, file=sys.stderr)  # which writes any file's name
     if options.run_dir:
         return options.run_dir, train_from_text(settings, options.run_dir, **how)
     taken = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from stlm_kit.data.bpe_format import added_token, content_hash, letters_to_bytes, tokenizer_json
+from stlm_kit.data.bpe_format import added_token, byte_letters, content_hash, letters_to_bytes, tokenizer_json
 from stlm_kit.data.tokenizer import END, ENDS, Tokenizer, check_text
 from stlm_kit.errors import KitError
 
@@ -17,7 +17,8 @@ class BPETokenizer(Tokenizer):
     token that is not special is found inside the text, as the library finds it. `end`: which token ends a document,
     where the file's own settings say so (eos_token); else the first of the usual names.
 
-    Raises KitError for a file without an end of document, or with two ids for a token or two tokens for an id.
+    Raises KitError for a file without an end of document, with two ids for a token or two tokens for an id, or with a
+    special token that text gives as well.
     """
 
     def __init__(self, name: str, content: dict, end: str | None = None):
@@ -36,6 +37,11 @@ class BPETokenizer(Tokenizer):
         added[self.end_text] = added[self.end_text] | {"special": True}
         self._added = dict(sorted(added.items(), key=lambda item: item[1]["id"]))
         special = {text for text, entry in added.items() if entry.get("special")}
+        if clash := sorted(special & (merged | set(byte_letters()))):
+            raise KitError(
+                f"The tokenizer {name} has the special token {clash[0]!r}, which it also makes of text; give one whose "
+                "special tokens are none of its words."
+            )
         found = {text: entry for text, entry in self._added.items() if text not in special}
         ids = {text: entry["id"] for text, entry in self._added.items()}
         _check_ids(name, vocab, ids)

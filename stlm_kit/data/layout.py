@@ -18,11 +18,17 @@ from stlm_kit.data.open_file import shown, suffixes
 from stlm_kit.errors import KitError
 
 SPLITS = ("train", "validation", "test")
-SPLIT_WORDS = {  # those of `datasets`, so that a folder made for it means the same here
-    "train": "train", "training": "train",
-    "valid": "validation", "validation": "validation", "val": "validation", "dev": "validation",
-    "test": "test", "testing": "test", "eval": "test", "evaluation": "test",
+SPLIT_WORDS = {  # those of `datasets`, so that a folder made for it means the same here, and a few more
+    "train": "train", "training": "train", "trn": "train",
+    "valid": "validation", "validation": "validation", "val": "validation", "dev": "validation", "devel": "validation",
+    "test": "test", "testing": "test", "tst": "test", "eval": "test", "evaluation": "test",
 }  # fmt: skip
+_WORD = (
+    f"({'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))}) ?(?:set|data|split|part|texts?|files?|docs?|shards?)?"
+)
+# Between dots, dashes and digits a split's word stands alone; of several words with blanks it is the first or the last,
+# so that "a train journey.txt" is a text like any other.
+NAMED = re.compile(rf"(?:.* )?{_WORD}|{_WORD} .*")
 OF = re.compile(r"(\d+)-of-(\d+)")  # how shards are numbered: train-00000-of-00002
 
 
@@ -45,8 +51,9 @@ class Layout:
 
 def split_of(name: str) -> str | None:
     """The split that a file's or folder's name tells, None where it tells none or several."""
-    words = (word.strip() for word in re.split(r"[._\-\d]+", name.lower()))
-    found = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
+    spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()  # TrainSet is train set
+    pieces = (piece.strip() for piece in re.split(r"[._\-\d()\[\]+,]+", spaced))
+    found = {SPLIT_WORDS[match[1] or match[2]] for piece in pieces if (match := NAMED.fullmatch(piece))}
     return found.pop() if len(found) == 1 else None
 
 
@@ -94,7 +101,9 @@ def _split(folder: Path, place: Path, files: list[Path], left_out: list[str]) ->
         layout.notes += _incomplete(place, names)
         for name in sorted(names, key=_numbers):
             folders = (place / name).is_dir()
-            layout.parts.setdefault(split, Part([], folders)).files.extend(entries[name])
+            part = layout.parts.setdefault(split, Part([], True))
+            part.files.extend(entries[name])
+            part.whole = folders and not _are_shards(part.files)
     missing = [split for split in SPLITS if split not in found]
     if missing:
         there = " and ".join(shown(min(entries)) for entries in found.values())
@@ -117,16 +126,18 @@ def _split(folder: Path, place: Path, files: list[Path], left_out: list[str]) ->
 
 
 def _pool(folder: Path, files: list[Path], left_out: list[str]) -> Layout:
-    """The layout of a folder without a split: its texts are split here. One named part alone is read as that part."""
+    """The layout of a folder without a split: its texts are split here.
+
+    Shards, and one file that is named as a part of a split, are divided as they would be beside the other parts.
+    """
     found = _named(folder, files)
-    direct = [path for path in files if path.parent == folder]
-    shards = len(found) == 1 and len(direct) == len(files) == sum(map(len, next(iter(found.values())).values()))
-    shards = shards and (len(files) == 1 or all(OF.search(path.name) for path in files))
+    divided = _are_shards(files) or (len(files) == 1 and len(found) == 1 and files[0].parent == folder)
     notes = []
-    if shards:
-        files = sorted(files, key=lambda path: _numbers(path.name))
-        notes = _incomplete(folder, [path.name for path in files])
-    return Layout({"all": Part(files, not shards)}, sorted(left_out), notes)
+    if divided:
+        files = sorted(files, key=lambda path: (path.parent, _numbers(path.name)))
+        for place in sorted({path.parent for path in files}):
+            notes += _incomplete(place, [path.name for path in files if path.parent == place])
+    return Layout({"all": Part(files, not divided)}, sorted(left_out), notes)
 
 
 def _places(folder: Path, files: list[Path]) -> Iterator[Path]:
@@ -167,11 +178,14 @@ def _named(folder: Path, files: list[Path]) -> dict[str, dict[str, list[Path]]]:
     return found
 
 
+def _are_shards(files: list[Path]) -> bool:
+    """Whether all files are numbered as pieces of one text: such a piece is no document of its own."""
+    return all(OF.search(path.name) for path in files)
+
+
 def _template(name: str) -> str:
     """A name with the numbers after its split's word left open: the same for all shards of a split."""
-    word = re.search(
-        rf"(?<![^\W\d_])({'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))})(?![^\W\d_])", name.lower()
-    )
+    word = re.search(rf"(?<![^\W\d_]){_WORD}(?![^\W\d_])", name.lower())
     end = word.end() if word else 0
     return name[:end] + re.sub(r"\d+", "#", name[end:])
 

@@ -58,7 +58,7 @@ def check_lossless(who: str, content: dict, tokenizer: Tokenizer | None = None) 
     """
     if tokenizer is None:
         if part := _lossy_part(content):
-            raise KitError(f"{who} does not give text back exactly: {part}; give one without it.")
+            raise KitError(f"{who} does not give text back exactly: {part}; give one that keeps every character.")
         return
     added = [entry["content"] for entry in content.get("added_tokens") or []]
     texts = [*TEXTS, *(around.replace("X", text) for text in added for around in ("X", "aXb", "a  X  b", "X X"))]

@@ -35,10 +35,16 @@ def notebook_hash(notebook: Path | str) -> str:
 
 @cache
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's files with their names in it (read once a process)."""
+    """SHA-256 of a file, or of a folder's files with their names in it (read once a process).
+
+    What `load_corpus` never reads, the leftovers of tools, does not make another run of it.
+    """
     if path.is_file():
         return file_sha256(path)
-    files = sorted((file for file in path.rglob("*") if file.is_file()), key=lambda file: file.as_posix())
+    from stlm_kit.data.leftovers import is_leftover
+
+    files = (file for file in path.rglob("*") if not any(map(is_leftover, file.relative_to(path).parts)))
+    files = sorted(filter(Path.is_file, files), key=lambda file: file.as_posix())
     listing = [(file.relative_to(path).as_posix(), file_sha256(file)) for file in files]
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 

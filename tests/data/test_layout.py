@@ -87,8 +87,10 @@ def test_a_folder_is_read_in_the_order_of_names(tmp_path):
         {"train.txt": "a\n\nb", "valid.txt": "c", "test.txt": "d"},
         {"wiki.train.raw": "a\n\nb", "wiki.valid.raw": "c", "wiki.test.raw": "d"},
         {"train-00000-of-00002.txt": "a", "train-00001-of-00002.txt": "b", "valid.txt": "c", "test.txt": "d"},
+        {"trainset2.txt": "b", "trainset1.txt": "a", "valset1.txt": "c", "testset1.txt": "d"},
         {"train_2.txt": "b", "train_1.txt": "a", "dev.txt": "c", "eval.txt": "d"},
         {"train/1.txt": "a", "train/2.txt": "b", "valid/1.txt": "c", "test/1.txt": "d"},
+        {"train/train-0-of-1.txt": "a\n\nb", "valid/valid-0-of-1.txt": "c", "test/test-0-of-1.txt": "d"},
         {"Train/1.txt": "a", "Train/deep/2.txt": "b", "Val/1.txt": "c", "Test/1.md": "d"},
         {"training/1.jsonl": '{"text": "a"}\n{"text": "b"}', "dev/1.txt": "c", "testing/1.txt": "d"},
         {"corpus/train/1.txt": "a", "corpus/train/2.txt": "b", "corpus/dev/1.txt": "c", "corpus/test/1.txt": "d"},
@@ -125,6 +127,11 @@ def test_shards_are_read_in_the_order_of_their_numbers(tmp_path):
 def test_a_shard_that_is_missing_is_said(tmp_path):
     make(tmp_path, {"train-00000-of-01024.txt": "a", "valid.txt": "c", "test.txt": "d"})
     assert "1 of the 1,024 shards" in load_corpus(tmp_path)["train"].info.description
+
+
+def test_shards_of_several_sets_in_folders_of_their_own(tmp_path):
+    texts = {place: "\n\n".join(f"{place} {n}" for n in range(10)) for place in ("a/0-of-1.txt", "b/0-of-2.txt")}
+    assert len(all_texts(make(tmp_path, texts))) == 20
 
 
 def test_many_files_in_each_folder_of_a_split(tmp_path):
@@ -168,6 +175,17 @@ def test_a_split_that_cannot_be_kept_is_refused(tmp_path, files, sentence):
 def test_names_of_splits():
     names = ("wiki.train.raw", "train-00000-of-00002.parquet", "c4-train.00001-of-01024.json.gz", "DEV", "train 2.txt")
     assert [split_of(name) for name in names] == ["train", "train", "train", "validation", "train"]
+    names = (
+        "trainset.txt",
+        "ValSet",
+        "my test.txt",
+        "Test data",
+        "wiki (train).txt",
+        "wikiTrain_v2.jsonl",
+        "trainSplit",
+    )
+    expected = ["train", "validation", "test", "test", "train", "train", "train"]
+    assert [split_of(name) for name in names] == expected
     for name in ("training-test.txt", "contest.txt", "development.txt", "traintest", "a.txt", "a train journey.txt"):
         assert split_of(name) is None, name
 
@@ -177,7 +195,7 @@ def test_a_split_word_in_one_name_of_many_texts_is_no_split(tmp_path):
     assert len(all_texts(tmp_path)) == 26
 
 
-@pytest.mark.parametrize("names", [["train-00000-of-00002.txt", "train-00001-of-00002.txt"], ["train.txt"]])
+@pytest.mark.parametrize("names", [["train-0-of-2.txt", "train-1-of-2.txt"], ["train.txt"], ["part-0-of-1.txt"]])
 def test_one_named_part_alone_is_divided_like_a_part_and_split_here(tmp_path, names):
     make(tmp_path, {name: "\n\n".join(f"{name} {n}" for n in range(30)) for name in names})
     assert len(all_texts(tmp_path)) == 30 * len(names)

@@ -239,7 +239,7 @@ def test_a_byte_tokenizer_with_more_special_tokens_is_not_the_kits_own(tmp_path)
 )
 def test_ids_that_contradict_each_other(tmp_path, token, i, sentence):
     content = ByteTokenizer().to_json()
-    content["added_tokens"].append(content["added_tokens"][0] | {"id": i, "content": token})
+    content["added_tokens"].append(content["added_tokens"][0] | {"id": i, "content": token, "special": False})
     with pytest.raises(KitError, match=sentence):
         load_tokenizer(saved(tmp_path, content))
 

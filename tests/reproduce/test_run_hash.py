@@ -64,6 +64,17 @@ def test_the_names_in_a_folder_of_texts_count(tmp_path):
     assert content_hash(tmp_path / "texts") != before
 
 
+def test_leftovers_in_a_folder_of_texts_do_not_count(tmp_path):
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("a")
+    before = content_hash(tmp_path / "texts")
+    for name in (".ipynb_checkpoints/a-checkpoint.txt", "a.txt~"):
+        (tmp_path / "texts" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "texts" / name).write_text("a")
+    content_hash.cache_clear()
+    assert content_hash(tmp_path / "texts") == before
+
+
 def test_a_name_wins_over_a_file_of_that_name(course, tmp_path, monkeypatch):
     (tmp_path / "sotu").write_text("not the corpus")
     monkeypatch.chdir(tmp_path)
