@@ -85,19 +85,9 @@ def study_cells() -> dict[str, Subject]:
 
 def other_steps() -> dict[str, Subject]:
     """Larger and leaner ones, the update included."""
-    lean = [
-        "chunked",
-        "chunked+checkpoint",
-        "chunked+selective",
-        "chunked+tiled",
-        "valid",
-        "bf16+chunked",
-        "foreach",
-        "8bit",
-        "in-backward",
-    ]
+    lean = "chunked chunked+checkpoint chunked+selective chunked+tiled valid bf16+chunked foreach 8bit in-backward"
     return {
-        **{f"lean.{recipe}": Subject("memory-study", recipe, 64, 255, SHARE) for recipe in lean},
+        **{f"lean.{recipe}": Subject("memory-study", recipe, 64, 255, SHARE) for recipe in lean.split()},
         **{f"stlm-50m.{recipe}": Subject("stlm-50m", recipe, 16, 512) for recipe in ("fp32", "bf16", "bf16+chunked")},
         **{f"laptop-llama.{recipe}": Subject("laptop-llama", recipe, 64, 256) for recipe in ("fp32", "bf16", "fp16")},
         **{f"gpt2-small.{recipe}": Subject("gpt2-small", recipe, 4, 1024) for recipe in ("fp32", "bf16+chunked")},

@@ -1,4 +1,4 @@
-"""How fast does a step train? Each recipe beside transformers, in steps a second and as a share of the device's rate."""
+"""How fast does a step train? Each recipe beside transformers, also as a share of the device's rate of products."""
 
 from __future__ import annotations
 

@@ -29,8 +29,8 @@ def add_ledger(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="of an import: check and show, but keep nothing")
     parser.epilog = (
         "stlm ledger import RUN_DIR checks your own runs at the published size and lets them answer the claims that "
-        f"ask for one. {WHERE_ROWS_GO} stlm ledger import FOLDER/gpu.jsonl takes over what benchmarks/gpu.py found, into "
-        "data/results/gpu.jsonl."
+        f"ask for one. {WHERE_ROWS_GO} stlm ledger import FOLDER/gpu.jsonl takes over what benchmarks/gpu.py found, "
+        "into data/results/gpu.jsonl."
     )
 
 

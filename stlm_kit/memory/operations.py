@@ -29,12 +29,25 @@ from stlm_kit.memory.torch_patches import in_each_backward
 from stlm_kit.training.recipe import Recipe
 
 aten = torch.ops.aten
-# torch's counter knows CUDA's attention kernels; the CPU's does the same products. Arguments are shapes here.
-OF_THE_CPU = {
-    aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
-    aten._scaled_dot_product_flash_attention_for_cpu_backward: (
-        lambda gradient, q, k, v, *_, **__: sdpa_backward_flop_count(gradient, q, k, v)
-    ),
+
+
+def _attention(q, k, v, *_, **__) -> int:
+    """Of a kernel's arguments, as shapes: keys and values are multiplied once for each head of the queries."""
+    return sdpa_flop_count(q, *((*x[:1], q[1], *x[2:]) for x in (k, v)))
+
+
+def _attention_backward(gradient, q, k, v, *_, **__) -> int:
+    return sdpa_backward_flop_count(gradient, q, *((*x[:1], q[1], *x[2:]) for x in (k, v)))
+
+
+# torch's counter does not know the CPU's attention kernel, and before torch 2.13 no grouped queries.
+ATTENTION = {
+    aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    aten._scaled_dot_product_flash_attention: _attention,
+    aten._scaled_dot_product_efficient_attention: _attention,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    aten._scaled_dot_product_flash_attention_backward: _attention_backward,
+    aten._scaled_dot_product_efficient_attention_backward: _attention_backward,
 }
 
 
@@ -114,7 +127,7 @@ def _counted(
     build: Callable[[], object], step: Callable[[object], object], semantics: Semantics, valid_fraction: float
 ) -> tuple[int, int]:
     """(operations outside the backward passes of one step, those inside them)."""
-    counter = FlopCounterMode(display=False, custom_mapping=OF_THE_CPU)
+    counter = FlopCounterMode(display=False, custom_mapping=ATTENTION)
     inside = 0
 
     @contextmanager
