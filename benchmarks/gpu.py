@@ -81,6 +81,8 @@ def one_section(options: argparse.Namespace) -> int:
     from on_gpu.cases import device_name, run_cases
 
     started = time.monotonic()
+    if options.device == "cpu":
+        torch.set_num_threads(1)  # a rehearsal's models are too small for more
     device = torch.device(options.device)
     section = importlib.import_module(f"on_gpu.{options.only}")
     print(f"\n{options.only} on {device_name(device)}, torch {torch.__version__}", flush=True)

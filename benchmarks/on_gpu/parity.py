@@ -30,6 +30,7 @@ KERNELS = {
     "efficient": SDPBackend.EFFICIENT_ATTENTION,
     "cudnn": SDPBackend.CUDNN_ATTENTION,
 }
+NO_KERNEL = ("No available kernel", "No viable backend")  # as torch says that a kernel takes no such mask or type
 RECIPES = """tf32 bf16 fp16 chunked masked valid checkpoint selective tiled foreach chunked+tiled bf16+chunked
     bf16+checkpoint fp16+chunked 8bit 8bit+in-backward in-backward flex bf16+flex bf16+flash""".split()  # noqa: SIM905
 COMPILED = ("chunked", "bf16", "bf16+chunked")
@@ -80,7 +81,7 @@ def attention_parity(name: str, precision: str, device: torch.device) -> dict[st
         try:
             found = _with_gradients(attend, q, k, v, gradient, window, documents)
         except RuntimeError as error:
-            if "No available kernel" not in str(error):
+            if not any(words in str(error) for words in NO_KERNEL):
                 raise
             refused.append(masked)
             continue
@@ -90,6 +91,18 @@ def attention_parity(name: str, precision: str, device: torch.device) -> dict[st
         return {"unavailable": "torch offers this kernel for none of the three masks"}
     bound = BOUNDS[precision]
     return {"ok": max(worst.values()) <= bound, **worst, "bound": bound, "refused": " ".join(refused) or "none"}
+
+
+def chosen_kernels(device: torch.device) -> dict[str, Any]:
+    """Which of its kernels torch takes by itself, by precision; a window is a mask of booleans to it."""
+    found = {}
+    for precision, dtype in DTYPES.items():
+        q, k, v, _ = (x[:, :2].contiguous() for x in _drawn(64, dtype, device))
+        mask = attention.visible(64, window=5, device=device)
+        for name, how in {"causal": {"is_causal": True}, "window": {"attn_mask": mask}}.items():
+            choice = SDPBackend(torch._fused_sdp_choice(q, k, v, **how))
+            found[f"{precision}_{name}"] = choice.name.lower().removesuffix("_attention")
+    return found
 
 
 def _kernel(name: str, precision: str, device: torch.device) -> tuple[Callable[..., Tensor] | None, str]:

@@ -31,25 +31,20 @@ PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
 
 def cases(device: torch.device) -> Iterator[Case]:
     yield Case("rates", {"size": _size(device)}, partial(rates, device))
-    for precision in ("bf16",):
-        for compiled in (False, True):
-            asked = {"precision": precision, "compiled": compiled, **_shape(device)}
-            yield Case(
-                f"transformers.{precision}{_ending(compiled)}", asked, partial(peer, precision, compiled, device)
-            )
+    both = (False, True) if device.type == "cuda" else (False,)  # a processor compiles for longer than it rehearses
+    for compiled in both:
+        asked = {"precision": "bf16", "compiled": compiled, **_shape(device)}
+        yield Case(f"transformers.bf16{_ending(compiled)}", asked, partial(peer, "bf16", compiled, device))
     for recipe in RECIPES:
-        for compiled in (False, True) if recipe in COMPILED else (False,):
+        for compiled in both if recipe in COMPILED else (False,):
             asked = {"recipe": recipe, "compiled": compiled, **_shape(device)}
             yield Case(f"stlm-50m.{recipe}{_ending(compiled)}", asked, partial(ours, recipe, compiled, device))
     yield Case("transformers.fp32", {"precision": "fp32", **_shape(device)}, partial(peer, "fp32", False, device))
-    for name, step in study_cells().items():
-        step = step.of_size(device)
+    share = study_cells()["fp32-b128"].share
+    cells = {**study_cells(), "tf32-b128": Subject("memory-study", "tf32+eager+study", 128, 255, share)}
+    for name in ["tf32-b128", *study_cells()] if device.type == "cuda" else ["fp32-b128"]:
+        step = cells[name].of_size(device)
         yield Case(f"study.{name}", step.asked(), partial(study_step, step, int(name.rsplit("-b")[-1]), device))
-        if device.type != "cuda":
-            break
-    tf32 = Subject("memory-study", "tf32+eager+study", 128, 255, study_cells()["fp32-b128"].share)
-    if device.type == "cuda":
-        yield Case("study.tf32-b128", tf32.asked(), partial(study_step, tf32, 128, device))
 
 
 def _ending(compiled: bool) -> str:
