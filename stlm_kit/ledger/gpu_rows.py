@@ -17,7 +17,7 @@ Row = dict[str, Any]
 
 
 def gpu_rows(case: str, device: str = "") -> list[Row]:
-    """The rows of a case ("speed.study.bf16-b128"), oldest first, of devices whose name holds `device`; none that failed."""
+    """The rows of a case ("speed.study.bf16-b128"), of devices whose name holds `device`; none that failed."""
     path = results.rows_file(STUDY)
     rows = results.read_rows(path) if path else []
     found = [row for row in rows if row["name"] == case and device in row["device"] and "failed" not in row["metrics"]]

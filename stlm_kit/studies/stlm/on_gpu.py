@@ -16,8 +16,9 @@ def hours_by_the_time_of_a_micro_batch(setting):
         return Answer(None)
     micro_batches = setting["steps"] * setting["accumulation_steps"]
     hours = {name: row["metrics"]["step_s"] * micro_batches / 3600 for name, row in found.items()}
+    told = ", ".join(f"{value:.1f} hours {name}" for name, value in hours.items())
     how = (
         f"the kit's step in BF16 on {next(iter(found.values()))['device']}, {micro_batches:,} micro-batches of "
-        f"{setting['batch_size']} rows, each with an update: {', '.join(f'{value:.1f} hours {name}' for name, value in hours.items())}"
+        f"{setting['batch_size']} rows, each with an update: {told}"
     )
     return Answer(hours, how=how, by="measured", missing="the speed of the paper's own code")
