@@ -23,14 +23,28 @@ SUMS = {aten.sum.default, aten.sum.dim_IntList, aten.mean.default, aten.mean.dim
 MATMULS = {aten.mm.default, aten.bmm.default, aten.addmm.default, aten.baddbmm.default, aten.addmv.default}
 
 
+# Autograd adds the gradient of an indexing into zeros of its own; watched, it takes the form that copies them.
+INTO_ZEROS = {
+    aten.index_add.default: aten.index_add_.default,
+    aten.scatter.src: aten.scatter_.src,
+    aten.scatter.value: aten.scatter_.value,
+    aten.scatter_add.default: aten.scatter_add_.default,
+    aten.masked_scatter.default: aten.masked_scatter_.default,
+    aten.put.default: aten.put_.default,
+}
+
+
 def as_unwatched(func: Kernel, args: tuple, kwargs: dict, in_backward: bool):
     """Compute an operation as autograd does where no dispatch mode watches it.
 
     Watched, it writes nothing in place. Otherwise the gradient of an indexing is added into zeros that autograd made
     itself, and of two gradients of one tensor the first takes up the second, unless something else still needs it.
     """
-    if in_backward and func is aten.index_put.default:
+    if in_backward and func is aten.index_put.default and _called_by_engine():  # its caller holds the zeros, too
         aten.index_put_.default(*args, **kwargs)
+        return args[0]
+    if in_backward and func in INTO_ZEROS and _is_autograds(args[0]):
+        INTO_ZEROS[func](*args, **kwargs)
         return args[0]
     if in_backward and func is aten.add.Tensor and _adds_gradients(*args, **kwargs):
         return aten.add_.Tensor(*args)
@@ -42,8 +56,13 @@ def _adds_gradients(first: Tensor, second: object, **more) -> bool:
     like = isinstance(second, Tensor) and first.shape == second.shape and first.dtype == second.dtype and not more
     if not like or torch.is_grad_enabled() or not torch._prims_common.is_non_overlapping_and_dense_or_false(first):
         return False
-    storage = first.untyped_storage()  # held by the tensor and, just now, by this name
-    unshared = torch._C._storage_Use_Count(storage._cdata) <= 2 and first._use_count() <= 4
+    return _is_autograds(first)
+
+
+def _is_autograds(tensor: Tensor) -> bool:
+    """Whether autograd alone holds a tensor: nothing else does, and no function of the user's asks."""
+    storage = tensor.untyped_storage()  # held by the tensor and, just now, by this name
+    unshared = torch._C._storage_Use_Count(storage._cdata) <= 2 and tensor._use_count() <= 4
     return unshared and _called_by_engine()
 
 
@@ -110,6 +129,7 @@ class CudaScratch:
 
     def __call__(self, func: Kernel, args: tuple, out: object, in_backward: bool) -> Iterator[tuple[str, int, bool]]:
         if func in MATMULS:
+            yield from _copied_matrices(args)
             yield from self._once("cuBLAS workspace", self._cublas, in_backward)
             if self._cublaslt and func is aten.addmm.default and args[0].dim() == 1:
                 yield from self._once("cuBLASLt workspace", self._cublaslt, in_backward)
@@ -121,6 +141,8 @@ class CudaScratch:
             yield "flash attention's accumulators", flash_backward_bytes(*args[1:3]), False
         elif func is aten._scaled_dot_product_efficient_attention_backward.default:
             yield "efficient attention's accumulators", efficient_backward_bytes(args[1]), False
+        elif func is aten.native_group_norm_backward.default:
+            yield "sums by channel and group", group_norm_backward_bytes(*args), False
 
     def _once(self, name: str, n_bytes: int, in_backward: bool) -> Iterator[tuple[str, int, bool]]:
         if (name, in_backward) not in self._have:
@@ -144,6 +166,8 @@ class CpuScratch:
                 yield "operands converted", others * common.itemsize, False
         elif func in SUMS:
             yield from _converted_for_sum(args[0], out)
+        elif func in (aten.mm.default, aten.addmm.default):
+            yield from _copied_matrices(args)
         elif func is aten.index.Tensor:
             short = [index for index in args[1] if index is not None and index.dtype == torch.int32]
             if n_bytes := sum(8 * index.numel() for index in short):
@@ -156,6 +180,15 @@ def _converted_for_sum(terms: Tensor, out: Tensor) -> Iterator[tuple[str, int, b
     """A sum in another type converts all its terms first; only from 16 bits to fp32 CUDA does without (ReduceOps)."""
     if terms.dtype != out.dtype:
         yield "terms converted", terms.numel() * out.element_size(), False
+
+
+def _copied_matrices(args: tuple) -> Iterator[tuple[str, int, bool]]:
+    """Matrices that lie neither row by row nor column by column, an expanded gradient for one: BLAS gets a copy."""
+    for matrix in args[-2:] if isinstance(args[-1], Tensor) else args:
+        if isinstance(matrix, Tensor) and matrix.dim() >= 2:
+            (rows, columns), (row, column) = matrix.shape[-2:], matrix.stride()[-2:]
+            if not ((column == 1 and row >= max(1, columns)) or (row == 1 and column >= max(1, rows))):
+                yield "a matrix copied for BLAS", matrix.numel() * matrix.element_size(), False
 
 
 def _in_both(func: Kernel, args: tuple) -> Iterator[tuple[str, int, bool]]:
@@ -185,3 +218,14 @@ def efficient_backward_bytes(q: Tensor) -> int:
     batch, heads, length, width = q.shape
     gradients = 0 if q.dtype == torch.float32 else 4 * batch * heads * _up(length, 64) * _up(width, 64)
     return gradients + 4 * batch * heads * length
+
+
+def group_norm_backward_bytes(
+    grad, x, mean, rstd, weight: Tensor | None, n: int, c: int, hw: int, groups: int, mask: list[bool]
+) -> int:
+    """CUDA's GroupNorm backward kernel (group_norm_kernel.cu): two fp32 sums a row and channel, and for the input's
+    gradient a number a row and channel, where there is a weight, and two a row and group."""
+    if hw == 1:
+        return 0
+    for_input = 2 * n * groups + (n * c if weight is not None else 0) if mask[0] else 0
+    return 4 * (2 * n * c + for_input)

@@ -66,16 +66,23 @@ def foreach_by_default(cuda: bool) -> Iterator[None]:
 
 @contextmanager
 def in_each_backward(context: Callable[[], AbstractContextManager]) -> Iterator[None]:
-    """Each call of autograd's engine runs within a fresh `context()`.
+    """Each call of autograd's engine runs within a fresh `context()`; one from within another is part of that.
 
     Replaces `torch.autograd._engine_run_backward`, through which `Tensor.backward` and `torch.autograd.backward` go.
     torch has hooks for a backward pass's nodes and for its end, but none that encloses the whole of it.
     """
-    run = torch.autograd._engine_run_backward
+    run, inside = torch.autograd._engine_run_backward, False
 
     def run_backward(*args, **kwargs):
-        with context():
+        nonlocal inside
+        if inside:
             return run(*args, **kwargs)
+        inside = True
+        try:
+            with context():
+                return run(*args, **kwargs)
+        finally:
+            inside = False
 
     with mock.patch.object(torch.autograd, "_engine_run_backward", run_backward):
         yield
