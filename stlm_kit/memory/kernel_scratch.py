@@ -12,12 +12,15 @@ import torch
 from torch import Tensor
 
 from stlm_kit.memory.devices import Device, device_named
+from stlm_kit.memory.known_values import KnownValues
 from stlm_kit.memory.recording import MIB
+from stlm_kit.memory.refusals import refuse_sparse
 
 aten = torch.ops.aten
 Kernel = Callable[..., object]
 
 HERE, WRAPPERS = str(Path(__file__).parent), ("eval_frame.py", "_compile.py")
+UNIT = 512  # bytes: what CUDA's allocator hands out blocks by
 ELEMENTWISE = {aten.add, aten.add_, aten.sub, aten.sub_, aten.mul, aten.mul_, aten.div, aten.div_}
 SUMS = {aten.sum.default, aten.sum.dim_IntList, aten.mean.default, aten.mean.dim}
 MATMULS = {aten.mm.default, aten.bmm.default, aten.addmm.default, aten.baddbmm.default, aten.addmv.default}
@@ -77,16 +80,32 @@ def _called_by_engine() -> bool:
 class WithoutValues:
     """Computes on fake tensors what asks for values: each is answered as if it had been looked up.
 
-    A mask is true for `share` of its entries: the real targets among all. A number read back is 1.
+    A mask is true for `share` of its entries: the real targets among all. A number read back is what `read_back` says
+    of its tensor, else what is known of it (known_values.py), else 1 or True. UsageError for a sparse tensor.
     """
 
-    def __init__(self, share: float = 1.0) -> None:
+    def __init__(self, share: float = 1.0, read_back: Callable[[Tensor], float | None] | None = None) -> None:
         self.share = share
+        self.guessed = False  # whether a number was read back of which nothing is known
+        self._read_back, self._known = read_back, KnownValues()
 
     def __call__(self, func: Kernel, args: tuple, kwargs: dict, in_backward: bool):
         if func is aten._local_scalar_dense.default:
-            kind = args[0].dtype
-            return True if kind == torch.bool else 1.0 if kind.is_floating_point else 1
+            return self._number(args[0])
+        out = self._computed(func, args, kwargs, in_backward)
+        self._known.note(func, args, out)
+        if isinstance(out, Tensor) and out.layout != torch.strided:
+            refuse_sparse()
+        return out
+
+    def _number(self, tensor: Tensor) -> float:
+        told = self._read_back(tensor) if self._read_back else None
+        value = self._known.of(tensor) if told is None else told
+        self.guessed |= value is None
+        kind = bool if tensor.dtype == torch.bool else float if tensor.dtype.is_floating_point else int
+        return kind(1 if value is None else value)
+
+    def _computed(self, func: Kernel, args: tuple, kwargs: dict, in_backward: bool):
         if func is aten.nonzero.default:
             return self._true_entries(args[0])
         if func is aten.masked_select.default:
@@ -227,5 +246,5 @@ def group_norm_backward_bytes(
     gradient a number a row and channel, where there is a weight, and two a row and group."""
     if hw == 1:
         return 0
-    for_input = 2 * n * groups + (n * c if weight is not None else 0) if mask[0] else 0
-    return 4 * (2 * n * c + for_input)
+    by_channel, by_group = _up(4 * n * c, UNIT), _up(4 * n * groups, UNIT)  # each is a block of its own
+    return 2 * by_channel + mask[0] * (2 * by_group + (weight is not None) * by_channel)
