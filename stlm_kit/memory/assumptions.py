@@ -8,8 +8,8 @@ from stlm_kit.memory.step_under_test import Subject
 
 ALWAYS = [
     "Steps repeat: the reported one stands for all after the first.",
-    "Every boolean mask is true for the same share of its entries, the stated one; a number read back is 1, a comparison "
-    "true, unless read_back says otherwise; nothing is infinite or not a number.",
+    "Every boolean mask is true for the same, stated share of its entries; a number read back is 1, a comparison true, "
+    "unless read_back says otherwise; nothing is infinite or not a number.",
     "What torch.compile would fuse (inductor) is traced as it is written.",
 ]
 ON_CUDA = [

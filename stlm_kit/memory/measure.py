@@ -22,10 +22,11 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from stlm_kit.config import ModelConfig
 from stlm_kit.errors import KitError, UsageError
+from stlm_kit.memory.devices import device_here
 from stlm_kit.memory.kernel_scratch import CpuScratch, CudaScratch
 from stlm_kit.memory.predict import run_steps
 from stlm_kit.memory.recording import MIB
-from stlm_kit.memory.report import MemoryReport, Span, check_choices, report_of
+from stlm_kit.memory.report import MemoryReport, Span, check_choices, report_of, without_parts
 from stlm_kit.memory.step_under_test import Subject
 from stlm_kit.memory.torch_patches import in_each_backward
 from stlm_kit.memory.tracker import Tracker
@@ -53,6 +54,9 @@ def measure_step(
     three times: for the sizes, for the parts, and for the time of `repeats` steps, each with the device waited for (a
     step not waited for has only been asked for). `step_s`: median, least and most, in seconds, warm-up left out.
 
+    A step that runs, but not while it is watched (FlexAttention, an update compiled as a whole), is reported without
+    its parts, and `assumptions` says so.
+
     Raises UsageError for choices that there are none of, KitError where the device is missing.
     """
     check_choices(span, "cpu")
@@ -64,8 +68,11 @@ def measure_step(
     if kind == "cuda" and not torch.cuda.is_available():
         raise KitError("There is no CUDA GPU here to measure on; measure on 'cpu', or predict.")
     sizes = (_on_cuda if kind == "cuda" else _on_cpu)(build, step, device, steps, span)
-    parts = _parts(build, step, steps, span, kind, vocab_size)
-    report = _with_untracked(replace(parts, **sizes, found="measured", assumptions=[]))
+    parts, why_not = _parts(build, step, steps, span, device, vocab_size)
+    if parts:
+        report = _with_untracked(replace(parts, **sizes, found="measured"))
+    else:
+        report = without_parts(span, kind, found="measured", assumptions=[why_not], **sizes)
     return replace(report, step_s=_seconds(build, step, device, repeats) if repeats else None)
 
 
@@ -173,15 +180,26 @@ def _checked(sizes: dict[str, float]) -> dict[str, float]:
     return sizes
 
 
-def _parts(build: Build, step: Step, steps: int, span: Span, kind: str, vocab_size: int | None) -> MemoryReport:
-    """What the memory is made of: the same steps once more, watched operation by operation."""
-    tracker = Tracker(vocab_size, scratch=CpuScratch() if kind == "cpu" else CudaScratch())
-    with tracker:
-        state = run_steps(tracker, build, step, steps)
-    del state
-    report = report_of(tracker.recording, span, kind)
-    _forget(kind)
-    return report
+def _parts(
+    build: Build, step: Step, steps: int, span: Span, device: str, vocab_size: int | None
+) -> tuple[MemoryReport | None, str]:
+    """What the memory is made of: the same steps once more, watched operation by operation; or why they cannot be.
+
+    torch has no rule for flex_attention under a dispatch mode, and refuses to compile with fullgraph=True under one.
+    """
+    kind, why_not = torch.device(device).type, ""
+    tracker = Tracker(vocab_size, scratch=CpuScratch() if kind == "cpu" else CudaScratch(device_here()))
+    try:
+        with tracker:
+            state = run_steps(tracker, build, step, steps)
+        del state
+    except Exception as error:  # unwatched the same steps ran, so what fails here is the watching
+        reason = str(error).partition("\n")[0].rstrip(".")
+        why_not = (
+            f"What the memory is made of is left out: the step cannot be watched ({type(error).__name__}: {reason})."
+        )
+    _forget(device)  # once the exception is gone, and with it the frames that hold tensors
+    return (None, why_not) if why_not else (report_of(tracker.recording, span, kind), "")
 
 
 def _with_untracked(report: MemoryReport) -> MemoryReport:

@@ -124,6 +124,13 @@ def report_of(
     )
 
 
+def without_parts(span: Span, semantics: Semantics, **known) -> MemoryReport:
+    """A report of sizes alone: nothing is known of what they are made of."""
+    nothing = Timeline([], [], [], {category: [] for category in CATEGORIES})
+    parts = {"by_category": {}, "by_module": {}, "alive_at_peak": [], "timeline": nothing, "peak_phase": "unknown"}
+    return MemoryReport(**known, **parts, span=span, semantics=semantics)
+
+
 def largest_first(alive: list[Allocation], given: dict[Allocation, int]) -> list[dict[str, object]]:
     """Allocations as rows of `alive_at_peak`, by the bytes that the allocator gave them."""
     return [allocation.describe(given[allocation]) for allocation in sorted(alive, key=given.__getitem__, reverse=True)]
