@@ -34,6 +34,7 @@ from stlm_kit.training.loss import Loss
 from stlm_kit.training.recipe import Recipe
 
 Build, Step = Callable[[], object], Callable[[object], object]
+NOT_ASKED = "What the memory is made of is left out: a compiled step cannot be watched operation by operation."
 # Names among the profiler's events.
 STEP, BACKWARD, END, MEMORY = "measured step", "measured backward pass", "measured end", "[memory]"
 
@@ -47,15 +48,17 @@ def measure_step(
     steps: int = 2,
     repeats: int = 5,
     vocab_size: int | None = None,
+    parts: bool = True,
 ) -> MemoryReport:
     """The memory, in MiB, and the time of one training step of any module and any loop, on a real device.
 
     `build` and `step` are those of `predict_step`; they place everything on `device` themselves. The model is built
-    three times: for the sizes, for the parts, and for the time of `repeats` steps, each with the device waited for (a
-    step not waited for has only been asked for). `step_s`: median, least and most, in seconds, warm-up left out.
+    three times: for the sizes, for the time of `repeats` steps, each with the device waited for (a step not waited for
+    has only been asked for), and for what the memory is made of. `step_s`: median, least and most, in seconds, warm-up
+    left out.
 
-    A step that runs, but not while it is watched (FlexAttention, an update compiled as a whole), is reported without
-    its parts, and `assumptions` says so.
+    With parts=False the last is left out. It is as well where a step runs, but not while it is watched (FlexAttention,
+    an update compiled as a whole): `assumptions` says so.
 
     Raises UsageError for choices that there are none of, KitError where the device is missing.
     """
@@ -68,12 +71,11 @@ def measure_step(
     if kind == "cuda" and not torch.cuda.is_available():
         raise KitError("There is no CUDA GPU here to measure on; measure on 'cpu', or predict.")
     sizes = (_on_cuda if kind == "cuda" else _on_cpu)(build, step, device, steps, span)
-    parts, why_not = _parts(build, step, steps, span, device, vocab_size)
-    if parts:
-        report = _with_untracked(replace(parts, **sizes, found="measured"))
-    else:
-        report = without_parts(span, kind, found="measured", assumptions=[why_not], **sizes)
-    return replace(report, step_s=_seconds(build, step, device, repeats) if repeats else None)
+    known = {**sizes, "found": "measured", "step_s": _seconds(build, step, device, repeats) if repeats else None}
+    watched, why_not = _parts(build, step, steps, span, device, vocab_size) if parts else (None, NOT_ASKED)
+    if watched:
+        return _with_untracked(replace(watched, **known))
+    return without_parts(span, kind, assumptions=[why_not], **known)
 
 
 def measure_peak(
@@ -96,8 +98,10 @@ def measure_peak(
     subject = Subject.of(
         config, recipe, batch_size, sequence_length, valid_fraction, accumulation_steps, device, trainable, loss
     )
-    subject.check_runs_on(torch.device(device).type)
-    return measure_step(subject.build, subject.step, device, span=span, repeats=repeats)
+    kind, recipe = torch.device(device).type, subject.recipe
+    subject.check_runs_on(kind)
+    compiled = kind == "cuda" and (recipe.attention == "flex" or recipe.optimizer == "8bit")
+    return measure_step(subject.build, subject.step, device, span=span, repeats=repeats, parts=not compiled)
 
 
 def _on_cuda(build: Build, step: Step, device: str, steps: int, span: Span) -> dict[str, float]:

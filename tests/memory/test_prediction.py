@@ -216,4 +216,7 @@ def test_a_step_that_cannot_be_watched_is_measured_without_its_parts(function):
     if function is refuses_to_be_watched or report.assumptions:
         assert report.by_category == {} and report.alive_at_peak == [] and report.peak_phase == "unknown"
         assert len(report.assumptions) == 1 and "cannot be watched" in report.assumptions[0]
+    function(torch.zeros(8, 8))  # and what was compiled still runs
+    unasked = measure_step(build, step, repeats=0, parts=False)
+    assert unasked.by_category == {} and "left out" in unasked.assumptions[0] and unasked.step_s is None
     assert measure_step(build, step, repeats=0).assumptions == []
