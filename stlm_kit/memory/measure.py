@@ -28,12 +28,14 @@ from stlm_kit.memory.predict import run_steps
 from stlm_kit.memory.recording import MIB
 from stlm_kit.memory.report import MemoryReport, Span, check_choices, report_of, without_parts
 from stlm_kit.memory.step_under_test import Subject
-from stlm_kit.memory.torch_patches import in_each_backward
+from stlm_kit.memory.torch_patches import in_each_backward, uncompiled
 from stlm_kit.memory.tracker import Tracker
 from stlm_kit.training.loss import Loss
 from stlm_kit.training.recipe import Recipe
 
 Build, Step = Callable[[], object], Callable[[object], object]
+FUSED = 1.05  # watched, a step may take this many times what it takes; more means that kernels are fused otherwise
+AS_WRITTEN = "What the memory is made of is left out: the step is compiled, and takes more as it is written."
 NOT_ASKED = "What the memory is made of is left out: a compiled step cannot be watched operation by operation."
 # Names among the profiler's events.
 STEP, BACKWARD, END, MEMORY = "measured step", "measured backward pass", "measured end", "[memory]"
@@ -57,8 +59,8 @@ def measure_step(
     has only been asked for), and for what the memory is made of. `step_s`: median, least and most, in seconds, warm-up
     left out.
 
-    With parts=False the last is left out. It is as well where a step runs, but not while it is watched (FlexAttention,
-    an update compiled as a whole): `assumptions` says so.
+    With parts=False the last is left out. It is as well where a step does not run while it is watched (FlexAttention),
+    or needs more (what torch.compile fuses is watched as it is written): `assumptions` says so.
 
     Raises UsageError for choices that there are none of, KitError where the device is missing.
     """
@@ -73,6 +75,8 @@ def measure_step(
     sizes = (_on_cuda if kind == "cuda" else _on_cpu)(build, step, device, steps, span)
     known = {**sizes, "found": "measured", "step_s": _seconds(build, step, device, repeats) if repeats else None}
     watched, why_not = _parts(build, step, steps, span, device, vocab_size) if parts else (None, NOT_ASKED)
+    if watched and watched.peak_allocated_mib > FUSED * sizes["peak_allocated_mib"]:
+        watched, why_not = None, AS_WRITTEN
     if watched:
         return _with_untracked(replace(watched, **known))
     return without_parts(span, kind, assumptions=[why_not], **known)
@@ -189,12 +193,13 @@ def _parts(
 ) -> tuple[MemoryReport | None, str]:
     """What the memory is made of: the same steps once more, watched operation by operation; or why they cannot be.
 
-    torch has no rule for flex_attention under a dispatch mode, and refuses to compile with fullgraph=True under one.
+    Watched, compiled functions run as they are written: torch would not compile them, and remember that it could not.
+    For flex_attention it has no rule under a dispatch mode.
     """
     kind, why_not = torch.device(device).type, ""
     tracker = Tracker(vocab_size, scratch=CpuScratch() if kind == "cpu" else CudaScratch(device_here()))
     try:
-        with tracker:
+        with uncompiled(), tracker:
             state = run_steps(tracker, build, step, steps)
         del state
     except Exception as error:  # unwatched the same steps ran, so what fails here is the watching
