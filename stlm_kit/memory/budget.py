@@ -224,11 +224,11 @@ def _trains(subject: Subject, limit_mib: float | None) -> bool:
     total = torch.cuda.get_device_properties(subject.device).total_memory
     share = 1.0 if limit_mib is None else min(limit_mib * MIB / total, 1.0)
     _empty(subject.device)
-    torch.cuda.set_per_process_memory_fraction(share, subject.device)
+    torch.cuda.set_per_process_memory_fraction(share, torch.device(subject.device).index or 0)
     try:
         trained = not ran_out_of_memory(lambda: _two_steps(subject))
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, subject.device)
+        torch.cuda.set_per_process_memory_fraction(1.0, torch.device(subject.device).index or 0)
     _empty(subject.device)
     return trained
 
