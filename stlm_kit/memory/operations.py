@@ -15,18 +15,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from stlm_kit.config import ModelConfig
-from stlm_kit.memory.device_semantics import CpuSemantics, CudaSemantics
+from stlm_kit.memory.fake_run import fake_run
 from stlm_kit.memory.kernel_scratch import WithoutValues
 from stlm_kit.memory.predict import check_numbers
 from stlm_kit.memory.report import Semantics, check_choices
 from stlm_kit.memory.step_under_test import Subject, in_one_chunk
-from stlm_kit.memory.torch_patches import in_each_backward, quantization_tables_made_anew
+from stlm_kit.memory.torch_patches import in_each_backward
 from stlm_kit.training.recipe import Recipe
 
 aten = torch.ops.aten
@@ -125,12 +124,7 @@ def _counted(
         yield
         inside += counter.get_total_flops() - before
 
-    with (
-        in_one_chunk(),
-        quantization_tables_made_anew(),
-        FakeTensorMode(allow_non_fake_inputs=True),
-        CudaSemantics() if semantics == "cuda" else CpuSemantics(),
-    ):
+    with in_one_chunk(), fake_run(semantics):
         answering = _Answering(WithoutValues(valid_fraction))
         with answering:
             state = build()

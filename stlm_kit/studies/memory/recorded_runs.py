@@ -9,7 +9,7 @@ from stlm_kit.errors import UsageError
 from stlm_kit.ledger.answers import evidence
 from stlm_kit.ledger.survey import load_claims
 from stlm_kit.memory import predict_peak
-from stlm_kit.studies.memory.padding import STUDY_PADDING, recorded_step
+from stlm_kit.studies.memory.padding import STUDY_DEVICE, STUDY_PADDING, recorded_step
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def study_cells(study: str = "memory") -> list[Cell]:
 
 def _cell(name: str, run: dict[str, Any], published: float) -> Cell:
     step = recorded_step(run)
-    report = predict_peak(*step, *STUDY_PADDING)
+    report = predict_peak(*step, *STUDY_PADDING, device=STUDY_DEVICE)
     return Cell(
         technique=name.rsplit("_", 1)[0],
         batch_size=run["batch_size"],
