@@ -66,9 +66,9 @@ def predicted_mib(row: dict) -> float:
     found = predict_step(build, step, span="step", device=device)
     if row["quantity"] in ("peak_allocated", "peak_reserved"):
         return getattr(found, row["quantity"] + "_mib")
-    idle = predict_step(build, lambda state: torch.empty(1), span="step", device=device).peak_allocated_mib
-    end = found.peak_allocated_mib if row["quantity"] == "peak_added" else found.timeline.total()[-1]
-    return end - idle  # peak_added, or kept_for_backward: that step ends with the forward pass
+    idle = predict_step(build, lambda state: None, span="step", device=device).peak_allocated_mib
+    alive = {"peak_added": found.peak_allocated_mib, "kept_for_backward": found.after_forward_mib}
+    return alive[row["quantity"]] - idle
 
 
 def tracked_mib(row: dict) -> float | None:

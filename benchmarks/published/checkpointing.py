@@ -57,8 +57,10 @@ def checkpointed_blocks(shapes: Shapes) -> Case:
         return {"blocks": SharedBlocks(shapes)}
 
     def step(state):
+        state.pop("loss", None)  # and with it the graph of the call before
         size = shapes["batch"], shapes["length"], shapes["d_model"]
         x = torch.randn(size, dtype=dtype_of(shapes), requires_grad=True)
         state["loss"] = state["blocks"](x).sum()  # the output itself is not kept: a sum's gradient does without it
+        return state["loss"].detach()  # the last operation: by now the output is gone
 
     return build, step
