@@ -147,7 +147,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
     text = read_text(options.text)
     run = load_model(options.model, options.device)
-    score = evaluate_text(run.model, run.tokenizer, [text])
+    score = evaluate_text(run.model, run.tokenizer, [text], progress=not options.json)
     row = {
         "perplexity": score.perplexity,
         "bits_per_byte": score.bits_per_byte,

@@ -6,7 +6,6 @@ This is the one place that knows every room; `stlm train` and notebooks/run.ipyn
 from __future__ import annotations
 
 import sys
-import time
 import types
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -167,18 +166,16 @@ def train_from_text(
     model = build_model(config).to(device)
     start = {} if settings.init_from is None else {"init_from": start_from(model, settings.init_from)}
     recipe = Recipe.named(settings.recipe)
-    scoring_s: list[float] = []
 
     def evaluate(model: LanguageModel) -> dict[str, float]:
-        started = time.perf_counter()
         score = evaluate_tokens(
             model,
             tokens["validation"],
             batch_size=settings.batch_size,
             max_documents=settings.eval_documents,
             recipe=recipe,
+            progress=progress,
         )
-        scoring_s.append(time.perf_counter() - started)
         return {"perplexity": score.perplexity, "bits_per_byte": score.bits_per_byte}
 
     def sample(model: LanguageModel) -> str:
@@ -219,7 +216,6 @@ def train_from_text(
             loggers=loggers,
             progress=progress,
         )
-    result.result["evaluation_s"] = round(sum(scoring_s), 2) if scoring_s else None  # None: it was finished before
     if run_dir is not None:
         made_by = read_json(Path(run_dir) / "config.json")["made_by"]
         result.result["made_by_other_code"] = {**made_by, "source": ""} != {**about["made_by"], "source": ""}

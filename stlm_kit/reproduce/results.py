@@ -28,6 +28,7 @@ from stlm_kit.paths import atomic_write, project_dir
 from stlm_kit.provenance import describe_machine, now, versions
 
 FIRST = 3  # training losses that a row keeps, so that it can be checked in seconds
+TIMES = ("training_seconds", "evaluation_seconds", "seconds", "tokens_per_second")  # as result.json has them
 
 
 class Asked(BaseModel):
@@ -131,8 +132,13 @@ def rerun(row: dict[str, Any]) -> dict[str, Any]:
 
     trained = train_from_text(run_settings(**row["configuration"]), progress=False)
     result = trained.result
-    scores = {"loss": result["loss"], **result["validation"], "tokens": result["tokens"], "seconds": result["seconds"]}
-    return {**scores, "first_losses": trained.losses[:FIRST]}
+    scores = {"loss": result["loss"], **result["validation"], "tokens": result["tokens"]}
+    return {**scores, **times_of(result), "first_losses": trained.losses[:FIRST]}
+
+
+def times_of(result: dict[str, Any]) -> dict[str, float]:
+    """The times that a run's result holds, and the tokens a second."""
+    return {name: result[name] for name in TIMES if result.get(name) is not None}
 
 
 def record(study: str, name: str, **settings: Any) -> dict[str, Any]:

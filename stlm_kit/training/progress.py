@@ -1,11 +1,14 @@
-"""A progress bar with loss, tokens a second and time left: on a terminal and in a notebook, silent in a log."""
+"""Progress bars: training with loss, tokens a second and time left, and evaluation. Silent in a log."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 
 from tqdm.auto import tqdm
+
+SHOWN_AFTER = 2.0  # seconds: what is done by then needs no bar
 
 
 def in_notebook() -> bool:
@@ -15,24 +18,33 @@ def in_notebook() -> bool:
     return shell is not None and hasattr(shell, "kernel")
 
 
+def is_watched() -> bool:
+    """Whether somebody sees a bar move: in a notebook or on a terminal, and not in a log."""
+    return in_notebook() or sys.stderr.isatty()
+
+
+def late_bar(items: Iterable, total: int, what: str, unit: str, *, enabled: bool = True) -> tqdm:
+    """The items, under a bar that comes after `SHOWN_AFTER` seconds and goes with the last one; silent in a log."""
+    disable = not (enabled and is_watched())
+    return tqdm(items, total=total, desc=what, unit=unit, disable=disable, delay=SHOWN_AFTER, leave=False)
+
+
 class Progress:
-    """A bar over steps `first` to `steps`. Where nobody watches (`enabled=False`, or a log) it only keeps the clock."""
+    """A bar over steps `first` to `steps`; nothing where nobody watches (`enabled=False`, or a log)."""
 
     def __init__(self, first: int, steps: int, *, enabled: bool = True):
-        disable = not enabled or not (in_notebook() or sys.stderr.isatty())
+        disable = not (enabled and is_watched())
         self.bar = tqdm(total=steps, initial=first, desc="training", unit="step", disable=disable, leave=False)
-        self._tokens, self._started, self._shown = 0, time.perf_counter(), 0.0
+        self._tokens, self._seconds, self._shown = 0, 0.0, 0.0
 
-    def update(self, loss: float, tokens: int) -> float:
-        """Count one step; gives the tokens a second since the start of this process."""
+    def update(self, loss: float, tokens: int, seconds: float) -> None:
+        """Count one step of so many tokens and seconds. Tokens a second are shown over this process's steps alone."""
         self._tokens += tokens
-        now = time.perf_counter()
-        rate = self._tokens / (now - self._started)
+        self._seconds += seconds
         self.bar.update()
-        if not self.bar.disable and now - self._shown > 0.2:
-            self.bar.set_postfix_str(f"loss {loss:.3f}, {rate:,.0f} tokens/s", refresh=False)
-            self._shown = now
-        return rate
+        if not self.bar.disable and time.perf_counter() - self._shown > 0.2:
+            self.bar.set_postfix_str(f"loss {loss:.3f}, {self._tokens / self._seconds:,.0f} tokens/s", refresh=False)
+            self._shown = time.perf_counter()
 
     def close(self) -> None:
         self.bar.close()
