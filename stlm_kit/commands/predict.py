@@ -8,6 +8,8 @@ import sys
 
 from stlm_kit.commands.console import plain_table, print_table
 from stlm_kit.errors import UsageError
+from stlm_kit.progress import Waiting
+from stlm_kit.reproduce.trace_cache import kept
 
 SHOWN = 12  # tensors alive at the peak that are listed
 
@@ -64,7 +66,8 @@ def predict_study(options: argparse.Namespace) -> int:
 
         kept = write_predictions(options.study)
         print(f"{len(kept)} predicted cells are kept and up to date.", file=sys.stderr)
-    cells = study_cells(options.study)
+    with Waiting("predicting") as waiting:
+        cells = study_cells(options.study, waiting)
     if options.json:
         print(json.dumps([cell.to_dict() for cell in cells], indent=1))
         return 0
@@ -98,6 +101,7 @@ def predict_preset(options: argparse.Namespace) -> int:
     from stlm_kit.config import preset, preset_entry
     from stlm_kit.memory import predict_peak
     from stlm_kit.memory.budget import find_budget
+    from stlm_kit.memory.report import MemoryReport
     from stlm_kit.options import parse_pairs, settings_from
     from stlm_kit.training.recipe import Recipe
 
@@ -114,13 +118,13 @@ def predict_preset(options: argparse.Namespace) -> int:
     semantics = options.semantics or device or "cuda"
     trained = None if settings.trainable is None else tuple(settings.trainable)
     shape = {"valid_fraction": share, "accumulation_steps": parts, "trainable": trained}
-    report = predict_peak(
-        config, recipe, settings.batch_size, length, span=options.span or "step", semantics=semantics, **shape
-    )
     more = {}
-    if budget:
-        more = {"budget_mib": budget.mib, "fits": report.fits(budget.mib)}
-        more |= _largest_batches((config, recipe, length), budget.mib, shape, semantics, device)
+    with Waiting("predicting"):
+        step = (config, recipe, settings.batch_size, length)
+        report = kept(MemoryReport, predict_peak, *step, span=options.span or "step", semantics=semantics, **shape)
+        if budget:
+            more = {"budget_mib": budget.mib, "fits": report.fits(budget.mib)}
+            more |= _largest_batches((config, recipe, length), budget.mib, shape, semantics, device)
     if options.json:
         print(json.dumps({**report.to_dict(), **more}))
         return 0
@@ -162,7 +166,8 @@ def _largest_batches(
     from stlm_kit.memory.budget import find_largest_batch, largest_batch
 
     config, recipe, length = step
-    found = {"largest_batch": largest_batch(config, recipe, budget_mib, length, semantics=semantics, **shape)}
+    most = kept(int, largest_batch, config, recipe, budget_mib, length, semantics=semantics, **shape)
+    found = {"largest_batch": most}
     if device:
         tried = find_largest_batch(config, recipe, length, device=device, limit_mib=budget_mib, **shape)
         found |= {"largest_batch_tried": tried, "tried_on": device}

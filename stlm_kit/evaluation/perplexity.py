@@ -19,7 +19,7 @@ from torch import Tensor
 
 from stlm_kit.data.batches import IGNORE, Batch
 from stlm_kit.errors import KitError, UsageError
-from stlm_kit.training.progress import late_bar
+from stlm_kit.progress import late_bar
 
 if TYPE_CHECKING:
     from stlm_kit.data.token_files import TokenFile

@@ -12,10 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stlm_kit.config import DecoderConfig, preset, preset_entry
+from stlm_kit.config import DecoderConfig, ModelConfig, preset, preset_entry
 from stlm_kit.paths import cache_dir
 from stlm_kit.reproduce.run import Run
 from stlm_kit.reproduce.study_file import load_study, study_names
+from stlm_kit.reproduce.trace_cache import kept
 from stlm_kit.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -57,32 +58,26 @@ class Work:
     def memory(self, batch_size: int | None = None, semantics: Semantics = "cuda") -> MemoryReport:
         """The predicted report on a step of the fullest batch. More than two micro-batches take what two take."""
         from stlm_kit.memory.budget import predicted
+        from stlm_kit.memory.report import MemoryReport
 
         size = batch_size or self.settings.batch_size
         parts = min(math.ceil(self.rows / size), 2)
         length = self.settings.context_length
         share, trained = self.fullest or 1.0, self.trainable
-        return predicted(self.config, self.recipe, size, length, share, parts, semantics, trained)
+        step = (self.config, self.recipe, size, length, share, parts, semantics, trained)
+        return kept(MemoryReport, predicted, *step)
 
     def flops(self) -> int:
         """Operations of all the run's steps, recomputed ones among them."""
-        from stlm_kit.memory.operations import step_operations
+        from stlm_kit.memory.operations import StepOperations, step_operations
 
         length, share = self.settings.context_length, self.valid_fraction or 1.0
-        return self.settings.steps * step_operations(self.config, self.recipe, self.rows, length, share).spent
+        step = kept(StepOperations, step_operations, self.config, self.recipe, self.rows, length, share)
+        return self.settings.steps * step.spent
 
     def disk_mib(self) -> float:
         """Two checkpoints, since one is kept until the next is whole, frozen weights once, and the rows of metrics."""
-        import torch
-
-        from stlm_kit.model.kinds import build_model
-        from stlm_kit.model.parameters import distinct_parameters
-        from stlm_kit.training.trainable import train_only
-
-        with torch.device("meta"):
-            model = build_model(self.config)
-        train_only(model, self.trainable)
-        weights = [(parameter.numel(), parameter.requires_grad) for _, parameter in distinct_parameters(model)]
+        weights = kept(list[tuple[int, bool]], weights_of, self.config, self.trainable)
         checkpoint = sum(n * 4 + 2 * n * self._bytes_of_a_moment(n) for n, trained in weights if trained)
         frozen = sum(4 * n for n, trained in weights if not trained)
         return (2 * checkpoint + frozen + self.settings.steps * ROW_OF_METRICS) / MIB
@@ -90,6 +85,20 @@ class Work:
     def _bytes_of_a_moment(self, n: int) -> float:
         """Of each of n weights; torchao keeps 8 bits and a scale for each 256, where there are enough, and whole."""
         return 1 + 4 / 256 if self.recipe.optimizer == "8bit" and n >= 4096 and n % 256 == 0 else 4
+
+
+def weights_of(config: ModelConfig, trainable: tuple[str, ...] | None) -> list[tuple[int, bool]]:
+    """(how many numbers, whether they are trained) of each of a model's weights."""
+    import torch
+
+    from stlm_kit.model.kinds import build_model
+    from stlm_kit.model.parameters import distinct_parameters
+    from stlm_kit.training.trainable import train_only
+
+    with torch.device("meta"):
+        model = build_model(config)
+    train_only(model, trainable)
+    return [(parameter.numel(), parameter.requires_grad) for _, parameter in distinct_parameters(model)]
 
 
 @dataclass(frozen=True)
@@ -200,7 +209,9 @@ def refusal(work: Work, budget_mib: float, semantics: Semantics = "cuda") -> str
     from stlm_kit.memory.budget import largest_batch
 
     accumulates = work.recipe.update != "in_backward"
-    most = largest_batch(
+    most = kept(
+        int,
+        largest_batch,
         work.config,
         work.recipe,
         budget_mib,

@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 
 from stlm_kit.code_hash import ROOMS, rooms_hash
 from stlm_kit.errors import KitError, UsageError, first_sentence, near
-from stlm_kit.paths import atomic_write, project_dir
+from stlm_kit.paths import atomic_write, file_sha256, project_dir
 from stlm_kit.provenance import describe_machine, now, versions
 
 FIRST = 3  # training losses that a row keeps, so that it can be checked in seconds
@@ -111,6 +111,12 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def rows_file(study: str) -> Path | None:
     """Where the recorded rows of a study lie; None where there are none."""
     return next((folder / f"{study}.jsonl" for folder in _folders() if (folder / f"{study}.jsonl").is_file()), None)
+
+
+def rows_hashes() -> dict[str, str]:
+    """{study: SHA-256 of the file of its rows} of all that is recorded."""
+    studies = {file.stem for folder in _folders() for file in folder.glob("*.jsonl")}
+    return {study: file_sha256(rows_file(study)) for study in sorted(studies)}
 
 
 def recorded(study: str) -> list[dict[str, Any]]:

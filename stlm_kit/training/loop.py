@@ -17,9 +17,9 @@ import torch
 
 from stlm_kit.errors import Interrupted, KitError, UsageError
 from stlm_kit.interrupts import StopRequests
+from stlm_kit.progress import Progress
 from stlm_kit.training.checkpoint import latest_checkpoint, restore, save_checkpoint
 from stlm_kit.training.optimizer import build_optimizer, set_learning_rate
-from stlm_kit.training.progress import Progress
 from stlm_kit.training.recipe import Recipe
 from stlm_kit.training.run_folder import RunFolder
 from stlm_kit.training.settings import TrainingSettings

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from stlm_kit import cli
+from stlm_kit import cli, progress
 from stlm_kit.commands.train import in_words
 from stlm_kit.evaluation.perplexity import evaluate_text
-from stlm_kit.training import progress, train
+from stlm_kit.training import train
 
 PAUSE = 0.05
 

@@ -1,13 +1,17 @@
-"""Progress bars: training with loss, tokens a second and time left, and evaluation. Silent in a log."""
+"""How far something is: bars over training, evaluation and what a command computes; hardly a word in a log."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from typing import TypeVar
 
 from tqdm.auto import tqdm
 
+T = TypeVar("T")
+UNCOUNTED = "{desc}: {elapsed}"
 SHOWN_AFTER = 2.0  # seconds: what is done by then needs no bar
 
 
@@ -21,6 +25,45 @@ def in_notebook() -> bool:
 def is_watched() -> bool:
     """Whether somebody sees a bar move: in a notebook or on a terminal, and not in a log."""
     return in_notebook() or sys.stderr.isatty()
+
+
+class Waiting:
+    """A context in which a command computes. After `SHOWN_AFTER` seconds it shows on standard error how far it is: as a
+    bar that goes when it is done, or in a log as one line."""
+
+    def __init__(self, what: str):
+        self.what, self.unit, self.total, self.done = what, "", None, 0
+        self._over, self._started = threading.Event(), time.time()
+        self._thread = threading.Thread(target=self._show, daemon=True)
+
+    def __enter__(self) -> Waiting:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def over(self, items: Collection[T], unit: str) -> Iterator[T]:
+        """The items, counted as they are done; `unit` is what one of them is called."""
+        self.unit, self.total = unit, len(items)
+        for item in items:
+            yield item
+            self.done += 1
+
+    def _show(self) -> None:
+        if self._over.wait(SHOWN_AFTER):
+            return
+        if not is_watched():
+            far = f", {self.done} of {self.total} {self.unit}s are done" if self.total else ""
+            print(f"stlm: {self.what} takes a while{far}.", file=sys.stderr, flush=True)
+            return
+        with tqdm(desc=self.what, leave=False, bar_format=UNCOUNTED) as bar:
+            bar.start_t = self._started
+            while not self._over.wait(0.2):
+                bar.n, bar.total, bar.unit = self.done, self.total, self.unit
+                bar.bar_format = None if self.total else UNCOUNTED
+                bar.refresh()
 
 
 def late_bar(items: Iterable, total: int, what: str, unit: str, *, enabled: bool = True) -> tqdm:
