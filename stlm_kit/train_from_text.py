@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from stlm_kit.training.loop import TrainResult, train
 from stlm_kit.training.recipe import Recipe
 from stlm_kit.training.run_folder import as_json, read_json
 from stlm_kit.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from stlm_kit.reproduce.text_figures import TextFigures
 
 
 def known_device(name: str) -> str:
@@ -95,8 +98,11 @@ def run_settings(**values: Any) -> RunSettings:
         raise UsageError(first_sentence(error)) from error
 
 
-def model_config(settings: RunSettings, tokenizer: Tokenizer) -> ModelConfig:
-    """The preset with the run's context, overrides and vocabulary. A published preset refuses another vocabulary."""
+def model_config(settings: RunSettings, tokenizer: Tokenizer | TextFigures) -> ModelConfig:
+    """The preset with the run's context, overrides and the tokenizer's vocabulary, which a published preset may refuse.
+
+    tokenizer: it, or what was counted with it: its name and the size of its vocabulary.
+    """
     entry = preset_entry(settings.preset)
     changes = {"context_length": settings.context_length, **settings.overrides}
     if not entry.published:

@@ -71,8 +71,8 @@ def run_plan(options: argparse.Namespace) -> int:
 
 
 def _show(costs: list[Cost]) -> None:
-    names = ("#", "run", "MiB", "reserved", "fits", "steps", "tokens", "FLOPs", "time", "disk MiB", "limit")
-    table = plain_table(*names)
+    names = ("#", "run", "MiB", "reserved", "fits", "steps", "tokens", "FLOPs", "time", "evaluation")
+    table = plain_table(*names, "disk MiB", "limit")
     for cost in costs:
         table.add_row(
             str(cost.index),
@@ -84,6 +84,7 @@ def _show(costs: list[Cost]) -> None:
             f"{cost.tokens:,}",
             f"{cost.flops:.2e}",
             "?" if cost.hours is None else duration(3600 * cost.hours),
+            "?" if cost.evaluation_hours is None else duration(3600 * cost.evaluation_hours),
             f"{cost.disk_mib:,.0f}",
             cost.time_limit or "?",
         )
