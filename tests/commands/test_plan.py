@@ -8,6 +8,7 @@ import yaml
 
 from stlm_kit.cli import main
 from stlm_kit.memory import budget
+from stlm_kit.reproduce import estimate
 from stlm_kit.reproduce.cost import work_of
 from stlm_kit.reproduce.estimate import _ranges
 from stlm_kit.reproduce.request import Request, plan
@@ -150,3 +151,10 @@ def test_a_run_that_cannot_fit_is_refused_and_the_others_run(study, tmp_path, mo
 def test_ranges_of_a_job_array():
     assert _ranges([1, 2, 3, 5, 7, 8]) == "1-3,5,7-8"
     assert _ranges([4]) == "4"
+
+
+@pytest.mark.parametrize(("slow_below", "size"), [(1e9, "256 x 256"), (0.0, "1,024 x 1,024")])
+def test_a_slow_processors_peak_is_measured_with_a_small_product(monkeypatch, slow_below, size):
+    monkeypatch.setattr(estimate, "SLOW_TFLOPS", slow_below)
+    peak, how = estimate.peak_of.__wrapped__("cpu", "fp32")
+    assert peak > 0 and how.endswith(f"a product of two matrices of {size}")
