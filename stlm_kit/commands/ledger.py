@@ -18,9 +18,12 @@ from stlm_kit.reproduce.trace_cache import kept
 
 def add_ledger(parser: argparse.ArgumentParser) -> None:
     """The options of `stlm ledger`, of one claim, and of `stlm ledger import`."""
-    parser.usage = "stlm ledger [options] [CLAIM] | stlm ledger import RUN_DIR [--dry-run]"
+    parser.usage = "stlm ledger [options] [CLAIM] | stlm ledger import RUN_DIR|GPU_ROWS [--dry-run]"
     parser.add_argument(
-        "what", nargs="*", metavar="CLAIM", help="a claim's id: that one whole; or `import RUN_DIR`, a run's folder"
+        "what",
+        nargs="*",
+        metavar="CLAIM",
+        help="a claim's id: that one whole; or `import RUN_DIR`, a run's folder, or the file of benchmarks/gpu.py",
     )
     parser.add_argument("--source", help="only this source, such as memory")
     parser.add_argument("--kind", help="only claims of this kind: arithmetic, predictable, trend, full_scale or config")
@@ -29,7 +32,8 @@ def add_ledger(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="of an import: check and show, but keep nothing")
     parser.epilog = (
         "stlm ledger import RUN_DIR checks your own runs at the published size and lets them answer the claims that "
-        f"ask for one. {WHERE_ROWS_GO}"
+        f"ask for one. {WHERE_ROWS_GO} stlm ledger import FOLDER/gpu.jsonl takes over what benchmarks/gpu.py found, "
+        "into data/results/gpu.jsonl."
     )
 
 
@@ -45,6 +49,8 @@ def run_ledger(options: argparse.Namespace) -> int:
         if len(options.what) != 2:
             raise UsageError("stlm ledger import takes one RUN_DIR: a run's folder, or one that holds many.")
         options.run_dir = Path(options.what[1])
+        if options.run_dir.is_file():
+            return import_of_a_gpu(options.run_dir, options.dry_run)
         return import_rows(options)
     if options.dry_run:
         raise UsageError("--dry-run is for `stlm ledger import RUN_DIR`; leave it out.")
@@ -122,6 +128,25 @@ def _kept_answers(source: str | None) -> dict[str, dict | None]:
     from stlm_kit.ledger.answers import computed_answers
 
     return kept(dict[str, dict | None], computed_answers, source, besides=rows_hashes())
+
+
+def import_of_a_gpu(file: Path, dry_run: bool) -> int:
+    """`stlm ledger import FOLDER/gpu.jsonl`: how many rows are new, and each claim whose answer they change."""
+    from stlm_kit import ledger
+    from stlm_kit.ledger.gpu_rows import import_gpu_rows
+    from stlm_kit.ledger.wording import in_words
+
+    claims = [claim for claim in ledger.load_claims() if claim.kind == "full_scale"]
+    before = {claim.id: ledger.best_answer(claim, None) for claim in claims}
+    new = import_gpu_rows(file, dry_run=dry_run)
+    devices = ", ".join(sorted({row["device"] for row in new}))
+    print(f"{len(new)} new rows{' of ' + devices if new else ''}{' would be kept' if dry_run else ''}")
+    for claim in claims:
+        answer = ledger.best_answer(claim, None)
+        if answer and answer != before[claim.id]:
+            published, found = in_words(claim, answer["found"])
+            print(f"  {claim.id}: published {published}, found {found}: {ledger.verdict_of(claim, answer)}")
+    return 0
 
 
 def show_ledger(options: argparse.Namespace) -> int:

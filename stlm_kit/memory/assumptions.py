@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from stlm_kit.memory.devices import Device, device_named
 from stlm_kit.memory.report import Semantics
 from stlm_kit.memory.step_under_test import Subject
 
@@ -13,8 +14,7 @@ ALWAYS = [
 ON_CUDA = [
     "Block sizes and reserved memory follow the rules of torch's caching allocator with default options; reserved "
     "memory has not been checked against a GPU.",
-    "cuBLAS takes 8.125 MiB in each thread that multiplies matrices and cuBLASLt 1 MiB (defaults before Hopper, torch "
-    "2.9); other scratch memory of kernels is left out, but for attention's backward pass.",
+    "Other scratch memory of kernels is left out, but for attention's backward pass.",
     "The CUDA context, about 500 MiB beside the allocator's memory, is left out.",
     "One stream, one device; no expandable segments.",
     "Attention takes torch's flash or memory-efficient kernel, not cuDNN's.",
@@ -27,12 +27,23 @@ OF_8BIT = "The 8-bit update is compiled into one kernel a weight, taken to need 
 OF_FP16 = "No gradient overflows, so that every step updates."
 
 
-def assumptions(semantics: Semantics, subject: Subject | None = None) -> list[str]:
+def assumptions(semantics: Semantics, subject: Subject | None = None, device: Device | None = None) -> list[str]:
     """The sentences that hold for a prediction."""
-    found = [*ALWAYS, *(ON_CUDA if semantics == "cuda" else ON_CPU)]
+    found = [*ALWAYS, *([*_of(device_named(device)), *ON_CUDA] if semantics == "cuda" else ON_CPU)]
     if subject is None:
         return found
     recipe = subject.recipe
+    if semantics == "cuda" and recipe.precision == "bf16" and not device_named(device).has_bf16:
+        found.append(f"{device_named(device).name} emulates bf16, slowly; fp16 is what it multiplies in.")
     found += [OF_FLASH] if recipe.attention == "flash" else [OF_FLEX] if recipe.attention == "flex" else []
     found += [OF_8BIT] if recipe.optimizer == "8bit" and semantics == "cuda" else []
     return found + ([OF_FP16] if recipe.precision == "fp16" else [])
+
+
+def _of(device: Device) -> list[str]:
+    """What is taken for granted of the GPU."""
+    own = f"cuBLASLt {device.cublaslt_mib:g} MiB" if device.cublaslt_mib else "cuBLASLt shares them (torch 2.11)"
+    return [
+        f"The GPU is {device.name}, compute capability {device.capability[0]}.{device.capability[1]}: cuBLAS takes "
+        f"{device.cublas_mib:g} MiB in each thread that multiplies matrices, {own}."
+    ]

@@ -11,12 +11,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from stlm_kit.memory.devices import Device, device_named
+from stlm_kit.memory.recording import MIB
+
 aten = torch.ops.aten
 Kernel = Callable[..., object]
 
 HERE, WRAPPERS = str(Path(__file__).parent), ("eval_frame.py", "_compile.py")
-CUBLAS = int(8.125 * 2**20)  # two buffers of 4 MiB, eight of 16 KiB: torch's default for each handle before Hopper
-CUBLASLT = 2**20  # what a matmul with a bias takes besides
 ELEMENTWISE = {aten.add, aten.add_, aten.sub, aten.sub_, aten.mul, aten.mul_, aten.div, aten.div_}
 SUMS = {aten.sum.default, aten.sum.dim_IntList, aten.mean.default, aten.mean.dim}
 MATMULS = {aten.mm.default, aten.bmm.default, aten.addmm.default, aten.baddbmm.default, aten.addmv.default}
@@ -96,19 +97,22 @@ class WithoutValues:
 class CudaScratch:
     """What CUDA kernels take besides their results: (name, bytes, whether it stays).
 
-    Each thread that multiplies matrices gets a cuBLAS handle with a workspace, and one for cuBLASLt at its first
-    matmul with a bias. Autograd's backward pass has a thread of its own; without checkpointing it adds no bias there,
-    so checkpointing costs 1 MiB more: the difference that the memory study recorded at every batch size.
+    Each thread that multiplies matrices gets a cuBLAS handle with a workspace, and where cuBLASLt has one of its own,
+    that at its first matmul with a bias. Autograd's backward pass has a thread of its own; without checkpointing it
+    adds no bias there, so checkpointing cost 1 MiB more in torch 2.9: the difference that the memory study recorded at
+    every batch size.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: Device | None = None) -> None:
+        device = device_named(device)
+        self._cublas, self._cublaslt = round(device.cublas_mib * MIB), round(device.cublaslt_mib * MIB)
         self._have: set[tuple[str, bool]] = set()
 
     def __call__(self, func: Kernel, args: tuple, out: object, in_backward: bool) -> Iterator[tuple[str, int, bool]]:
         if func in MATMULS:
-            yield from self._once("cuBLAS workspace", CUBLAS, in_backward)
-            if func is aten.addmm.default and args[0].dim() == 1:
-                yield from self._once("cuBLASLt workspace", CUBLASLT, in_backward)
+            yield from self._once("cuBLAS workspace", self._cublas, in_backward)
+            if self._cublaslt and func is aten.addmm.default and args[0].dim() == 1:
+                yield from self._once("cuBLASLt workspace", self._cublaslt, in_backward)
         else:
             yield from _in_both(func, args)
         if func in SUMS and args[0].dtype not in (torch.bfloat16, torch.float16):

@@ -214,5 +214,14 @@ def _forget(device: str) -> None:
     """Let go of what earlier steps left."""
     gc.collect()
     if torch.device(device).type == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()
+        torch.cuda.synchronize(device)
+        with torch.cuda.device(device):
+            empty_gpu()
+
+
+def empty_gpu() -> None:
+    """Give back all that torch keeps of the current GPU for nobody: cuBLAS's workspaces, too, which would outlive the
+    step that asked for them."""
+    gc.collect()
+    torch._C._cuda_clearCublasWorkspaces()
+    torch.cuda.empty_cache()

@@ -11,6 +11,7 @@ from typing import Literal
 
 from stlm_kit.errors import UsageError
 from stlm_kit.memory.allocator import Replay, as_asked, replay
+from stlm_kit.memory.devices import Device, device_named
 from stlm_kit.memory.recording import CATEGORIES, MIB, Allocation, Recording, survivors
 
 Span = Literal["forward_backward", "step"]
@@ -56,8 +57,16 @@ class MemoryReport:
     assumptions: list[str] = field(default_factory=list)
     step_s: dict[str, float] | None = None
 
-    def fits(self, limit_mib: float, context_mib: float = 0.0) -> bool:
-        """Whether the reserved peak, and `context_mib` for the CUDA context (about 500), fit into `limit_mib`."""
+    def fits(self, device: str | Device | float, context_mib: float = 0.0) -> bool:
+        """Whether the reserved peak fits into a GPU, by its name (devices.DEVICES), or into a number of MiB.
+
+        Of a named GPU the CUDA context is taken off, and the peak must leave 2 % of itself to spare (devices.MARGIN):
+        for the scratch memory of kernels that a prediction leaves out. A number of MiB is taken as it is, less
+        `context_mib`. UsageError for a name that there is none of, or for no size.
+        """
+        if isinstance(device, str | Device):
+            return self.peak_reserved_mib <= device_named(device).safe_mib
+        limit_mib = device
         if not limit_mib > 0:
             raise UsageError(f"limit_mib = {limit_mib!r} will not do; give the device's memory in MiB, more than 0.")
         return self.peak_reserved_mib + context_mib <= limit_mib

@@ -1,7 +1,7 @@
 """Every place where this package reaches into torch or torchao and changes something, one context manager each.
 
-Each says what is changed and why no public interface does instead. All were checked against torch 2.13 and torchao
-0.18; after an upgrade the tests of memory prediction tell whether they still hold.
+Each says what is changed and why no public interface does instead; after an upgrade the tests of memory prediction tell
+whether they still hold. Checked by those tests: torch 2.13 and torchao 0.18.
 """
 
 from __future__ import annotations
@@ -12,6 +12,56 @@ from contextlib import AbstractContextManager, contextmanager
 from unittest import mock
 
 import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorConverter, FakeTensorMode
+from torch.utils import _foreach_utils
+
+
+@contextmanager
+def fake_tensors() -> Iterator[None]:
+    """Tensors are fake ones, and modules of them can be moved, cast and copied.
+
+    `FakeTensorMode` with two changes. `FakeTensorConverter.set_tensor_memo` does nothing: its memo would hold a weak
+    reference to each weight, and `Module.to` refuses to swap a weight that has one. `FakeTensor.__deepcopy__` clones;
+    Tensor's own copies the attributes as well, the mode among them, and operations between two modes make new tensors.
+    """
+    with (
+        mock.patch.object(FakeTensorConverter, "set_tensor_memo", lambda *args: None),
+        mock.patch.object(FakeTensor, "__deepcopy__", _cloned, create=True),
+        FakeTensorMode(allow_non_fake_inputs=True),
+    ):
+        yield
+
+
+def _cloned(tensor: Tensor, memo: dict[int, object]) -> Tensor:
+    if id(tensor) not in memo:
+        with torch.no_grad():
+            copy = tensor.detach().clone()
+        if isinstance(tensor, nn.Parameter):
+            copy = nn.Parameter(copy, tensor.requires_grad)
+        memo[id(tensor)] = copy.requires_grad_(tensor.requires_grad)
+        copy.grad = None if tensor.grad is None else _cloned(tensor.grad, memo)
+    return memo[id(tensor)]
+
+
+@contextmanager
+def foreach_by_default(cuda: bool) -> Iterator[None]:
+    """Optimizers and gradient clipping that are not told otherwise update all tensors at once.
+
+    On CUDA that is their default. They ask for the tensors' device and type, so that
+    `_get_foreach_kernels_supported_devices` names the CPU as well here, and both lists of types name fake tensors.
+    `cuda=False`: as on the CPU, clipping alone.
+    """
+    optimizers = sys.modules["torch.optim.optimizer"]  # torch.optim hides it
+    with mock.patch.object(_foreach_utils, "_foreach_supported_types", [Tensor, FakeTensor]):
+        if not cuda:
+            yield
+            return
+        with (
+            mock.patch.object(optimizers, "_foreach_supported_types", [Tensor, nn.Parameter, FakeTensor]),
+            mock.patch.object(optimizers, "_get_foreach_kernels_supported_devices", lambda: ["cuda", "cpu"]),
+        ):
+            yield
 
 
 @contextmanager

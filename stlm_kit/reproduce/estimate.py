@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from stlm_kit.memory.devices import PEAKS, measured_tflops, peak_tflops
+from stlm_kit.memory.devices import CHIPS, measured_tflops, peak_tflops
 from stlm_kit.reproduce.cost import MARGIN, Cost, Work, refusal, time_limit
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def peak_of(semantics: Semantics, precision: str) -> tuple[float | None, str]:
     if peak is None:
         return (
             None,
-            f"{precision}: no peak is known of {name} (known: {', '.join(PEAKS)}); --calibrate 50 measures hours",
+            f"{precision}: no peak is known of {name} (known: {', '.join(CHIPS)}); --calibrate 50 measures hours",
         )
     return peak, f"{precision}: {peak:.3g} TFLOP/s, the data sheet's by {multiprocessors} multiprocessors of {name}"
 

@@ -55,6 +55,7 @@ def measured_memory(settings: RunSettings) -> dict[str, Any]:
     The span is the memory study's: forward and backward, before the update. {} on a device that cannot be asked.
     """
     from stlm_kit.memory import measure_peak, predict_peak
+    from stlm_kit.memory.devices import device_here
     from stlm_kit.saved_models import pick_device
     from stlm_kit.train_from_text import prepare, valid_fraction
 
@@ -66,7 +67,7 @@ def measured_memory(settings: RunSettings) -> dict[str, Any]:
     step = (config, settings.recipe, settings.batch_size, settings.context_length, share)
     more = {"accumulation_steps": settings.accumulation_steps, "trainable": settings.trainable}
     found = measure_peak(*step, device=settings.device, repeats=TIMED_STEPS, **more)
-    foretold = predict_peak(*step, semantics=kind, **more)
+    foretold = predict_peak(*step, semantics=kind, device=device_here() if kind == "cuda" else None, **more)
     return {
         "valid_fraction": round(share, 4),
         "peak_allocated_mib": round(found.peak_allocated_mib, 2),

@@ -1,7 +1,8 @@
 """The training loop: steps 1 to N, each a pure function of the seed, the step's number and the weights before it.
 
 Nothing random survives from one step to the next (batches are numbered, the generator is seeded anew each step), so
-a run that is killed and resumed computes what an unbroken one computes, bit for bit.
+a run that is killed and resumed computes what an unbroken one computes: bit for bit on a CPU, and on a GPU where
+`deterministic` is set.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from stlm_kit.errors import Interrupted, KitError, UsageError
 from stlm_kit.interrupts import StopRequests
 from stlm_kit.progress import Progress
 from stlm_kit.training.checkpoint import latest_checkpoint, restore, save_checkpoint
+from stlm_kit.training.determinism import repeatable
 from stlm_kit.training.optimizer import build_optimizer, set_learning_rate
 from stlm_kit.training.recipe import Recipe
 from stlm_kit.training.run_folder import RunFolder
@@ -128,14 +130,12 @@ class _Loop:
         first = self._resume(folder, step) if folder else 0
         if folder and (done := folder.result):
             return TrainResult(self.model, self.metrics, done, folder.path)
-        if device.type == "cuda":
-            torch.use_deterministic_algorithms(settings.deterministic)
         started = time.perf_counter() - self.seconds_before
         bar = Progress(first, settings.steps, enabled=self.progress)
         number, reached = first, bool(self.metrics) and self._reached(self.metrics[-1])
         self.model.train()
         try:
-            with StopRequests() as stop:
+            with repeatable(device, settings.deterministic), StopRequests() as stop:
                 for number in range(first + 1, settings.steps + 1) if not reached else ():
                     row = self._one_step(step, number, bar)
                     self._look(row, number)

@@ -1,13 +1,14 @@
 """`stlm plan`, `--run`, and runs that are refused because they cannot fit."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 import yaml
 
 from stlm_kit.cli import main
-from stlm_kit.memory import budget
+from stlm_kit.memory.devices import CONTEXT_MIB, DEVICES
 from stlm_kit.reproduce import estimate
 from stlm_kit.reproduce.cost import work_of
 from stlm_kit.reproduce.estimate import _ranges
@@ -124,7 +125,7 @@ def test_a_run_that_cannot_fit_is_refused_and_the_others_run(study, tmp_path, mo
     small, large = planned(capsys, study, "--profile", "mig20")["runs"]
     assert small["fits"] == large["fits"] == "yes"
     between = (small["reserved_mib"] + large["predicted_mib"]) / 2
-    monkeypatch.setattr(budget, "SLICE_MIB", between + budget.CONTEXT_MIB)
+    monkeypatch.setitem(DEVICES, "mig-20gb", replace(DEVICES["mig-20gb"], memory_mib=between + CONTEXT_MIB))
     first, second = planned(capsys, study, "--profile", "mig20", "--budget", str(between))["runs"]
     assert (first["fits"], second["fits"]) == ("yes", "no") and "accumulation_steps=" in second["refusal"]
     above = (large["predicted_mib"] + large["reserved_mib"]) / 2

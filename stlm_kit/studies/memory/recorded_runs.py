@@ -12,7 +12,7 @@ from stlm_kit.memory import predict_peak
 from stlm_kit.memory.report import MemoryReport
 from stlm_kit.progress import Waiting
 from stlm_kit.reproduce.trace_cache import kept
-from stlm_kit.studies.memory.padding import STUDY_PADDING, recorded_step
+from stlm_kit.studies.memory.padding import STUDY_DEVICE, STUDY_PADDING, recorded_step
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def study_cells(study: str = "memory", waiting: Waiting | None = None) -> list[C
 
 def _cell(name: str, run: dict[str, Any], published: float) -> Cell:
     step = recorded_step(run)
-    report = kept(MemoryReport, predict_peak, *step, *STUDY_PADDING)
+    report = kept(MemoryReport, predict_peak, *step, *STUDY_PADDING, device=STUDY_DEVICE)
     return Cell(
         technique=name.rsplit("_", 1)[0],
         batch_size=run["batch_size"],
