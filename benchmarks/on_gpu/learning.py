@@ -51,7 +51,7 @@ KINDS = {
     "learning": Kind("bf16+chunked", 1000, 100, large=True, learned=2.2),
     "learning-on-a-cpu": Kind("fp32+chunked", 60, 20, learned=4.0),
 }
-RESUMED = ("deterministic", "bf16-deterministic", "fused", "scaled", "8bit")
+RESUMED = ("deterministic", "fused", "scaled", "bf16-deterministic", "8bit")
 
 
 def cases(device: torch.device) -> Iterator[Case]:

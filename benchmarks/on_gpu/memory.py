@@ -85,7 +85,7 @@ def study_cells() -> dict[str, Subject]:
 
 def other_steps() -> dict[str, Subject]:
     """Larger and leaner ones, the update included."""
-    lean = "chunked chunked+checkpoint chunked+selective chunked+tiled valid bf16+chunked foreach 8bit in-backward"
+    lean = "chunked chunked+checkpoint chunked+selective chunked+tiled valid bf16+chunked foreach in-backward"
     return {
         **{f"lean.{recipe}": Subject("memory-study", recipe, 64, 255, SHARE) for recipe in lean.split()},
         **{f"stlm-50m.{recipe}": Subject("stlm-50m", recipe, 16, 512) for recipe in ("fp32", "bf16", "bf16+chunked")},
@@ -93,27 +93,32 @@ def other_steps() -> dict[str, Subject]:
         **{f"gpt2-small.{recipe}": Subject("gpt2-small", recipe, 4, 1024) for recipe in ("fp32", "bf16+chunked")},
         "stlm-50m.bf16+flex": Subject("stlm-50m", "bf16+flex", 16, 512),
         "stlm-50m.bf16+checkpoint": Subject("stlm-50m", "bf16+checkpoint", 16, 512),
+        "lean.8bit": Subject("memory-study", "8bit", 64, 255, SHARE),  # compiled, so it comes last
     }
 
 
+LARGEST = {
+    "largest.fp32": Subject("memory-study", "fp32+eager+study", 1, 255, SHARE),
+    "largest.stlm-50m": Subject("stlm-50m", "bf16", 1, 512),
+    "largest.lean": Subject("gpt2-small", "bf16+chunked+checkpoint", 1, 1024),
+}
+REHEARSED = ("fp32-b32", "checkpoint-b32", "largest.fp32", "lean.chunked+tiled", "stlm-50m.bf16")  # one of every kind
+
+
 def cases(device: torch.device) -> Iterator[Case]:
-    steps = {name: step.of_size(device) for name, step in {**study_cells(), **other_steps()}.items()}
-    if device.type != "cuda":  # one of every kind
-        steps = {name: steps[name] for name in ("fp32-b32", "checkpoint-b32", "lean.chunked+tiled", "stlm-50m.bf16")}
-    workers = max(1, min(6, (os.cpu_count() or 1) - 2))
-    here, spawn = device_here(), multiprocessing.get_context("spawn")
+    steps = {name: step.of_size(device) for name, step in {**study_cells(), **LARGEST, **other_steps()}.items()}
+    if device.type != "cuda":
+        steps = {name: steps[name] for name in REHEARSED}
+    workers, spawn = max(1, min(6, (os.cpu_count() or 1) - 2)), multiprocessing.get_context("spawn")
+    here = device_here() if device.type == "cuda" else None
     with ProcessPoolExecutor(workers, mp_context=spawn, initializer=without_gpu) as pool:
-        soon = {name: pool.submit(predicted, step, here) for name, step in steps.items() if not refusal(step)}
+        one_each = {name: step for name, step in steps.items() if name not in LARGEST and not refusal(step)}
+        soon = {name: pool.submit(predicted, step, here) for name, step in one_each.items()}
         for name, step in steps.items():
-            yield Case(name, step.asked(), partial(beside, step, soon.get(name), device))
-        largest_of = {
-            "largest.fp32": Subject("memory-study", "fp32+eager+study", 1, 255, SHARE),
-            "largest.stlm-50m": Subject("stlm-50m", "bf16", 1, 512),
-            "largest.lean": Subject("gpt2-small", "bf16+chunked+checkpoint", 1, 1024),
-        }
-        for name, step in list(largest_of.items())[: 3 if device.type == "cuda" else 1]:
-            step = step.of_size(device)
-            yield Case(name, {**step.asked(), "budget": SLICE}, partial(largest, step, device))
+            if name in LARGEST:
+                yield Case(name, {**step.asked(), "budget": SLICE}, partial(largest, step, device))
+            else:
+                yield Case(name, step.asked(), partial(beside, step, soon.get(name), device))
 
 
 def refusal(step: Subject) -> str | None:

@@ -25,26 +25,32 @@ MICRO_BATCHES, STEPS = 20, 25_000  # and how many make a step and a run
 TRAINED_ROWS = 356_596  # of the memory study, an epoch
 REPEATS = 8
 RECIPES = "fp32 tf32 bf16 bf16+chunked bf16+checkpoint bf16+valid fp16 bf16+flex bf16+flash bf16+8bit".split()  # noqa: SIM905
-COMPILED = ("bf16", "bf16+chunked", "tf32")
 PRODUCTS = {"aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"}
 
 
 def cases(device: torch.device) -> Iterator[Case]:
     yield Case("rates", {"size": _size(device)}, partial(rates, device))
-    both = (False, True) if device.type == "cuda" else (False,)  # a processor compiles for longer than it rehearses
-    for compiled in both:
-        asked = {"precision": "bf16", "compiled": compiled, **_shape(device)}
-        yield Case(f"transformers.bf16{_ending(compiled)}", asked, partial(peer, "bf16", compiled, device))
     for recipe in RECIPES:
-        for compiled in both if recipe in COMPILED else (False,):
-            asked = {"recipe": recipe, "compiled": compiled, **_shape(device)}
-            yield Case(f"stlm-50m.{recipe}{_ending(compiled)}", asked, partial(ours, recipe, compiled, device))
-    yield Case("transformers.fp32", {"precision": "fp32", **_shape(device)}, partial(peer, "fp32", False, device))
+        yield _ours(recipe, False, device)
+    for precision in ("bf16", "fp32"):
+        yield _peer(precision, False, device)
     share = study_cells()["fp32-b128"].share
     cells = {**study_cells(), "tf32-b128": Subject("memory-study", "tf32+eager+study", 128, 255, share)}
     for name in ["tf32-b128", *study_cells()] if device.type == "cuda" else ["fp32-b128"]:
         step = cells[name].of_size(device)
         yield Case(f"study.{name}", step.asked(), partial(study_step, step, int(name.rsplit("-b")[-1]), device))
+    if device.type == "cuda":  # a processor compiles for longer than it rehearses
+        yield from (_ours("bf16", True, device), _peer("bf16", True, device), _ours("bf16+chunked", True, device))
+
+
+def _ours(recipe: str, compiled: bool, device: torch.device) -> Case:
+    asked = {"recipe": recipe, "compiled": compiled, **_shape(device)}
+    return Case(f"stlm-50m.{recipe}{_ending(compiled)}", asked, partial(ours, recipe, compiled, device))
+
+
+def _peer(precision: str, compiled: bool, device: torch.device) -> Case:
+    asked = {"precision": precision, "compiled": compiled, **_shape(device)}
+    return Case(f"transformers.{precision}{_ending(compiled)}", asked, partial(peer, precision, compiled, device))
 
 
 def _ending(compiled: bool) -> str:

@@ -17,12 +17,11 @@ Row = dict[str, Any]
 
 
 def gpu_rows(case: str, device: str = "") -> list[Row]:
-    """The rows of a case ("speed.study.bf16-b128"), oldest first, on devices whose name holds `device`."""
+    """The rows of a case ("speed.study.bf16-b128"), of devices whose name holds `device`; none that failed."""
     path = results.rows_file(STUDY)
-    found = results.read_rows(path) if path else []
-    return sorted(
-        (row for row in found if row["name"] == case and device in row["device"]), key=lambda row: row["date"]
-    )
+    rows = results.read_rows(path) if path else []
+    found = [row for row in rows if row["name"] == case and device in row["device"] and "failed" not in row["metrics"]]
+    return sorted(found, key=lambda row: row["date"])
 
 
 def import_gpu_rows(file: Path, *, dry_run: bool = False) -> list[Row]:

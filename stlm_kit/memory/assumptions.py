@@ -8,13 +8,15 @@ from stlm_kit.memory.step_under_test import Subject
 
 ALWAYS = [
     "Steps repeat: the reported one stands for all after the first.",
-    "A boolean mask is true for the stated share of its entries; a number read back is 1.",
-    "torch.compile (inductor) is not traced.",
+    "Every boolean mask is true for the same, stated share of its entries; a number read back is 1, a comparison true, "
+    "unless read_back says otherwise; nothing is infinite or not a number.",
+    "What torch.compile would fuse (inductor) is traced as it is written.",
 ]
 ON_CUDA = [
     "Block sizes and reserved memory follow the rules of torch's caching allocator with default options; reserved "
     "memory has not been checked against a GPU.",
-    "Other scratch memory of kernels is left out, but for attention's backward pass.",
+    "Other scratch memory of kernels is left out (cuDNN's convolutions take much), but for attention's and GroupNorm's "
+    "backward pass and for copies of matrices that BLAS cannot read.",
     "The CUDA context, about 500 MiB beside the allocator's memory, is left out.",
     "One stream, one device; no expandable segments.",
     "Attention takes torch's flash or memory-efficient kernel, not cuDNN's.",

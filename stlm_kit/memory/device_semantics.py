@@ -17,7 +17,8 @@ from torch.overrides import TorchFunctionMode
 
 from stlm_kit.memory.attention_kernels import byte_dropout, cpu_attention, cuda_attention
 from stlm_kit.memory.devices import Device, device_named
-from stlm_kit.memory.stand_ins import FusedRMSNorm
+from stlm_kit.memory.refusals import RECURRENT, refuse_recurrent
+from stlm_kit.memory.stand_ins import ON_BOTH, FusedRMSNorm
 from stlm_kit.memory.torch_patches import generator_state_without_values, in_each_backward
 
 DEVICE = "cpu"  # where the fake tensors lie
@@ -106,12 +107,14 @@ class CudaSemantics(_Lasting):
         name = getattr(func, "__name__", "")
         if own := ON_CUDA.get(func):
             return own(*args, **kwargs)
+        if name in RECURRENT:
+            refuse_recurrent(name)
         if func is F.scaled_dot_product_attention:
             return cuda_attention(*args, **kwargs, device=self._device)
         exact = name in IN_FP32 or (name in IN_FP32_UNLESS_TOLD and kwargs.get("dtype") is None)
         if exact and torch.is_autocast_enabled(DEVICE):
             args, kwargs = _in_fp32(args), {key: _in_fp32(value) for key, value in kwargs.items()}
-        return func(*args, **kwargs)
+        return ON_BOTH.get(func, func)(*args, **kwargs)
 
 
 class CpuSemantics(_Lasting):
@@ -123,6 +126,8 @@ class CpuSemantics(_Lasting):
         return entered
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__name__", "") == "lstm":
+            refuse_recurrent("lstm")
         if func is F.scaled_dot_product_attention:
             return cpu_attention(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+        return ON_BOTH.get(func, func)(*args, **(kwargs or {}))

@@ -46,8 +46,8 @@ class WatchedStep:
         return self.recording.events[: self.recording.started]
 
     def _events_until(self, operation: int) -> Iterator[tuple[Allocation, int]]:
-        start = self.recording.started
-        for event, place in zip(self.recording.events[start:], self.recording.operation_of_event[start:], strict=True):
+        step = slice(self.recording.started, self.recording.ended)
+        for event, place in zip(self.recording.events[step], self.recording.operation_of_event[step], strict=True):
             if place <= operation:
                 yield event
 

@@ -137,8 +137,9 @@ def _counted(
         yield
         inside += counter.get_total_flops() - before
 
-    with in_one_chunk(), fake_run(semantics):
-        answering = _Answering(WithoutValues(valid_fraction))
+    values = WithoutValues(valid_fraction)
+    with in_one_chunk(), fake_run(semantics, values):
+        answering = _Answering(values)
         with answering:
             state = build()
         # The counter lies below: it sees the operations that those with missing values have become.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stlm_kit.config import ModelConfig
@@ -45,6 +45,7 @@ def predict_step(
     valid_fraction: float = 1.0,
     vocab_size: int | None = None,
     device: str | Device | None = None,
+    read_back: Callable[[Tensor], float | None] | None = None,
 ) -> MemoryReport:
     """The memory of one training step of any module and any loop, in MiB.
 
@@ -53,17 +54,29 @@ def predict_step(
     the next call, as in a real loop. Both run on fake tensors: shapes are right, there are no values. `steps` of them
     are traced (two: the first makes the optimizer's state) and the last one is reported.
 
-    A boolean mask that indexes a tensor is taken as true for `valid_fraction` of its entries; a number read back
-    (`.item()`) as 1. `vocab_size` tells logits from other tensors (default: the rows of the largest embedding).
+    A boolean mask that indexes a tensor is taken as true for `valid_fraction` of its entries, every mask alike. A
+    number read back (`.item()`, `if loss < best:`) is taken as 1 or True, but nothing as infinite or not a number:
+    `if torch.isnan(loss)` is not entered. `read_back(tensor)` says otherwise: it is given the tensor, which has a shape
+    and a type, and gives its value, or None where it knows of none. `vocab_size` tells logits from other tensors
+    (default: the rows of the largest embedding).
+
     `semantics`: what CUDA would keep and allocate, or the CPU. `device`: which GPU (`devices.DEVICES`; a slice of an
-    A100 where none is named). Raises UsageError for choices that there are none of; what `build` and `step` raise goes
+    A100 where none is named). Raises UsageError for choices that there are none of and for what cannot be predicted
+    (refusals.py: LSTM, LBFGS, sparse gradients, shapes that depend on values); what else `build` and `step` raise goes
     through.
     """
     check_choices(span, semantics)
     check_numbers(steps, valid_fraction)
     on = device_for(semantics, device)
     recording = trace(
-        build, step, semantics=semantics, steps=steps, valid_fraction=valid_fraction, vocab_size=vocab_size, device=on
+        build,
+        step,
+        semantics=semantics,
+        steps=steps,
+        valid_fraction=valid_fraction,
+        vocab_size=vocab_size,
+        device=on,
+        read_back=read_back,
     )
     if steps > 1:
         recording = settled(recording, semantics)
@@ -132,11 +145,13 @@ def trace(
     valid_fraction: float = 1.0,
     vocab_size: int | None = None,
     device: Device | None = None,
+    read_back: Callable[[Tensor], float | None] | None = None,
 ) -> Recording:
     """Run `build` once and `step` some times on fake tensors; gives what was allocated and freed, in order."""
     scratch = CudaScratch(device) if semantics == "cuda" else CpuScratch()
-    tracker = Tracker(vocab_size, run=WithoutValues(valid_fraction), scratch=scratch)
-    with fake_run(semantics, device), tracker:
+    values = WithoutValues(valid_fraction, read_back)
+    tracker = Tracker(vocab_size, run=values, scratch=scratch)
+    with fake_run(semantics, values, device), tracker:
         state = run_steps(tracker, build, step, steps)
     del state
     return tracker.recording

@@ -96,13 +96,15 @@ def report_of(
 
     Sizes are averages then; the parts are those of the step whose peak is nearest to the average.
     """
+    if not recording.events:
+        raise UsageError("Neither build nor step makes a tensor, so there is no memory to report.")
     served = replay(recording) if semantics == "cuda" else as_asked(recording)
     starts = [recording.started] if starts is None else starts
     forward, backward = (end - recording.started for end in (recording.forward_ended, recording.backward_ended))
     length = len(recording.events) - recording.started if span == "step" else backward
     at = served.allocated.__getitem__
-    # A step may begin at its peak, with all that the step before it left.
-    peaks = [max(range(max(start - 1, 0), start + max(length, 1)), key=at) for start in starts]
+    # A step may begin at its peak, with all that the step before it left; one that allocates nothing stays there.
+    peaks = [max([max(start - 1, 0), *range(start, start + length)], key=at) for start in starts]
     mean = fmean(at(peak) for peak in peaks)
     nearest = min(range(len(starts)), key=lambda i: abs(at(peaks[i]) - mean))
     alive, given = survivors(recording.events[: peaks[nearest] + 1]), served.given
@@ -115,11 +117,18 @@ def report_of(
         by_module=_sums(alive, given, lambda allocation: allocation.module or allocation.category),
         alive_at_peak=largest_first(alive, given),
         timeline=_timeline(recording, served, starts[nearest]),
-        peak_phase=recording.operations[recording.operation_of_event[peaks[nearest]]][2],
+        peak_phase=recording.operations[max(recording.operation_of_event[peaks[nearest]], 0)][2],
         span=span,
         semantics=semantics,
         **more,
     )
+
+
+def without_parts(span: Span, semantics: Semantics, **known) -> MemoryReport:
+    """A report of sizes alone: nothing is known of what they are made of."""
+    nothing = Timeline([], [], [], {category: [] for category in CATEGORIES})
+    parts = {"by_category": {}, "by_module": {}, "alive_at_peak": [], "timeline": nothing, "peak_phase": "unknown"}
+    return MemoryReport(**known, **parts, span=span, semantics=semantics)
 
 
 def largest_first(alive: list[Allocation], given: dict[Allocation, int]) -> list[dict[str, object]]:
@@ -138,9 +147,10 @@ def _timeline(recording: Recording, served: Replay, start: int) -> Timeline:
     """Live MiB by category after each operation of the step whose events begin at `start`."""
     first = recording.first_operation
     changes = {category: [0.0] * (len(recording.operations) - first + 1) for category in CATEGORIES}
-    end = start + len(recording.events) - recording.started
+    end = start + recording.ended - recording.started
     for event, (allocation, sign) in enumerate(recording.events[:end]):
         place = max(recording.operation_of_event[event] - first + 1, 0) if event >= start else 0
         changes[allocation.category][place] += sign * served.given[allocation] / MIB
-    names, modules, phases = (list(column) for column in zip(*recording.operations[first:], strict=True))
+    columns = zip(*recording.operations[first:], strict=True)
+    names, modules, phases = (list(column) for column in columns) if recording.operations[first:] else ([], [], [])
     return Timeline(names, modules, phases, {key: list(accumulate(row))[1:] for key, row in changes.items()})

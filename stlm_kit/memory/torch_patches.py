@@ -6,15 +6,18 @@ whether they still hold. Checked by those tests: torch 2.13 and torchao 0.18.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from unittest import mock
 
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorConverter, FakeTensorMode
 from torch.utils import _foreach_utils
+
+from stlm_kit.memory.refusals import refuse_lbfgs
 
 
 @contextmanager
@@ -65,17 +68,57 @@ def foreach_by_default(cuda: bool) -> Iterator[None]:
 
 
 @contextmanager
+def uncompiled() -> Iterator[None]:
+    """What is or was compiled runs as it is written.
+
+    Replaces `torch.compile`, which refuses to run under a dispatch mode (fullgraph=True) or falls back with a warning.
+    For functions compiled before, dynamo's stance does, if dynamo has been imported at all: importing it takes seconds.
+    """
+
+    def compile(model: Callable | None = None, **options):
+        return (lambda function: function) if model is None else model
+
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(torch, "compile", compile))
+        if "torch._dynamo" in sys.modules:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
+
+
+@contextmanager
+def without_reports_of_fake_tensors() -> Iterator[None]:
+    """An operation that fails on fake tensors raises, and that is all: torch would log its traceback besides."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    with mock.patch.object(logger, "disabled", True):
+        yield
+
+
+@contextmanager
+def lbfgs_refused() -> Iterator[None]:
+    """`torch.optim.LBFGS.step` raises UsageError."""
+    with mock.patch.object(torch.optim.LBFGS, "step", refuse_lbfgs):
+        yield
+
+
+@contextmanager
 def in_each_backward(context: Callable[[], AbstractContextManager]) -> Iterator[None]:
-    """Each call of autograd's engine runs within a fresh `context()`.
+    """Each call of autograd's engine runs within a fresh `context()`; one from within another is part of that.
 
     Replaces `torch.autograd._engine_run_backward`, through which `Tensor.backward` and `torch.autograd.backward` go.
     torch has hooks for a backward pass's nodes and for its end, but none that encloses the whole of it.
     """
-    run = torch.autograd._engine_run_backward
+    run, inside = torch.autograd._engine_run_backward, False
 
     def run_backward(*args, **kwargs):
-        with context():
+        nonlocal inside
+        if inside:
             return run(*args, **kwargs)
+        inside = True
+        try:
+            with context():
+                return run(*args, **kwargs)
+        finally:
+            inside = False
 
     with mock.patch.object(torch.autograd, "_engine_run_backward", run_backward):
         yield
