@@ -11,6 +11,9 @@ from pathlib import Path
 
 from stlm_kit.commands.console import plain_table, print_table
 from stlm_kit.errors import KitError, UsageError, near
+from stlm_kit.progress import Waiting
+from stlm_kit.reproduce.results import rows_hashes
+from stlm_kit.reproduce.trace_cache import kept
 
 
 def add_ledger(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +68,8 @@ def show_claim(claim_id: str, as_json: bool) -> int:
     from stlm_kit.ledger.wording import in_words
 
     claim = ledger.find_claim(claim_id)
-    answer = ledger.best_answer(claim, ledger.latest_answers().get(claim.id))
+    with Waiting("computing the answer"):
+        answer = ledger.best_answer(claim, ledger.latest_answers().get(claim.id))
     row = ledger.row(claim, answer)
     published, found = in_words(claim, row["found"])
     about = {"where": claim.where, "reading": claim.reading, "computed_by": place_of(claim, answer)}
@@ -119,6 +123,13 @@ def import_rows(options: argparse.Namespace) -> int:
     return 0
 
 
+def _kept_answers(source: str | None) -> dict[str, dict | None]:
+    """The answers that need no run; kept while the kit, its libraries and the recorded rows are the same."""
+    from stlm_kit.ledger.answers import computed_answers
+
+    return kept(dict[str, dict | None], computed_answers, source, besides=rows_hashes())
+
+
 def import_of_a_gpu(file: Path, dry_run: bool) -> int:
     """`stlm ledger import FOLDER/gpu.jsonl`: how many rows are new, and each claim whose answer they change."""
     from stlm_kit import ledger
@@ -148,7 +159,8 @@ def show_ledger(options: argparse.Namespace) -> int:
         wanted = getattr(options, name)
         if wanted is not None and wanted not in known:
             raise UsageError(f"There is no {name} {wanted!r}; there are {', '.join(known)}.{near(wanted, known)}")
-    found = survey(options.source)
+    with Waiting("computing answers"):
+        found = survey(options.source, _kept_answers)
     for sentence in found.warnings:
         print(f"stlm: {sentence}", file=sys.stderr)
     rows = [

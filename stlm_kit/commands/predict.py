@@ -8,6 +8,8 @@ import sys
 
 from stlm_kit.commands.console import plain_table, print_table
 from stlm_kit.errors import UsageError
+from stlm_kit.progress import Waiting
+from stlm_kit.reproduce.trace_cache import kept
 
 SHOWN = 12  # tensors alive at the peak that are listed
 
@@ -67,7 +69,8 @@ def predict_study(options: argparse.Namespace) -> int:
 
         kept = write_predictions(options.study)
         print(f"{len(kept)} predicted cells are kept and up to date.", file=sys.stderr)
-    cells = study_cells(options.study)
+    with Waiting("predicting") as waiting:
+        cells = study_cells(options.study, waiting)
     if options.json:
         print(json.dumps([cell.to_dict() for cell in cells], indent=1))
         return 0
@@ -102,6 +105,7 @@ def predict_preset(options: argparse.Namespace) -> int:
     from stlm_kit.memory import predict_peak
     from stlm_kit.memory.budget import Budget, find_budget
     from stlm_kit.memory.devices import DEVICES, MARGIN
+    from stlm_kit.memory.report import MemoryReport
     from stlm_kit.options import parse_pairs, settings_from
     from stlm_kit.training.recipe import Recipe
 
@@ -120,12 +124,13 @@ def predict_preset(options: argparse.Namespace) -> int:
     semantics = options.semantics or tried_on or "cuda"
     trained = None if settings.trainable is None else tuple(settings.trainable)
     shape = {"valid_fraction": share, "accumulation_steps": parts, "trainable": trained}
-    on = {"semantics": semantics, "device": gpu}
-    report = predict_peak(config, recipe, settings.batch_size, length, span=options.span or "step", **on, **shape)
-    more = {}
-    if budget:
-        more = {"budget_mib": budget.mib, "fits": report.fits(budget.mib)}
-        more |= _largest_batches((config, recipe, length), budget.mib, shape, on, tried_on)
+    on, more = {"semantics": semantics, "device": gpu}, {}
+    with Waiting("predicting"):
+        step = (config, recipe, settings.batch_size, length)
+        report = kept(MemoryReport, predict_peak, *step, span=options.span or "step", **on, **shape)
+        if budget:
+            more = {"budget_mib": budget.mib, "fits": report.fits(budget.mib)}
+            more |= _largest_batches((config, recipe, length), budget.mib, shape, on, tried_on)
     if options.json:
         print(json.dumps({**report.to_dict(), **more}))
         return 0
@@ -175,7 +180,7 @@ def _largest_batches(
     from stlm_kit.memory.budget import find_largest_batch, largest_batch
 
     config, recipe, length = step
-    found = {"largest_batch": largest_batch(config, recipe, budget_mib, length, **on, **shape)}
+    found = {"largest_batch": kept(int, largest_batch, config, recipe, budget_mib, length, **on, **shape)}
     if tried_on:
         tried = find_largest_batch(config, recipe, length, device=tried_on, limit_mib=budget_mib, **shape)
         found |= {"largest_batch_tried": tried, "tried_on": tried_on}

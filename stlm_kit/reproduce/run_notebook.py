@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from stlm_kit.reproduce.results import FIRST
+from stlm_kit.reproduce.results import FIRST, times_of
 from stlm_kit.reproduce.rows import is_out_of_memory, record_row, run_folder
 
 if TYPE_CHECKING:
@@ -38,10 +38,8 @@ def train_and_record(settings: RunSettings, measure_memory: bool = False) -> Tra
         loss=result["loss"],
         perplexity=result["validation"]["perplexity"],
         bits_per_byte=result["validation"]["bits_per_byte"],
-        seconds=result["seconds"],
-        tokens_per_second=result["tokens"] / result["seconds"] if result["seconds"] else 0.0,
+        **times_of(result),
         first_losses=trained.losses[:FIRST],
-        **epoch_time(result),
         **memory,
         **device_facts(result["device"]),
     )
@@ -49,12 +47,6 @@ def train_and_record(settings: RunSettings, measure_memory: bool = False) -> Tra
 
 
 TIMED_STEPS = 20  # fewer tell more of the machine's other work than of the step
-
-
-def epoch_time(result: dict[str, Any]) -> dict[str, float]:
-    """The seconds of the steps alone, the closing evaluation left out; {} where another process evaluated."""
-    scoring = result["evaluation_s"]
-    return {} if scoring is None else {"epoch_s": round(result["seconds"] - scoring, 2)}
 
 
 def measured_memory(settings: RunSettings) -> dict[str, Any]:
