@@ -13,8 +13,8 @@ ALWAYS = [
     "What torch.compile would fuse (inductor) is traced as it is written.",
 ]
 ON_CUDA = [
-    "Block sizes and reserved memory follow the rules of torch's caching allocator with default options; beside an H200 "
-    "(torch 2.11) reserved memory was within 1.1 %, with a chunked loss and checkpointing together 21 % too low.",
+    "Block sizes and reserved memory follow the rules of torch's caching allocator with default options; measured on an "
+    "H200 (torch 2.11), reserved memory was within 1.1 %, but 21 % above with a chunked loss and checkpointing together.",
     "Other scratch memory of kernels is left out (cuDNN's convolutions take much), but for attention's and GroupNorm's "
     "backward pass and for copies of matrices that BLAS cannot read.",
     "The CUDA context, about 500 MiB beside the allocator's memory, is left out.",
