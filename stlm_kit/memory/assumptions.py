@@ -13,8 +13,8 @@ ALWAYS = [
     "What torch.compile would fuse (inductor) is traced as it is written.",
 ]
 ON_CUDA = [
-    "Blocks and reserved memory follow the rules of torch's caching allocator with default options; an H200 (torch 2.11) "
-    "reserved within 1.1 % of that, but 27 % more where the loss is chunked and blocks are checkpointed.",
+    "Blocks and reserved memory follow the default rules of torch's caching allocator; an H200 (torch 2.11) reserved "
+    "within 1.1 % of that, but 27 % more where the loss is chunked and blocks are checkpointed.",
     "Other scratch memory of kernels is left out (cuDNN's convolutions take much), but for attention's and GroupNorm's "
     "backward pass and for copies of matrices that BLAS cannot read.",
     "The CUDA context, about 500 MiB beside the allocator's memory, is left out.",
