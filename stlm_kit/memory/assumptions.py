@@ -13,8 +13,8 @@ ALWAYS = [
     "What torch.compile would fuse (inductor) is traced as it is written.",
 ]
 ON_CUDA = [
-    "Block sizes and reserved memory follow the rules of torch's caching allocator with default options; reserved "
-    "memory has not been checked against a GPU.",
+    "Blocks and reserved memory follow the default rules of torch's caching allocator; an H200 (torch 2.11) reserved "
+    "within 1.1 % of that, but 27 % more where the loss is chunked and blocks are checkpointed.",
     "Other scratch memory of kernels is left out (cuDNN's convolutions take much), but for attention's and GroupNorm's "
     "backward pass and for copies of matrices that BLAS cannot read.",
     "The CUDA context, about 500 MiB beside the allocator's memory, is left out.",
@@ -44,7 +44,7 @@ def assumptions(semantics: Semantics, subject: Subject | None = None, device: De
 
 def _of(device: Device) -> list[str]:
     """What is taken for granted of the GPU."""
-    own = f"cuBLASLt {device.cublaslt_mib:g} MiB" if device.cublaslt_mib else "cuBLASLt shares them (torch 2.11)"
+    own = f"cuBLASLt {device.cublaslt_mib:g} MiB" if device.cublaslt_mib else "which cuBLASLt shares (torch 2.13)"
     return [
         f"The GPU is {device.name}, compute capability {device.capability[0]}.{device.capability[1]}: cuBLAS takes "
         f"{device.cublas_mib:g} MiB in each thread that multiplies matrices, {own}."

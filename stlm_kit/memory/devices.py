@@ -6,7 +6,8 @@ Sizes in MiB (2^20 bytes), arithmetic in TFLOP/s.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from importlib.metadata import version
 
 from stlm_kit.errors import UsageError, near
 
@@ -40,19 +41,26 @@ CHIPS = {
 }
 
 
+def _cublaslt_mib(torch_version: str) -> float:
+    """cuBLASLt's own workspace: 1 MiB, found on an A100 with torch 2.9 and on an H200 with torch 2.11. In torch 2.13 it
+    shares cuBLAS's (pytorch#168175, and what torch.backends.cuda.blas_workspace_size says of itself)."""
+    major, minor = torch_version.split(".")[:2]
+    return 0.0 if (int(major), int(minor)) >= (2, 13) else 1.0
+
+
 @dataclass(frozen=True)
 class Device:
     """A GPU, or a slice of one, that a step is predicted for. `dataclasses.replace` makes one of your own.
 
     `memory_mib` is what torch sees of it. `cublas_mib` is the workspace of a cuBLAS handle, `cublaslt_mib` that of
-    cuBLASLt where it has its own: since torch 2.11 the two share one (pytorch#168175), in torch 2.9 it was 1 MiB.
+    cuBLASLt where it has one of its own: by default as in the torch that is installed.
     """
 
     name: str
     memory_mib: float
     capability: tuple[int, int]
     context_mib: float = CONTEXT_MIB
-    cublaslt_mib: float = 0.0
+    cublaslt_mib: float = field(default_factory=lambda: _cublaslt_mib(version("torch")))
 
     @property
     def cublas_mib(self) -> float:

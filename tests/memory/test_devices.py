@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from stlm_kit.errors import UsageError
 from stlm_kit.memory import predict_peak, predict_step
-from stlm_kit.memory.devices import DEVICES, MARGIN, device_here, device_named
+from stlm_kit.memory.devices import DEVICES, MARGIN, _cublaslt_mib, device_here, device_named
 from stlm_kit.memory.kernel_scratch import CudaScratch
 
 WORKSPACES = {"t4": 8.125, "rtx-4090": 8.125, "a100-40gb": 8.125, "mig-10gb": 8.125, "h100-80gb": 32.0, "h200": 32.0}
@@ -25,10 +25,12 @@ def workspaces(device) -> list[float]:
 
 @pytest.mark.parametrize("name", WORKSPACES)
 def test_a_cublas_workspace_in_either_pass_by_compute_capability(name):
-    assert workspaces(name) == [WORKSPACES[name]] * 2
+    shared = replace(DEVICES[name], cublaslt_mib=0.0)
+    assert workspaces(shared) == [WORKSPACES[name]] * 2
 
 
 def test_cublaslt_shares_it_but_in_older_builds():
+    assert [_cublaslt_mib(number) for number in ("2.9.1+cu128", "2.11.0", "2.13.0+cpu", "3.0.0a1")] == [1, 1, 0, 0]
     older = replace(DEVICES["a100-80gb"], cublaslt_mib=1.0)
     assert workspaces(older) == [1.0, 8.125, 8.125]
     told = predict_peak("laptop-gpt2", "fp32", 1, 8, device=older).assumptions
