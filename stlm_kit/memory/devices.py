@@ -59,6 +59,7 @@ class Device:
     name: str
     memory_mib: float
     capability: tuple[int, int]
+    multiprocessors: int
     context_mib: float = CONTEXT_MIB
     cublaslt_mib: float = field(default_factory=lambda: _cublaslt_mib(version("torch")))
 
@@ -67,6 +68,11 @@ class Device:
         """torch's default (CublasHandlePool.cpp): eight buffers of 4 MiB on Hopper and Blackwell, else two, and eight
         of 16 KiB."""
         return 32.0 if self.capability[0] in (9, 10, 12) else 8.125
+
+    @property
+    def threads_per_multiprocessor(self) -> int:
+        """The most that run at a time (CUDA's programming guide, compute capabilities)."""
+        return {(7, 5): 1024, (8, 6): 1536, (8, 9): 1536, (12, 0): 1536}.get(self.capability, 2048)
 
     @property
     def has_flash(self) -> bool:
@@ -89,20 +95,25 @@ class Device:
         return self.usable_mib / (1 + MARGIN)
 
 
+def _device(name: str, memory_mib: float, chip: Chip, multiprocessors: int | None = None) -> Device:
+    """A device of this chip: all of it, or a slice with so many of its multiprocessors."""
+    return Device(name, memory_mib, chip.capability, multiprocessors or chip.multiprocessors)
+
+
 # The memory is the total capacity in torch's out-of-memory errors, the least that users report of such a card: drivers
 # differ by some 100 MiB. Slices are those of an A100 of 80 GB: 1g.10gb and 2g.20gb.
 DEVICES = {
     device.name: device
     for device in (
-        Device("t4", 14_909.0, CHIPS["T4"].capability),
-        Device("rtx-4090", 24_176.0, CHIPS["RTX 4090"].capability),
-        Device("rtx-5090", 32_112.0, CHIPS["RTX 5090"].capability),
-        Device("mig-10gb", 9_728.0, CHIPS["A100"].capability),
-        Device("mig-20gb", 19_968.0, CHIPS["A100"].capability),
-        Device("a100-40gb", 40_335.0, CHIPS["A100"].capability),
-        Device("a100-80gb", 81_039.0, CHIPS["A100"].capability),
-        Device("h100-80gb", 80_998.0, CHIPS["H100"].capability),
-        Device("h200", 143_052.0, CHIPS["H200"].capability),
+        _device("t4", 14_909.0, CHIPS["T4"]),
+        _device("rtx-4090", 24_176.0, CHIPS["RTX 4090"]),
+        _device("rtx-5090", 32_112.0, CHIPS["RTX 5090"]),
+        _device("mig-10gb", 9_728.0, CHIPS["A100"], 14),
+        _device("mig-20gb", 19_968.0, CHIPS["A100"], 28),
+        _device("a100-40gb", 40_335.0, CHIPS["A100"]),
+        _device("a100-80gb", 81_039.0, CHIPS["A100"]),
+        _device("h100-80gb", 80_998.0, CHIPS["H100"]),
+        _device("h200", 143_052.0, CHIPS["H200"]),
     )
 }
 USUAL = DEVICES["mig-20gb"]  # where none is named: the slice that the kit's full-size runs are planned for
@@ -126,7 +137,7 @@ def device_here() -> Device | None:
     if not torch.cuda.is_available():
         return None
     found = torch.cuda.get_device_properties(0)
-    return Device(found.name, found.total_memory / 2**20, (found.major, found.minor))
+    return Device(found.name, found.total_memory / 2**20, (found.major, found.minor), found.multi_processor_count)
 
 
 def peak_tflops(device: str, precision: str, multiprocessors: int | None = None) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +11,12 @@ import torch
 from torch import Tensor
 
 from stlm_kit.memory.devices import Device, device_named
+from stlm_kit.memory.kernel_sizes import (
+    column_sum_bytes,
+    efficient_backward_bytes,
+    flash_backward_bytes,
+    group_norm_backward_bytes,
+)
 from stlm_kit.memory.known_values import KnownValues
 from stlm_kit.memory.recording import MIB
 from stlm_kit.memory.refusals import refuse_sparse
@@ -20,7 +25,6 @@ aten = torch.ops.aten
 Kernel = Callable[..., object]
 
 HERE, WRAPPERS = str(Path(__file__).parent), ("eval_frame.py", "_compile.py")
-UNIT = 512  # bytes: what CUDA's allocator hands out blocks by
 ELEMENTWISE = {aten.add, aten.add_, aten.sub, aten.sub_, aten.mul, aten.mul_, aten.div, aten.div_}
 SUMS = {aten.sum.default, aten.sum.dim_IntList, aten.mean.default, aten.mean.dim}
 MATMULS = {aten.mm.default, aten.bmm.default, aten.addmm.default, aten.baddbmm.default, aten.addmv.default}
@@ -142,7 +146,7 @@ class CudaScratch:
     """
 
     def __init__(self, device: Device | None = None) -> None:
-        device = device_named(device)
+        self._device = device = device_named(device)
         self._cublas, self._cublaslt = round(device.cublas_mib * MIB), round(device.cublaslt_mib * MIB)
         self._have: set[tuple[str, bool]] = set()
 
@@ -154,12 +158,19 @@ class CudaScratch:
                 yield from self._once("cuBLASLt workspace", self._cublaslt, in_backward)
         else:
             yield from _in_both(func, args)
-        if func in SUMS and args[0].dtype not in (torch.bfloat16, torch.float16):
-            yield from _converted_for_sum(args[0], out)
+        if func in SUMS:
+            if args[0].dtype not in (torch.bfloat16, torch.float16):
+                yield from _converted_for_sum(args[0], out)
+            dims = args[1] if len(args) > 1 and args[1] is not None else ()
+            if n_bytes := column_sum_bytes(args[0], dims, self._device):
+                yield "parts of a sum", n_bytes, False
         if func is aten._scaled_dot_product_flash_attention_backward.default:
             yield "flash attention's accumulators", flash_backward_bytes(*args[1:3]), False
         elif func is aten._scaled_dot_product_efficient_attention_backward.default:
-            yield "efficient attention's accumulators", efficient_backward_bytes(args[1]), False
+            for n_bytes in efficient_backward_bytes(args[1]):
+                yield "efficient attention's accumulators", n_bytes, False
+        elif func is aten._softmax_backward_data.default:
+            yield "gradient times weights", args[0].numel() * args[0].element_size(), False
         elif func is aten.native_group_norm_backward.default:
             yield "sums by channel and group", group_norm_backward_bytes(*args), False
 
@@ -216,35 +227,3 @@ def _in_both(func: Kernel, args: tuple) -> Iterator[tuple[str, int, bool]]:
         yield "scores less their maximum", args[0].numel() * args[0].element_size(), False
     elif func is aten._safe_softmax.default:
         yield "a look for rows of nothing", args[0].numel(), False
-
-
-def _up(n: int, multiple: int) -> int:
-    return math.ceil(n / multiple) * multiple
-
-
-def flash_backward_bytes(q: Tensor, k: Tensor) -> int:
-    """The accumulators of FlashAttention-2's backward kernel: in fp32 the queries' gradient and a dot product a query,
-    both padded; and where queries share keys, the keys' and values' gradients before they are added up (mha_bwd)."""
-    batch, heads, length, width = q.shape
-    padded = batch * heads * _up(length, 128)
-    shared = 2 * batch * heads * k.shape[2] * width * k.element_size() if k.shape[1] != heads else 0
-    return 4 * padded * _up(width, 32) + 4 * padded + shared
-
-
-def efficient_backward_bytes(q: Tensor) -> int:
-    """The memory-efficient backward kernel's accumulators: a dot product a query, and the queries' gradient in fp32
-    where q is not."""
-    batch, heads, length, width = q.shape
-    gradients = 0 if q.dtype == torch.float32 else 4 * batch * heads * _up(length, 64) * _up(width, 64)
-    return gradients + 4 * batch * heads * length
-
-
-def group_norm_backward_bytes(
-    grad, x, mean, rstd, weight: Tensor | None, n: int, c: int, hw: int, groups: int, mask: list[bool]
-) -> int:
-    """CUDA's GroupNorm backward kernel (group_norm_kernel.cu): two fp32 sums a row and channel, and for the input's
-    gradient a number a row and channel, where there is a weight, and two a row and group."""
-    if hw == 1:
-        return 0
-    by_channel, by_group = _up(4 * n * c, UNIT), _up(4 * n * groups, UNIT)  # each is a block of its own
-    return 2 * by_channel + mask[0] * (2 * by_group + (weight is not None) * by_channel)

@@ -22,6 +22,7 @@ from stlm_kit.memory.recording import Allocation, Phase, Recording
 from stlm_kit.memory.torch_patches import in_each_backward
 
 Kernel = Callable[..., object]
+LAST_FIRST = {torch.ops.aten.native_dropout.default}  # it makes its mask before its result, as one sees in its kernel
 INPUTS = "inputs"  # the batch, and what is done between modules
 
 
@@ -123,7 +124,8 @@ class Tracker(TorchDispatchMode):
         phase, module = self._phase(in_backward), self._module(in_backward)
         self.recording.operations.append((_name(func), module, phase))
         out = self._run(func, args, kwargs or {}, in_backward)
-        for tensor in _plain_tensors(tree_leaves(out)):
+        results = tree_leaves(out)
+        for tensor in _plain_tensors(reversed(results) if func in LAST_FIRST else results):
             self._see(tensor, func, module, phase)
         if self._scratch:
             for name, n_bytes, kept in self._scratch(func, args, out, in_backward):
