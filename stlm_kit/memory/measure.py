@@ -35,7 +35,7 @@ from stlm_kit.training.recipe import Recipe
 
 Build, Step = Callable[[], object], Callable[[object], object]
 FUSED = 1.05  # watched, a step may take this many times what it takes; more means that kernels are fused otherwise
-AS_WRITTEN = "What the memory is made of is left out: the step is compiled, and takes more as it is written."
+AS_WRITTEN = "What the memory is made of is left out: while it is watched the step takes more, as a compiled one does."
 NOT_ASKED = "What the memory is made of is left out: a compiled step cannot be watched operation by operation."
 # Names among the profiler's events.
 STEP, BACKWARD, END, MEMORY = "measured step", "measured backward pass", "measured end", "[memory]"
