@@ -126,9 +126,10 @@ def largest_batch(
 ) -> int:
     """The batch whose step needs no more than `budget_mib`, while one row more would; 0 where not even one row fits.
 
-    What it needs is less than what torch reserves where there is plenty (`MemoryReport.needed_mib`). By prediction of the whole step, which leaves out what a report's `assumptions` say. No batch above `most` is
-    looked at. `sequence_length` counts input positions (default: the preset's), `device` is that of `predict_peak`.
-    Raises UsageError for a budget that is no size.
+    What it needs is less than what torch reserves where there is plenty (`MemoryReport.needed_mib`). By prediction of
+    the whole step, which leaves out what a report's `assumptions` say. No batch above `most` is looked at.
+    `sequence_length` counts input positions (default: the preset's), `device` is that of `predict_peak`. Raises
+    UsageError for a budget that is no size.
     """
     _check_budget(budget_mib)
     length = config.context_length if sequence_length is None else sequence_length
