@@ -51,7 +51,7 @@ def test_batch_sizes_that_disagree_leave_it_undecided_and_a_missing_one_open(kep
     assert answer("mem.bf16.why_faster")["verdict"] == "needs_gpu"
     steps(kept, 128, (0.10, 0.06), (0.04, 0.01))
     found = answer("mem.bf16.why_faster")
-    assert found["verdict"] == "underdetermined" and "50.0 of 60.0 ms" in found["how"]
+    assert found["verdict"] == "underdetermined" and "50.0 ms and 60.0 ms at batch size 64" in found["how"]
 
 
 def test_hours_are_those_of_the_gpu_that_the_paper_names(kept):

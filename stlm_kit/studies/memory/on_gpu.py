@@ -17,11 +17,10 @@ def products_are_what_bf16_makes_faster(setting):
         (fp32, bf16), device = (rows[-1]["metrics"] for rows in pair), pair[1][-1]["device"]
         saved, in_products = (fp32[name] - bf16[name] for name in ("step_s", "products_s"))
         readings[f"batch size {batch_size}"] = saved > 0 and in_products > saved / 2
-        told.append(f"{1000 * in_products:.1f} of {1000 * saved:.1f} ms")
+        told.append(f"{1000 * in_products:.1f} ms and {1000 * saved:.1f} ms at batch size {batch_size}")
     how = (
-        f"on {device}, at batch sizes {', '.join(map(str, setting['batch_sizes']))}: beside an FP32 step without TF32, "
-        f"a BF16 step saves in its matrix products {', '.join(told)} that it saves in all; more in products than in "
-        "all means that the rest of the step takes longer"
+        f"on {device}, beside an FP32 step without TF32, a BF16 step saves in its matrix products and in all "
+        f"{', '.join(told)}; where it saves less in all, the rest of the step takes longer"
     )
     agreed = len(set(readings.values())) == 1
     return Answer(next(iter(readings.values())) if agreed else readings, how=how, by="measured")
