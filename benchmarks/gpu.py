@@ -36,8 +36,7 @@ def main() -> int:
     if options.only:
         return one_section(options)
     file = options.out / "gpu.jsonl"
-    if file.exists():
-        file.unlink()
+    before = len(lines_of(file))  # rows of earlier runs stay; of two for one case an import takes the newer
     print(f"Every section on {options.device}, {options.minutes:g} minutes at most; rows go to {file}.", flush=True)
     end, ended = time.monotonic() + 60 * options.minutes, {}
     for place, (section, share) in enumerate(SECTIONS.items()):
@@ -49,7 +48,7 @@ def main() -> int:
             ended[section] = subprocess.run(command, timeout=seconds + GRACE).returncode
         except subprocess.TimeoutExpired:
             ended[section] = "was stopped, for it took too long"
-    return summary(file, ended)
+    return summary(file, before, ended)
 
 
 def parsed() -> argparse.Namespace:
@@ -101,9 +100,13 @@ def train_for_a_case(options: argparse.Namespace) -> int:
     return 0
 
 
-def summary(file: Path, ended: dict[str, int | str]) -> int:
-    """Counts and the rows that failed; 1 where there are some or a section ended early."""
-    rows = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+def lines_of(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.is_file() else []
+
+
+def summary(file: Path, before: int, ended: dict[str, int | str]) -> int:
+    """Counts and the rows that failed, of this run; 1 where there are some or a section ended early."""
+    rows = [json.loads(line) for line in lines_of(file)[before:]]
     failed = [row for row in rows if row["metrics"].get("ok") is False]
     missing = [row for row in rows if "unavailable" in row["metrics"]]
     print(f"\n{len(rows)} rows in {file}: {len(failed)} not as expected, {len(missing)} not available here.")
