@@ -38,6 +38,7 @@ def train_and_record(settings: RunSettings, measure_memory: bool = False) -> Tra
         loss=result["loss"],
         perplexity=result["validation"]["perplexity"],
         bits_per_byte=result["validation"]["bits_per_byte"],
+        evaluation_precision=result["validation"].get("evaluation_precision"),
         seconds=result["seconds"],
         tokens_per_second=result["tokens"] / result["seconds"] if result["seconds"] else 0.0,
         first_losses=trained.losses[:FIRST],
