@@ -75,5 +75,6 @@ def test_a_student_fills_in_checks_and_sees_the_verdict(assignment, notebook):
     ready_made = "    from stlm_kit.evaluation import Perplexity\n    counts ="
     shortcut = right.replace("    counts =", ready_made, 1)  # right in every number
     forbidden = sentence(assignment, shortcut, KEY)
-    assert "which this exercise forbids" in forbidden and forbidden in check(notebook, shortcut)  # before it costs marks
+    assert "which this exercise forbids" in forbidden
+    assert forbidden in check(notebook, shortcut)  # before it costs marks
     assert any(forbidden in problem for problem in notebook.problems())  # so an error in a chapter would be noticed
