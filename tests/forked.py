@@ -17,10 +17,13 @@ PROGRAM = """
 import json, os, sys
 import datasets, torch._dynamo  # the first for a corpus, the second for an optimizer's first step
 from stlm_kit import cli, code_hash, provenance, train_from_text
+from stlm_kit.report import report
+from stlm_kit.reproduce import notebook_engine
 cli.build_parser(), code_hash.rooms_hash(), provenance.source_hash(), provenance.versions()  # read once a process
 for line in sys.stdin:
-    arguments, out, error = json.loads(line)
+    arguments, environment, out, error = json.loads(line)
     if not (pid := os.fork()):
+        os.environ.update(environment)
         for number, path in enumerate((os.devnull, out, error)):
             os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)
         sys.exit(cli.main(arguments))
@@ -39,8 +42,9 @@ class Forks:
         self._parent = subprocess.Popen([sys.executable, "-c", PROGRAM], bufsize=0, **pipes)
 
     def start(self, *arguments: object) -> None:
-        """Start `stlm ARGUMENTS`; the one before must have ended."""
-        job = [[str(argument) for argument in arguments], str(self.out), str(self.error)]
+        """Start `stlm ARGUMENTS` in the environment of this moment; the one before must have ended."""
+        assert not self._busy, "wait for the command before"
+        job = [[str(argument) for argument in arguments], dict(os.environ), str(self.out), str(self.error)]
         self._parent.stdin.write(json.dumps(job).encode() + b"\n")
         self._pid, self._busy = int(self._parent.stdout.readline()), True
 
@@ -61,10 +65,16 @@ class Forks:
         self.start(*arguments)
         return self.wait()
 
+    def end(self) -> None:
+        """Kill a command that still runs."""
+        if self._busy:
+            if self.running:
+                self.send(signal.SIGKILL)
+            self.wait()
+
     def close(self) -> None:
         """End the parent, and a command that still runs."""
-        if self._busy and self.running:
-            self.send(signal.SIGKILL)
+        self.end()
         self._parent.stdin.close()
         self._parent.wait(30)
         self._parent.stdout.close()

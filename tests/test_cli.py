@@ -9,7 +9,6 @@ import sys
 import time
 
 import pytest
-from forked import Forks
 
 STLM = [sys.executable, "-m", "stlm_kit"]
 SMALL = [
@@ -69,13 +68,6 @@ def test_train_evaluate_generate_export(text_file, tmp_path):
 
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "hf")
     assert model.num_parameters() == count_parameters(load_run(run).model)
-
-
-@pytest.fixture(scope="module")
-def forks(tmp_path_factory):
-    forks = Forks(tmp_path_factory.mktemp("forks"))
-    yield forks
-    forks.close()
 
 
 def test_killed_ten_times_the_run_still_computes_the_same_losses(text_file, tmp_path, forks):

@@ -1,10 +1,7 @@
 """One run of a study: its settings, its row, and real training that goes on bit for bit after a signal."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -99,8 +96,10 @@ def test_a_full_size_run_of_the_memory_study_goes_its_whole_way_on_a_cpu(tmp_pat
     assert "the study asks for" in capsys.readouterr().err
 
 
-def test_training_interrupted_in_its_kernel_goes_on_bit_for_bit(tmp_path, monkeypatch):
+def test_training_interrupted_in_its_kernel_goes_on_bit_for_bit(tmp_path, monkeypatch, forks):
     monkeypatch.setenv("STLM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("STLM_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     corpus = tmp_path / "a corpus.txt"
     corpus.write_text(
         "\n\n".join(f"The {word} said number {i}, and went on." for i in range(60) for word in ("cat", "dog"))
@@ -110,17 +109,7 @@ def test_training_interrupted_in_its_kernel_goes_on_bit_for_bit(tmp_path, monkey
         "{source: mine, title: Mine, citation: me, claims: [], runs: [{name: only, profiles: {laptop: {}}, parameters: "
         "{preset: laptop-gpt2, n_layers: 1, context_length: 32, batch_size: 8, steps: 200, checkpoint_every: 1000}}]}"
     )
-    command = [sys.executable, "-m", "stlm_kit", "reproduce", str(study), "-p", f"corpus={corpus}"]
-
-    def start() -> subprocess.Popen:
-        environment = {"STLM_RUNS": str(tmp_path / "runs"), "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            [*command, "--figures", str(tmp_path / "figures")],
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    command = ["reproduce", study, "-p", f"corpus={corpus}", "--figures", tmp_path / "figures"]
 
     def metrics() -> list[dict]:
         return [json.loads(line) for path in (tmp_path / "runs").glob("mine/*/metrics.jsonl") for line in path.open()]
@@ -128,18 +117,16 @@ def test_training_interrupted_in_its_kernel_goes_on_bit_for_bit(tmp_path, monkey
     def losses(rows: list[dict]) -> list[tuple]:
         return [(row["step"], row["loss"], row.get("validation")) for row in rows]
 
-    broken = start()
+    forks.start(*command)
     end = time.monotonic() + 120
     while len(metrics()) < 5:
-        assert broken.poll() is None and time.monotonic() < end
+        assert forks.running and time.monotonic() < end, forks.error.read_text()
         time.sleep(0.02)
-    broken.send_signal(signal.SIGUSR1)
-    out, err = broken.communicate(timeout=120)
-    assert broken.returncode == 3, out + err
+    forks.send(signal.SIGUSR1)
+    assert forks.wait() == 3, forks.error.read_text()
     assert 5 <= len(metrics()) < 200
-    again = start()
-    out, err = again.communicate(timeout=240)
-    assert again.returncode == 0 and "resumed" in out, out + err
+    assert forks.run(*command) == 0, forks.error.read_text()
+    assert "resumed" in forks.out.read_text()
     [row] = [json.loads(line) for line in (tmp_path / "runs" / "mine" / "rows.jsonl").open()]
     assert row["configuration"]["steps"] == 200 and row["metrics"]["perplexity"] > 1 and row["seed"] == 0
     settings = run_settings(**row["configuration"])
