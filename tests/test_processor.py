@@ -125,7 +125,7 @@ def test_a_machine_lists_its_instructions_and_no_row_is_named_by_them(monkeypatc
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
     found = instructions()
     assert found[0] in ("AVX2", "AVX512") or platform.machine() not in ("x86_64", "AMD64")
-    assert found[-1] == "ONEDNN_MAX_CPU_ISA=AVX2" and describe_machine()["instructions"]
+    assert "ONEDNN_MAX_CPU_ISA=AVX2" in found and describe_machine()["instructions"]
     row = results.new_row("study", "run", {"seed": 0}, {"loss": 1.0})
     assert row["machine"]["instructions"] == describe_machine()["instructions"]
     older = {**row, "machine": {name: fact for name, fact in row["machine"].items() if name != "instructions"}}
