@@ -11,9 +11,13 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stlm_kit.errors import Interrupted, KitError, UsageError
 from stlm_kit.interrupts import stopped_like_ctrl_c
+
+if TYPE_CHECKING:
+    from stlm_kit.config import ModelConfig
 
 MODEL = "a run directory of `stlm train`, or a folder in Hugging Face's layout"
 
@@ -147,7 +151,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
 
     text = read_text(options.text)
     run = load_model(options.model, options.device)
-    score = evaluate_text(run.model, run.tokenizer, [text])
+    score = evaluate_text(run.model, run.tokenizer, [text], progress=not options.json)
     row = {
         "perplexity": score.perplexity,
         "bits_per_byte": score.bits_per_byte,
@@ -215,14 +219,23 @@ def run_data(options: argparse.Namespace) -> int:
 
 
 def run_presets(options: argparse.Namespace) -> int:
+    from stlm_kit.config import PRESETS
+    from stlm_kit.progress import Waiting
+    from stlm_kit.reproduce.trace_cache import kept
+
+    with Waiting("counting parameters") as waiting:
+        for name, entry in waiting.over(PRESETS.items(), "preset"):
+            parameters = kept(int, _parameters, entry.config)
+            print(f"{name:18} {parameters:>12,} parameters, tokenizer {entry.tokenizer}: {entry.source}")
+    return 0
+
+
+def _parameters(config: ModelConfig) -> int:
+    """How many parameters a model has; only this needs torch."""
     import torch
 
-    from stlm_kit.config import PRESETS
     from stlm_kit.model.kinds import build_model
     from stlm_kit.model.parameters import count_parameters
 
-    for name, entry in PRESETS.items():
-        with torch.device("meta"):
-            parameters = count_parameters(build_model(entry.config))
-        print(f"{name:18} {parameters:>12,} parameters, tokenizer {entry.tokenizer}: {entry.source}")
-    return 0
+    with torch.device("meta"):
+        return count_parameters(build_model(config))

@@ -22,7 +22,7 @@ from stlm_kit.train_from_text import RunSettings, run_settings
 
 # The settings that have an option of their own in `stlm train`; --set reaches the others.
 NAMED = ["preset", "corpus", "tokenizer", "recipe", "device", "steps", "batch_size", "context_length", "seed"]
-NAMED += ["learning_rate"]
+NAMED += ["learning_rate", "eval_documents"]
 
 
 def settable(config: type = DecoderConfig) -> dict[str, FieldInfo]:

@@ -6,12 +6,11 @@ This is the one place that knows every room; `stlm train` and notebooks/run.ipyn
 from __future__ import annotations
 
 import sys
-import time
 import types
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -36,6 +35,9 @@ from stlm_kit.training.loop import TrainResult, train
 from stlm_kit.training.recipe import Recipe
 from stlm_kit.training.run_folder import as_json, read_json
 from stlm_kit.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from stlm_kit.reproduce.text_figures import TextFigures
 
 
 def known_device(name: str) -> str:
@@ -97,8 +99,11 @@ def run_settings(**values: Any) -> RunSettings:
         raise UsageError(first_sentence(error)) from error
 
 
-def model_config(settings: RunSettings, tokenizer: Tokenizer) -> ModelConfig:
-    """The preset with the run's context, overrides and vocabulary. A published preset refuses another vocabulary."""
+def model_config(settings: RunSettings, tokenizer: Tokenizer | TextFigures) -> ModelConfig:
+    """The preset with the run's context, overrides and the tokenizer's vocabulary, which a published preset may refuse.
+
+    tokenizer: it, or what was counted with it: its name and the size of its vocabulary.
+    """
     entry = preset_entry(settings.preset)
     changes = {"context_length": settings.context_length, **settings.overrides}
     if not entry.published:
@@ -173,18 +178,16 @@ def train_from_text(
     if cost := cost_in_words(recipe, device.type):
         say(cost) if say else print(cost, file=sys.stderr)
     scoring = evaluation_recipe(recipe, device.type)
-    scoring_s: list[float] = []
 
     def evaluate(model: LanguageModel) -> dict[str, float | str]:
-        started = time.perf_counter()
         score = evaluate_tokens(
             model,
             tokens["validation"],
             batch_size=settings.batch_size,
             max_documents=settings.eval_documents,
             recipe=scoring,
+            progress=progress,
         )
-        scoring_s.append(time.perf_counter() - started)
         scores = {"perplexity": score.perplexity, "bits_per_byte": score.bits_per_byte}
         return {**scores, "evaluation_precision": scoring.precision}
 
@@ -226,7 +229,6 @@ def train_from_text(
             loggers=loggers,
             progress=progress,
         )
-    result.result["evaluation_s"] = round(sum(scoring_s), 2) if scoring_s else None  # None: it was finished before
     if run_dir is not None:
         made_by = read_json(Path(run_dir) / "config.json")["made_by"]
         result.result["made_by_other_code"] = {**made_by, "source": ""} != {**about["made_by"], "source": ""}

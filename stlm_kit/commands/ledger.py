@@ -11,13 +11,19 @@ from pathlib import Path
 
 from stlm_kit.commands.console import plain_table, print_table
 from stlm_kit.errors import KitError, UsageError, near
+from stlm_kit.progress import Waiting
+from stlm_kit.reproduce.results import rows_hashes
+from stlm_kit.reproduce.trace_cache import kept
 
 
 def add_ledger(parser: argparse.ArgumentParser) -> None:
     """The options of `stlm ledger`, of one claim, and of `stlm ledger import`."""
-    parser.usage = "stlm ledger [options] [CLAIM] | stlm ledger import RUN_DIR [--dry-run]"
+    parser.usage = "stlm ledger [options] [CLAIM] | stlm ledger import RUN_DIR|GPU_ROWS [--dry-run]"
     parser.add_argument(
-        "what", nargs="*", metavar="CLAIM", help="a claim's id: that one whole; or `import RUN_DIR`, a run's folder"
+        "what",
+        nargs="*",
+        metavar="CLAIM",
+        help="a claim's id: that one whole; or `import RUN_DIR`, a run's folder, or the file of benchmarks/gpu.py",
     )
     parser.add_argument("--source", help="only this source, such as memory")
     parser.add_argument("--kind", help="only claims of this kind: arithmetic, predictable, trend, full_scale or config")
@@ -26,7 +32,8 @@ def add_ledger(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="of an import: check and show, but keep nothing")
     parser.epilog = (
         "stlm ledger import RUN_DIR checks your own runs at the published size and lets them answer the claims that "
-        f"ask for one. {WHERE_ROWS_GO}"
+        f"ask for one. {WHERE_ROWS_GO} stlm ledger import FOLDER/gpu.jsonl takes over what benchmarks/gpu.py found, "
+        "into data/results/gpu.jsonl."
     )
 
 
@@ -42,6 +49,8 @@ def run_ledger(options: argparse.Namespace) -> int:
         if len(options.what) != 2:
             raise UsageError("stlm ledger import takes one RUN_DIR: a run's folder, or one that holds many.")
         options.run_dir = Path(options.what[1])
+        if options.run_dir.is_file():
+            return import_of_a_gpu(options.run_dir, options.dry_run)
         return import_rows(options)
     if options.dry_run:
         raise UsageError("--dry-run is for `stlm ledger import RUN_DIR`; leave it out.")
@@ -59,7 +68,8 @@ def show_claim(claim_id: str, as_json: bool) -> int:
     from stlm_kit.ledger.wording import in_words
 
     claim = ledger.find_claim(claim_id)
-    answer = ledger.best_answer(claim, ledger.latest_answers().get(claim.id))
+    with Waiting("computing the answer"):
+        answer = ledger.best_answer(claim, ledger.latest_answers().get(claim.id))
     row = ledger.row(claim, answer)
     published, found = in_words(claim, row["found"])
     about = {"where": claim.where, "reading": claim.reading, "computed_by": place_of(claim, answer)}
@@ -113,6 +123,32 @@ def import_rows(options: argparse.Namespace) -> int:
     return 0
 
 
+def _kept_answers(source: str | None) -> dict[str, dict | None]:
+    """The answers that need no run; kept while the kit, its libraries and the recorded rows are the same."""
+    from stlm_kit.ledger.answers import computed_answers
+
+    return kept(dict[str, dict | None], computed_answers, source, besides=rows_hashes())
+
+
+def import_of_a_gpu(file: Path, dry_run: bool) -> int:
+    """`stlm ledger import FOLDER/gpu.jsonl`: how many rows are new, and each claim whose answer they change."""
+    from stlm_kit import ledger
+    from stlm_kit.ledger.gpu_rows import import_gpu_rows
+    from stlm_kit.ledger.wording import in_words
+
+    claims = [claim for claim in ledger.load_claims() if claim.kind == "full_scale"]
+    before = {claim.id: ledger.best_answer(claim, None) for claim in claims}
+    new = import_gpu_rows(file, dry_run=dry_run)
+    devices = ", ".join(sorted({row["device"] for row in new}))
+    print(f"{len(new)} new rows{' of ' + devices if new else ''}{' would be kept' if dry_run else ''}")
+    for claim in claims:
+        answer = ledger.best_answer(claim, None)
+        if answer and answer != before[claim.id]:
+            published, found = in_words(claim, answer["found"])
+            print(f"  {claim.id}: published {published}, found {found}: {ledger.verdict_of(claim, answer)}")
+    return 0
+
+
 def show_ledger(options: argparse.Namespace) -> int:
     """Every claim, published beside found, with its verdict; on standard error, what is at odds."""
     from stlm_kit import ledger
@@ -123,7 +159,8 @@ def show_ledger(options: argparse.Namespace) -> int:
         wanted = getattr(options, name)
         if wanted is not None and wanted not in known:
             raise UsageError(f"There is no {name} {wanted!r}; there are {', '.join(known)}.{near(wanted, known)}")
-    found = survey(options.source)
+    with Waiting("computing answers"):
+        found = survey(options.source, _kept_answers)
     for sentence in found.warnings:
         print(f"stlm: {sentence}", file=sys.stderr)
     rows = [

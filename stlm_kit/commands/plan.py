@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from stlm_kit.commands.console import plain_table, print_table
 from stlm_kit.commands.reproduce import given_parameters
 from stlm_kit.errors import UsageError
+from stlm_kit.progress import Waiting
 from stlm_kit.provenance import duration
 from stlm_kit.reproduce.request import Request, need_gpu, plan
 
@@ -53,8 +54,11 @@ def run_plan(options: argparse.Namespace) -> int:
     from stlm_kit.reproduce.estimate import cost_of, means_for, notes_on
 
     means = means_for(options.profile, options.budget, options.utilisation, options.calibrate or 0)
-    works = [work_of(run) for run in chosen]
-    costs = [cost_of(runs.index(work.run) + 1, work, means) for work in works]
+    works, costs = [], []
+    with Waiting("planning") as waiting:
+        for run in waiting.over(chosen, "run"):
+            works.append(work_of(run))
+            costs.append(cost_of(runs.index(run) + 1, works[-1], means))
     notes = notes_on(costs, works, means)
     if options.json:
         budget = None if means.budget is None else means.budget.mib
@@ -67,8 +71,8 @@ def run_plan(options: argparse.Namespace) -> int:
 
 
 def _show(costs: list[Cost]) -> None:
-    names = ("#", "run", "MiB", "reserved", "fits", "steps", "tokens", "FLOPs", "time", "disk MiB", "limit")
-    table = plain_table(*names)
+    names = ("#", "run", "MiB", "reserved", "fits", "steps", "tokens", "FLOPs", "time", "evaluation")
+    table = plain_table(*names, "disk MiB", "limit")
     for cost in costs:
         table.add_row(
             str(cost.index),
@@ -80,6 +84,7 @@ def _show(costs: list[Cost]) -> None:
             f"{cost.tokens:,}",
             f"{cost.flops:.2e}",
             "?" if cost.hours is None else duration(3600 * cost.hours),
+            "?" if cost.evaluation_hours is None else duration(3600 * cost.evaluation_hours),
             f"{cost.disk_mib:,.0f}",
             cost.time_limit or "?",
         )

@@ -8,6 +8,8 @@ import sys
 
 from stlm_kit.commands.console import plain_table, print_table
 from stlm_kit.errors import UsageError
+from stlm_kit.progress import Waiting
+from stlm_kit.reproduce.trace_cache import kept
 
 SHOWN = 12  # tensors alive at the peak that are listed
 
@@ -34,10 +36,13 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         "--budget", metavar="NAME|MIB", help="say too how large a batch fits: mig-20gb, device, or a number of MiB"
     )
     parser.add_argument(
-        "--try", action="store_true", default=None, help="with --budget: find the largest batch by training as well"
+        "--device",
+        metavar="NAME",
+        help="which GPU to predict for, and whether the step fits it: t4, rtx-4090, rtx-5090, mig-10gb, mig-20gb, "
+        "a100-40gb, a100-80gb, h100-80gb, h200; with --try, cuda or cpu: where to train",
     )
     parser.add_argument(
-        "--device", choices=["cuda", "cpu"], help="with --try: where to train (default: cuda where there is one)"
+        "--try", action="store_true", default=None, help="with --budget: find the largest batch by training as well"
     )
     parser.add_argument("--set", action="append", metavar="NAME=VALUE", help="any other setting or field")
     parser.add_argument("--study", help="instead: every run that a study recorded (memory), beside what it recorded")
@@ -64,7 +69,8 @@ def predict_study(options: argparse.Namespace) -> int:
 
         kept = write_predictions(options.study)
         print(f"{len(kept)} predicted cells are kept and up to date.", file=sys.stderr)
-    cells = study_cells(options.study)
+    with Waiting("predicting") as waiting:
+        cells = study_cells(options.study, waiting)
     if options.json:
         print(json.dumps([cell.to_dict() for cell in cells], indent=1))
         return 0
@@ -97,12 +103,16 @@ def predict_preset(options: argparse.Namespace) -> int:
             raise UsageError(f"Give --{name.replace('_', '-')}, or --study memory for its recorded runs.")
     from stlm_kit.config import preset, preset_entry
     from stlm_kit.memory import predict_peak
-    from stlm_kit.memory.budget import find_budget
+    from stlm_kit.memory.budget import Budget, find_budget
+    from stlm_kit.memory.devices import DEVICES, MARGIN
+    from stlm_kit.memory.report import MemoryReport
     from stlm_kit.options import parse_pairs, settings_from
     from stlm_kit.training.recipe import Recipe
 
-    device = _device_of_trial(options)
+    tried_on, gpu = _device_of_trial(options), _gpu(options)
     budget = None if options.budget is None else find_budget(options.budget)
+    if gpu and budget is None:
+        budget = Budget(gpu, DEVICES[gpu].safe_mib, f"its memory less the CUDA context and {MARGIN:.0%} to spare")
     given = {name: getattr(options, name) for name in ("preset", "recipe", "batch_size", "accumulation_steps")}
     given = {name: value for name, value in given.items() if value is not None}
     given["context_length"] = preset_entry(options.preset).config.context_length
@@ -111,16 +121,16 @@ def predict_preset(options: argparse.Namespace) -> int:
     recipe, parts = Recipe.named(settings.recipe), settings.accumulation_steps
     length = config.context_length if options.sequence_length is None else options.sequence_length
     share = 1.0 if options.valid_fraction is None else options.valid_fraction
-    semantics = options.semantics or device or "cuda"
+    semantics = options.semantics or tried_on or "cuda"
     trained = None if settings.trainable is None else tuple(settings.trainable)
     shape = {"valid_fraction": share, "accumulation_steps": parts, "trainable": trained}
-    report = predict_peak(
-        config, recipe, settings.batch_size, length, span=options.span or "step", semantics=semantics, **shape
-    )
-    more = {}
-    if budget:
-        more = {"budget_mib": budget.mib, "fits": report.fits(budget.mib)}
-        more |= _largest_batches((config, recipe, length), budget.mib, shape, semantics, device)
+    on, more = {"semantics": semantics, "device": gpu}, {}
+    with Waiting("predicting"):
+        step = (config, recipe, settings.batch_size, length)
+        report = kept(MemoryReport, predict_peak, *step, span=options.span or "step", **on, **shape)
+        if budget:
+            more = {"budget_mib": budget.mib, "fits": report.fits(budget.mib)}
+            more |= _largest_batches((config, recipe, length), budget.mib, shape, on, tried_on)
     if options.json:
         print(json.dumps({**report.to_dict(), **more}))
         return 0
@@ -131,9 +141,9 @@ def predict_preset(options: argparse.Namespace) -> int:
         print(f"\nBudget {budget.name}: {budget.mib:,.0f} MiB, {budget.source}.")
         most = f"the largest batch that fits is {more['largest_batch']:,}" if more["largest_batch"] else "no batch fits"
         print(f"This step {'fits' if more['fits'] else 'does not fit'}; {most}.")
-    if device:
+    if tried_on:
         tried = more["largest_batch_tried"]
-        print(f"Tried on {device}: {f'the largest batch that trains is {tried:,}' if tried else 'no batch trains'}.")
+        print(f"Tried on {tried_on}: {f'the largest batch that trains is {tried:,}' if tried else 'no batch trains'}.")
     print("\nTaken for granted:")
     print("\n".join(f"- {sentence}" for sentence in report.assumptions))
     return 0
@@ -141,31 +151,39 @@ def predict_preset(options: argparse.Namespace) -> int:
 
 def _device_of_trial(options: argparse.Namespace) -> str | None:
     """Where batches are tried; None where none is. UsageError for options that do not go together."""
+    where = options.device if options.device in ("cuda", "cpu") else None
     if not getattr(options, "try"):
-        if options.device is not None:
-            raise UsageError("--device says where --try trains; give --try as well.")
+        if where:
+            raise UsageError("--device cuda or cpu says where --try trains; give --try as well.")
         return None
     if options.budget is None:
         raise UsageError("--try looks for the largest batch in a budget; give --budget as well.")
     import torch
 
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = where or ("cuda" if torch.cuda.is_available() else "cpu")
     if options.semantics not in (None, device):
         raise UsageError(f"A trial on {device} is set beside a prediction for {device}; leave out --semantics.")
     return device
 
 
+def _gpu(options: argparse.Namespace) -> str | None:
+    """The GPU named by --device; None where it names none. UsageError for one that the table lacks."""
+    from stlm_kit.memory.devices import device_named
+
+    return None if options.device in (None, "cuda", "cpu") else device_named(options.device).name
+
+
 def _largest_batches(
-    step: tuple, budget_mib: float, shape: dict[str, float], semantics: str, device: str | None
+    step: tuple, budget_mib: float, shape: dict[str, float], on: dict[str, str | None], tried_on: str | None
 ) -> dict[str, int | str]:
     """The largest batch by prediction, and by trial where a device is given. `step`: config, recipe, positions."""
     from stlm_kit.memory.budget import find_largest_batch, largest_batch
 
     config, recipe, length = step
-    found = {"largest_batch": largest_batch(config, recipe, budget_mib, length, semantics=semantics, **shape)}
-    if device:
-        tried = find_largest_batch(config, recipe, length, device=device, limit_mib=budget_mib, **shape)
-        found |= {"largest_batch_tried": tried, "tried_on": device}
+    found = {"largest_batch": kept(int, largest_batch, config, recipe, budget_mib, length, **on, **shape)}
+    if tried_on:
+        tried = find_largest_batch(config, recipe, length, device=tried_on, limit_mib=budget_mib, **shape)
+        found |= {"largest_batch_tried": tried, "tried_on": tried_on}
     return found
 
 

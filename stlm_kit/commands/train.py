@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stlm_kit.errors import OtherRun, UsageError
 from stlm_kit.paths import runs_dir
+from stlm_kit.provenance import duration
 
 if TYPE_CHECKING:
     from stlm_kit.train_from_text import RunSettings
@@ -31,6 +32,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     for name, kind in [("steps", int), ("batch-size", int), ("context-length", int), ("seed", int)]:
         parser.add_argument(f"--{name}", type=kind)
     parser.add_argument("--learning-rate", type=float)
+    parser.add_argument(
+        "--eval-documents", type=int, metavar="N", help="score the first N validation documents (default: all of them)"
+    )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="any other setting or field")
     parser.add_argument(
         "--run-dir",
@@ -77,11 +81,20 @@ def run_train(options: argparse.Namespace) -> int:
     from stlm_kit.data.open_file import shown
 
     score = result["validation"]
-    print(f"{result['steps']} steps, {result['tokens']:,} tokens in {result['seconds']:.0f} s: {shown(run_dir)}")
+    print(f"{result['steps']} steps, {result['tokens']:,} tokens in {in_words(result)}: {shown(run_dir)}")
     print(f"validation perplexity {score['perplexity']:.2f} a token, {score['bits_per_byte']:.3f} bits a byte")
     if result["made_by_other_code"]:
         print("note: this run was made by other code or library versions than those installed now")
     return 0
+
+
+def in_words(result: dict[str, Any]) -> str:
+    """Training, evaluation and the whole, in words; the whole alone where the run does not hold the others."""
+    whole = duration(result["seconds"])
+    if not result.get("training_seconds") or result.get("evaluation_seconds") is None:
+        return whole
+    training, evaluation = (duration(result[f"{part}_seconds"]) for part in ("training", "evaluation"))
+    return f"{training} ({result['tokens_per_second']:,.0f} tokens/s), evaluated in {evaluation}, {whole} in all"
 
 
 def _trained(options: argparse.Namespace) -> tuple[Path, TrainResult]:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from stlm_kit.data.batches import IGNORE, Batch
 from stlm_kit.errors import KitError, UsageError
+from stlm_kit.progress import late_bar
 
 if TYPE_CHECKING:
     from stlm_kit.data.token_files import TokenFile
@@ -65,13 +66,14 @@ def evaluate_tokens(
     batch_size: int = 8,
     max_documents: int | None = None,
     recipe: Recipe | None = None,
+    progress: bool = False,
 ) -> Perplexity:
     """The perplexity of a token file's documents (the first `max_documents`), bytes taken from the raw documents.
 
     A document longer than `context_length` (default: the model's) is cut into windows one after the other, so that each
     of its tokens is scored exactly once; the first tokens of a window see little context, as in training.
     `batch_size` windows go at a time, fewer where their logits would fill more than 256 MiB: a recipe that never holds
-    all logits may have trained with a batch that cannot be scored at once.
+    all logits may have trained with a batch that cannot be scored at once. `progress`: show a bar over the documents.
     """
     if tokens.vocab_size > model.config.vocab_size:
         raise KitError(
@@ -80,7 +82,8 @@ def evaluate_tokens(
         )
     n = tokens.n_documents if max_documents is None else min(max_documents, tokens.n_documents)
     documents = ((tokens.document(i), int(tokens.document_bytes[i])) for i in range(n))
-    return _score(model, documents, tokens.end_of_document, context_length, batch_size, recipe)
+    with late_bar(documents, n, "evaluating", "document", enabled=progress) as documents:
+        return _score(model, documents, tokens.end_of_document, context_length, batch_size, recipe)
 
 
 def evaluate_text(
@@ -91,12 +94,14 @@ def evaluate_text(
     context_length: int | None = None,
     batch_size: int = 8,
     recipe: Recipe | None = None,
+    progress: bool = False,
 ) -> Perplexity:
     """The perplexity of texts, each its own document; see `evaluate_tokens`."""
     if isinstance(documents, str):
         raise UsageError("Give evaluate_text a list of documents; put a single text into brackets.")
     pairs = zip(tokenizer.encode_batch(list(documents)), (len(text.encode()) for text in documents), strict=True)
-    return _score(model, pairs, tokenizer.end_of_document, context_length, batch_size, recipe)
+    with late_bar(pairs, len(documents), "evaluating", "document", enabled=progress) as pairs:
+        return _score(model, pairs, tokenizer.end_of_document, context_length, batch_size, recipe)
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from typing import Any
 
 from stlm_kit.config import preset
 from stlm_kit.errors import KitError
-from stlm_kit.ledger.claims import SOURCES, Claim
+from stlm_kit.ledger.claims import SOURCES, Claim, load_claims
 from stlm_kit.ledger.recorded import plain
 from stlm_kit.reproduce.study_file import read_yaml, studies_dir, study_path
 
@@ -78,6 +78,11 @@ def computed(claim: Claim) -> dict | None:
     if claim.cited:
         return {"found": claim.cited.found, "how": claim.cited.source, "by": "cited"}
     return None
+
+
+def computed_answers(source: str | None) -> dict[str, dict[str, Any] | None]:
+    """{claim id: what `computed` gives} for the claims of one source, or of all."""
+    return {claim.id: computed(claim) for claim in load_claims(source)}
 
 
 def used_value(source: str, used_by: str) -> Any:

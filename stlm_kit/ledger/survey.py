@@ -6,9 +6,10 @@ What is computed (answers.py) outranks what a notebook recorded (recorded.py); w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from stlm_kit.ledger.answers import computed
+from stlm_kit.ledger.answers import computed, computed_answers
 from stlm_kit.ledger.claims import Claim, load_claims, verdict
 from stlm_kit.ledger.full_size import measured
 from stlm_kit.ledger.recorded import recorded_answers
@@ -63,15 +64,15 @@ class Survey:
     warnings: list[str]
 
 
-def survey(source: str | None = None) -> Survey:
+def survey(source: str | None = None, ready_made: Callable[[str | None], dict] = computed_answers) -> Survey:
     """Every claim (of one source, or of all) joined with its best answer, and where two answers disagree.
 
-    One that nothing answered reads open, or needs_gpu at full scale.
+    One that nothing answered reads open, or needs_gpu at full scale. `ready_made` gives the answers that need no run.
     """
     claims, told, full_size = load_claims(source), recorded_answers(), measured(source)
-    rows, warnings = [], list(full_size.warnings)
+    computed, rows, warnings = ready_made(source), [], list(full_size.warnings)
     for claim in claims:
-        ready, notebooks, runs = computed(claim), told.get(claim.id), full_size.answers.get(claim.id, [])
+        ready, notebooks, runs = computed[claim.id], told.get(claim.id), full_size.answers.get(claim.id, [])
         rows.append(row(claim, _better(claim, ready, runs[-1] if runs else notebooks)))
         warnings += _disagreement(claim, ready, notebooks, runs)
     return Survey(rows, warnings)

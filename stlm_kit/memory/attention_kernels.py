@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 
+from stlm_kit.memory.devices import Device, device_named
 from stlm_kit.memory.tracker import Tracker
 
 aten = torch.ops.aten
@@ -22,27 +23,36 @@ HALVES = (torch.bfloat16, torch.float16)
 
 def cuda_attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None,
-    enable_gqa=False,
+    enable_gqa=False, device: Device | None = None,
 ) -> Tensor:  # fmt: skip
     """scaled_dot_product_attention's choice on CUDA: flash, then memory-efficient, then the score matrix.
 
-    Flash takes 16 bits and no mask; memory-efficient takes any type and a mask, but no shared keys (sdp_utils.cpp).
+    Flash takes 16 bits and no mask, from Ampere on; memory-efficient takes any type that the device multiplies in, and
+    a mask, but no shared keys (sdp_utils.cpp).
     """
+    device = device_named(device)
     query, key, value = _as_autocast_would(query, key, value)
     grouped, width = query.shape[1] != key.shape[1], query.shape[-1]
     with torch.autocast("cpu", enabled=False):
-        if query.dtype in HALVES and attn_mask is None and width <= 256:
+        if device.has_flash and query.dtype in HALVES and attn_mask is None and width <= 256:
             padding = -width % 8
             if padding:
                 query, key, value = (F.pad(x, (0, padding)) for x in (query, key, value))
             out = aten._scaled_dot_product_flash_attention(query, key, value, dropout_p, is_causal, scale=scale)[0]
             return out[..., :width] if padding else out
-        if not grouped and query.dtype != torch.float64 and width % (4 if query.dtype == torch.float32 else 8) == 0:
+        if not grouped and _efficient_takes(query.dtype, width, device):
             bias = None if attn_mask is None else _bias(attn_mask, query)
             return aten._scaled_dot_product_efficient_attention(
                 query, key, value, bias, True, dropout_p, is_causal, scale=scale
             )[0]
         return score_matrix(query, key, value, attn_mask, dropout_p, is_causal, scale, byte_dropout)
+
+
+def _efficient_takes(kind: torch.dtype, width: int, device: Device) -> bool:
+    """Whether the memory-efficient kernel serves heads of this type and width: whole loads of its matrix products."""
+    if kind not in (torch.float32, *HALVES) or (kind == torch.bfloat16 and not device.has_bf16):
+        return False
+    return width % (8 if kind in HALVES else 4 if device.capability >= (8, 0) else 1) == 0
 
 
 def cpu_attention(

@@ -5,7 +5,6 @@ A budget is what torch's allocator may reserve: the device's memory less the CUD
 
 from __future__ import annotations
 
-import gc
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,16 +15,14 @@ import torch
 
 from stlm_kit.config import ModelConfig
 from stlm_kit.errors import KitError, UsageError, near
-from stlm_kit.memory.measure import measure_step
+from stlm_kit.memory.devices import DEVICES, Device
+from stlm_kit.memory.measure import empty_gpu, measure_step
 from stlm_kit.memory.predict import predict_peak
 from stlm_kit.memory.recording import MIB
 from stlm_kit.memory.report import MemoryReport, Semantics
 from stlm_kit.memory.step_under_test import Subject
 from stlm_kit.training.recipe import Recipe
 
-CONTEXT_MIB = 500.0  # CUDA's context and its kernels: allowed for where no device can be asked
-SLICE_MIB = 19_968.0  # a 20 GB slice of an A100 of 80 GB
-NAMES = ("mig-20gb", "device")
 MOST = 2**20  # rows: no search goes further
 OUT_OF_MEMORY = ("out of memory", "STATUS_ALLOC_FAILED")  # as CUDA says it
 
@@ -40,27 +37,30 @@ class Budget:
 
 
 def find_budget(name: str) -> Budget:
-    """The budget "mig-20gb" (read from the device where that is such a slice), "device", or a number of MiB.
+    """The budget of a GPU by its name (devices.DEVICES), of the "device" at hand, or a number of MiB.
 
+    A named GPU that is the one at hand is asked how much is free; otherwise it is its memory less the CUDA context.
     Raises UsageError for another name, KitError for "device" where torch finds no GPU.
     """
-    if name in NAMES:
+    if name == "device":
         found = device_budget()
-        if name == "device":
-            if found is None:
-                raise KitError("torch finds no CUDA device here; give the budget as mig-20gb, or in MiB.")
-            return found
-        if found is not None and abs(found.mib - SLICE_MIB) < 0.1 * SLICE_MIB:
+        if found is None:
+            raise KitError("torch finds no CUDA device here; give the budget as mig-20gb, or in MiB.")
+        return found
+    if name in DEVICES:
+        device, found = DEVICES[name], device_budget()
+        if found is not None and abs(found.mib - device.memory_mib) < 0.1 * device.memory_mib:
             return Budget(name, found.mib, found.source)
-        source = f"{SLICE_MIB:,.0f} MiB of a 20 GB slice of an A100, less {CONTEXT_MIB:,.0f} for the CUDA context"
-        return Budget(name, SLICE_MIB - CONTEXT_MIB, source)
+        source = f"{device.memory_mib:,.0f} MiB of {name}, less {device.context_mib:,.0f} for the CUDA context"
+        return Budget(name, device.usable_mib, source)
     try:
         mib = float(name.replace(",", ""))
     except ValueError:
         mib = 0.0
     if not 0 < mib < float("inf"):
+        names = [*DEVICES, "device"]
         raise UsageError(
-            f"There is no budget {name!r}; give {' or '.join(NAMES)}, or a number of MiB above 0.{near(name, NAMES)}"
+            f"There is no budget {name!r}; give {' or '.join(names)}, or a number of MiB above 0.{near(name, names)}"
         )
     return Budget(name, mib, "as given")
 
@@ -94,6 +94,7 @@ def predicted(
     accumulation_steps: int = 1,
     semantics: Semantics = "cuda",
     trainable: tuple[str, ...] | None = None,
+    device: str | Device | None = None,
 ) -> MemoryReport:
     """The report on a whole training step, clip and update included. Raises what `predict_peak` raises."""
     return predict_peak(
@@ -106,6 +107,7 @@ def predicted(
         semantics=semantics,
         accumulation_steps=accumulation_steps,
         trainable=trainable,
+        device=device,
     )
 
 
@@ -119,20 +121,21 @@ def largest_batch(
     accumulation_steps: int = 1,
     semantics: Semantics = "cuda",
     trainable: tuple[str, ...] | None = None,
+    device: str | Device | None = None,
     most: int = MOST,
 ) -> int:
     """The batch whose step reserves no more than `budget_mib`, while one row more would; 0 where not even one row fits.
 
     By prediction of the whole step, which leaves out what a report's `assumptions` say. No batch above `most` is
-    looked at. `sequence_length` counts input positions (default: the preset's). Raises UsageError
-    for a budget that is no size.
+    looked at. `sequence_length` counts input positions (default: the preset's), `device` is that of `predict_peak`.
+    Raises UsageError for a budget that is no size.
     """
     _check_budget(budget_mib)
     length = config.context_length if sequence_length is None else sequence_length
 
     def reserved(batch_size: int) -> float:
-        report = predicted(config, recipe, batch_size, length, valid_fraction, accumulation_steps, semantics, trainable)
-        return report.peak_reserved_mib
+        sizes = config, recipe, batch_size, length, valid_fraction
+        return predicted(*sizes, accumulation_steps, semantics, trainable, device).peak_reserved_mib
 
     return _last_that_fits(reserved, budget_mib, most)
 
@@ -221,17 +224,28 @@ def _trains(subject: Subject, limit_mib: float | None) -> bool:
     total = torch.cuda.get_device_properties(subject.device).total_memory
     share = 1.0 if limit_mib is None else min(limit_mib * MIB / total, 1.0)
     _empty(subject.device)
-    torch.cuda.set_per_process_memory_fraction(share, subject.device)
+    torch.cuda.set_per_process_memory_fraction(share, torch.device(subject.device).index or 0)
     try:
-        _two_steps(subject)
+        trained = not ran_out_of_memory(lambda: _two_steps(subject))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, torch.device(subject.device).index or 0)
+    _empty(subject.device)
+    return trained
+
+
+def ran_out_of_memory(run: Callable[[], None]) -> bool:
+    """Whether a function ended for want of a GPU's memory; what else it raises goes through.
+
+    When this returns, the exception is gone, and with it the frames that held on to tensors: only then can the
+    allocator give their memory back.
+    """
+    try:
+        run()
     except RuntimeError as error:  # torch.OutOfMemoryError is one; a library without room for its workspace says less
         if not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
-        return False
-    finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, subject.device)
-        _empty(subject.device)
-    return True
+        return True
+    return False
 
 
 def _two_steps(subject: Subject) -> None:
@@ -244,9 +258,8 @@ def _two_steps(subject: Subject) -> None:
 
 
 def _empty(device: str) -> None:
-    gc.collect()
     with torch.cuda.device(device):
-        torch.cuda.empty_cache()
+        empty_gpu()
 
 
 def _stays_below(subject: Subject, limit_mib: float) -> bool:

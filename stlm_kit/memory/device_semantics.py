@@ -16,9 +16,11 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from stlm_kit.memory.attention_kernels import byte_dropout, cpu_attention, cuda_attention
+from stlm_kit.memory.devices import Device, device_named
+from stlm_kit.memory.refusals import RECURRENT, refuse_recurrent
+from stlm_kit.memory.stand_ins import ON_BOTH, FusedRMSNorm
 from stlm_kit.memory.torch_patches import generator_state_without_values, in_each_backward
 
-aten = torch.ops.aten
 DEVICE = "cpu"  # where the fake tensors lie
 
 # autocast_mode.h of torch 2.13, AT_FORALL_FP32 and AT_FORALL_FP32_SET_OPT_DTYPE: computed in fp32 under autocast.
@@ -30,6 +32,8 @@ IN_FP32 = frozenset(
     binary_cross_entropy_with_logits dist pdist cdist renorm logsumexp norm""".split()  # noqa: SIM905
 )
 IN_FP32_UNLESS_TOLD = frozenset({"prod", "softmax", "log_softmax", "cumprod", "cumsum", "linalg_vector_norm", "sum"})
+# torch 2.13 lists it, torch 2.11 does not: then a 16-bit input keeps its type.
+RMS_NORM_IN_FP32 = torch._C._dispatch_has_kernel_for_dispatch_key("aten::rms_norm", "AutocastCUDA")
 
 
 def _in_fp32(value):
@@ -40,10 +44,15 @@ def _in_fp32(value):
 
 
 def rms_norm(input: Tensor, normalized_shape, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
-    if torch.is_autocast_enabled(DEVICE):
+    """CUDA's fused kernel, or, where torch's own dispatch does without it, the same in single operations."""
+    if RMS_NORM_IN_FP32 and torch.is_autocast_enabled(DEVICE):
         input, weight = _in_fp32((input, weight))
     with torch.autocast(DEVICE, enabled=False):
-        return aten._fused_rms_norm(input, list(normalized_shape), weight, eps)[0]
+        layouts = (torch.channels_last, torch.channels_last_3d)
+        mixed = weight is not None and weight.dtype != input.dtype
+        if mixed or torch._prims_common.suggest_memory_format(input) in layouts:
+            return torch.rms_norm(input, normalized_shape, weight, eps)
+        return FusedRMSNorm.apply(input, list(normalized_shape), weight, eps)
 
 
 def cross_entropy(input: Tensor, target: Tensor, *args, **kwargs) -> Tensor:
@@ -62,7 +71,6 @@ ON_CUDA: dict[Callable, Callable] = {
     F.rms_norm: rms_norm,
     torch.rms_norm: rms_norm,
     F.cross_entropy: cross_entropy,
-    F.scaled_dot_product_attention: cuda_attention,
 }
 
 
@@ -90,15 +98,23 @@ class _Lasting(TorchFunctionMode):
 class CudaSemantics(_Lasting):
     """Within this context torch functions on CPU tensors compute as on CUDA. Autocast is entered as for the CPU."""
 
+    def __init__(self, device: Device | None = None) -> None:
+        super().__init__()
+        self._device = device_named(device)
+
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
         if own := ON_CUDA.get(func):
             return own(*args, **kwargs)
+        if name in RECURRENT:
+            refuse_recurrent(name)
+        if func is F.scaled_dot_product_attention:
+            return cuda_attention(*args, **kwargs, device=self._device)
         exact = name in IN_FP32 or (name in IN_FP32_UNLESS_TOLD and kwargs.get("dtype") is None)
         if exact and torch.is_autocast_enabled(DEVICE):
             args, kwargs = _in_fp32(args), {key: _in_fp32(value) for key, value in kwargs.items()}
-        return func(*args, **kwargs)
+        return ON_BOTH.get(func, func)(*args, **kwargs)
 
 
 class CpuSemantics(_Lasting):
@@ -110,6 +126,8 @@ class CpuSemantics(_Lasting):
         return entered
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__name__", "") == "lstm":
+            refuse_recurrent("lstm")
         if func is F.scaled_dot_product_attention:
             return cpu_attention(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+        return ON_BOTH.get(func, func)(*args, **(kwargs or {}))

@@ -1,26 +1,154 @@
-"""The peak arithmetic of a device, in TFLOP/s: by data sheet for GPUs, timed for this machine's processor."""
+"""What is known of GPUs: memory, compute capability, what torch takes from it, and arithmetic by data sheet.
+
+`CHIPS` says what a chip computes, `DEVICES` which devices a prediction is made for by name: whole cards and MIG slices.
+Sizes in MiB (2^20 bytes), arithmetic in TFLOP/s.
+"""
 
 from __future__ import annotations
 
-# Peaks of whole cards in TFLOP/s, without sparsity, and their multiprocessors: NVIDIA's data sheets of the A100 (2021),
-# the H100 (2023) and the H200 (2024), whose arithmetic is that of the H100 SXM.
-_H100 = {"fp32": 67.0, "tf32": 494.5, "bf16": 989.5, "fp16": 989.5}
-PEAKS = {
-    "A100": (108, {"fp32": 19.5, "tf32": 156.0, "bf16": 312.0, "fp16": 312.0}),
-    "H100 PCIe": (114, {"fp32": 51.0, "tf32": 378.0, "bf16": 756.5, "fp16": 756.5}),
-    "H100": (132, _H100),
-    "H200": (132, _H100),
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+from stlm_kit.errors import UsageError, near
+
+CONTEXT_MIB = 500.0  # CUDA's context and its kernels beside the allocator's memory, an allowance
+MARGIN = 0.02  # what a device named by its name shall have to spare, as a share of the predicted peak
+
+
+@dataclass(frozen=True)
+class Chip:
+    """A GPU's compute capability, its multiprocessors, and (precision, TFLOP/s without sparsity) pairs."""
+
+    capability: tuple[int, int]
+    multiprocessors: int
+    tflops: tuple[tuple[str, float], ...]
+
+
+def _chip(capability: tuple[int, int], multiprocessors: int, **tflops: float) -> Chip:
+    return Chip(capability, multiprocessors, tuple(tflops.items()))
+
+
+# By a part of the name that torch gives. NVIDIA's data sheets: T4 (2019), A100 (2021), H100 (2023), H200 (2024); its
+# white papers on Ada (2022) and on Blackwell for RTX (2025), 16-bit products added up in fp32.
+CHIPS = {
+    "T4": _chip((7, 5), 40, fp32=8.1, fp16=65.0),
+    "RTX 4090": _chip((8, 9), 128, fp32=82.6, tf32=82.6, bf16=165.2, fp16=165.2),
+    "RTX 5090": _chip((12, 0), 170, fp32=104.8, tf32=104.8, bf16=209.5, fp16=209.5),
+    "A100": _chip((8, 0), 108, fp32=19.5, tf32=156.0, bf16=312.0, fp16=312.0),
+    "H100 PCIe": _chip((9, 0), 114, fp32=51.0, tf32=378.0, bf16=756.5, fp16=756.5),
+    "H100": _chip((9, 0), 132, fp32=67.0, tf32=494.5, bf16=989.5, fp16=989.5),
+    "H200": _chip((9, 0), 132, fp32=67.0, tf32=494.5, bf16=989.5, fp16=989.5),
 }
+
+
+def _cublaslt_mib(torch_version: str) -> float:
+    """cuBLASLt's own workspace: 1 MiB, found on an A100 with torch 2.9 and on an H200 with torch 2.11. In torch 2.13 it
+    shares cuBLAS's (pytorch#168175, and what torch.backends.cuda.blas_workspace_size says of itself)."""
+    major, minor = torch_version.split(".")[:2]
+    return 0.0 if (int(major), int(minor)) >= (2, 13) else 1.0
+
+
+@dataclass(frozen=True)
+class Device:
+    """A GPU, or a slice of one, that a step is predicted for. `dataclasses.replace` makes one of your own.
+
+    `memory_mib` is what torch sees of it. `cublas_mib` is the workspace of a cuBLAS handle, `cublaslt_mib` that of
+    cuBLASLt where it has one of its own: by default as in the torch that is installed.
+    """
+
+    name: str
+    memory_mib: float
+    capability: tuple[int, int]
+    multiprocessors: int
+    context_mib: float = CONTEXT_MIB
+    cublaslt_mib: float = field(default_factory=lambda: _cublaslt_mib(version("torch")))
+
+    @property
+    def cublas_mib(self) -> float:
+        """torch's default (CublasHandlePool.cpp): eight buffers of 4 MiB on Hopper and Blackwell, else two, and eight
+        of 16 KiB."""
+        return 32.0 if self.capability[0] in (9, 10, 12) else 8.125
+
+    @property
+    def threads_per_multiprocessor(self) -> int:
+        """The most that run at a time (CUDA's programming guide, compute capabilities)."""
+        return {(7, 5): 1024, (8, 6): 1536, (8, 9): 1536, (12, 0): 1536}.get(self.capability, 2048)
+
+    @property
+    def has_flash(self) -> bool:
+        """Whether torch's FlashAttention kernel runs (sdp_utils.cpp: from compute capability 8.0)."""
+        return self.capability >= (8, 0)
+
+    @property
+    def has_bf16(self) -> bool:
+        """Whether it multiplies in bf16; before compute capability 8.0 that is emulated, and slow."""
+        return self.capability >= (8, 0)
+
+    @property
+    def usable_mib(self) -> float:
+        """What torch's allocator can reserve: the memory less the CUDA context."""
+        return self.memory_mib - self.context_mib
+
+    @property
+    def safe_mib(self) -> float:
+        """The largest predicted peak that leaves `MARGIN` of it to spare."""
+        return self.usable_mib / (1 + MARGIN)
+
+
+def _device(name: str, memory_mib: float, chip: Chip, multiprocessors: int | None = None) -> Device:
+    """A device of this chip: all of it, or a slice with so many of its multiprocessors."""
+    return Device(name, memory_mib, chip.capability, multiprocessors or chip.multiprocessors)
+
+
+# The memory is the total capacity in torch's out-of-memory errors, the least that users report of such a card: drivers
+# differ by some 100 MiB. Slices are those of an A100 of 80 GB: 1g.10gb and 2g.20gb.
+DEVICES = {
+    device.name: device
+    for device in (
+        _device("t4", 14_909.0, CHIPS["T4"]),
+        _device("rtx-4090", 24_176.0, CHIPS["RTX 4090"]),
+        _device("rtx-5090", 32_112.0, CHIPS["RTX 5090"]),
+        _device("mig-10gb", 9_728.0, CHIPS["A100"], 14),
+        _device("mig-20gb", 19_968.0, CHIPS["A100"], 28),
+        _device("a100-40gb", 40_335.0, CHIPS["A100"]),
+        _device("a100-80gb", 81_039.0, CHIPS["A100"]),
+        _device("h100-80gb", 80_998.0, CHIPS["H100"]),
+        _device("h200", 143_052.0, CHIPS["H200"]),
+    )
+}
+USUAL = DEVICES["mig-20gb"]  # where none is named: the slice that the kit's full-size runs are planned for
+
+
+def device_named(device: str | Device | None) -> Device:
+    """The device of that name, the usual one for None. UsageError for a name that the table lacks."""
+    if device is None or isinstance(device, Device):
+        return device or USUAL
+    if not isinstance(device, str) or device not in DEVICES:
+        raise UsageError(
+            f"There is no device {device!r}; take one of {', '.join(DEVICES)}.{near(str(device), DEVICES)}"
+        )
+    return DEVICES[device]
+
+
+def device_here() -> Device | None:
+    """This machine's first CUDA GPU, or MIG slice, as torch describes it; None where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    found = torch.cuda.get_device_properties(0)
+    return Device(found.name, found.total_memory / 2**20, (found.major, found.minor), found.multi_processor_count)
 
 
 def peak_tflops(device: str, precision: str, multiprocessors: int | None = None) -> float | None:
     """The stated peak of a GPU by (part of) its name, in TFLOP/s; a MIG slice's share goes by its multiprocessors.
 
-    None for a device that the table does not know.
+    None for a device that the table does not know, or that has no such arithmetic.
     """
-    for name, (whole, peaks) in PEAKS.items():
+    for name, chip in CHIPS.items():
         if name in device:
-            return peaks[precision] * (multiprocessors or whole) / whole
+            peak = dict(chip.tflops).get(precision)
+            return None if peak is None else peak * (multiprocessors or chip.multiprocessors) / chip.multiprocessors
     return None
 
 

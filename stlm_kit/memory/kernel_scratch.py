@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,15 +10,35 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from stlm_kit.memory.devices import Device, device_named
+from stlm_kit.memory.kernel_sizes import (
+    column_sum_bytes,
+    efficient_backward_bytes,
+    flash_backward_bytes,
+    group_norm_backward_bytes,
+)
+from stlm_kit.memory.known_values import KnownValues
+from stlm_kit.memory.recording import MIB
+from stlm_kit.memory.refusals import refuse_sparse
+
 aten = torch.ops.aten
 Kernel = Callable[..., object]
 
 HERE, WRAPPERS = str(Path(__file__).parent), ("eval_frame.py", "_compile.py")
-CUBLAS = int(8.125 * 2**20)  # two buffers of 4 MiB, eight of 16 KiB: torch's default for each handle before Hopper
-CUBLASLT = 2**20  # what a matmul with a bias takes besides
 ELEMENTWISE = {aten.add, aten.add_, aten.sub, aten.sub_, aten.mul, aten.mul_, aten.div, aten.div_}
 SUMS = {aten.sum.default, aten.sum.dim_IntList, aten.mean.default, aten.mean.dim}
 MATMULS = {aten.mm.default, aten.bmm.default, aten.addmm.default, aten.baddbmm.default, aten.addmv.default}
+
+
+# Autograd adds the gradient of an indexing into zeros of its own; watched, it takes the form that copies them.
+INTO_ZEROS = {
+    aten.index_add.default: aten.index_add_.default,
+    aten.scatter.src: aten.scatter_.src,
+    aten.scatter.value: aten.scatter_.value,
+    aten.scatter_add.default: aten.scatter_add_.default,
+    aten.masked_scatter.default: aten.masked_scatter_.default,
+    aten.put.default: aten.put_.default,
+}
 
 
 def as_unwatched(func: Kernel, args: tuple, kwargs: dict, in_backward: bool):
@@ -28,8 +47,11 @@ def as_unwatched(func: Kernel, args: tuple, kwargs: dict, in_backward: bool):
     Watched, it writes nothing in place. Otherwise the gradient of an indexing is added into zeros that autograd made
     itself, and of two gradients of one tensor the first takes up the second, unless something else still needs it.
     """
-    if in_backward and func is aten.index_put.default:
+    if in_backward and func is aten.index_put.default and _called_by_engine():  # its caller holds the zeros, too
         aten.index_put_.default(*args, **kwargs)
+        return args[0]
+    if in_backward and func in INTO_ZEROS and _is_autograds(args[0]):
+        INTO_ZEROS[func](*args, **kwargs)
         return args[0]
     if in_backward and func is aten.add.Tensor and _adds_gradients(*args, **kwargs):
         return aten.add_.Tensor(*args)
@@ -41,8 +63,13 @@ def _adds_gradients(first: Tensor, second: object, **more) -> bool:
     like = isinstance(second, Tensor) and first.shape == second.shape and first.dtype == second.dtype and not more
     if not like or torch.is_grad_enabled() or not torch._prims_common.is_non_overlapping_and_dense_or_false(first):
         return False
-    storage = first.untyped_storage()  # held by the tensor and, just now, by this name
-    unshared = torch._C._storage_Use_Count(storage._cdata) <= 2 and first._use_count() <= 4
+    return _is_autograds(first)
+
+
+def _is_autograds(tensor: Tensor) -> bool:
+    """Whether autograd alone holds a tensor: nothing else does, and no function of the user's asks."""
+    storage = tensor.untyped_storage()  # held by the tensor and, just now, by this name
+    unshared = torch._C._storage_Use_Count(storage._cdata) <= 2 and tensor._use_count() <= 4
     return unshared and _called_by_engine()
 
 
@@ -57,16 +84,32 @@ def _called_by_engine() -> bool:
 class WithoutValues:
     """Computes on fake tensors what asks for values: each is answered as if it had been looked up.
 
-    A mask is true for `share` of its entries: the real targets among all. A number read back is 1.
+    A mask is true for `share` of its entries: the real targets among all. A number read back is what `read_back` says
+    of its tensor, else what is known of it (known_values.py), else 1 or True. UsageError for a sparse tensor.
     """
 
-    def __init__(self, share: float = 1.0) -> None:
+    def __init__(self, share: float = 1.0, read_back: Callable[[Tensor], float | None] | None = None) -> None:
         self.share = share
+        self.guessed = False  # whether a number was read back of which nothing is known
+        self._read_back, self._known = read_back, KnownValues()
 
     def __call__(self, func: Kernel, args: tuple, kwargs: dict, in_backward: bool):
         if func is aten._local_scalar_dense.default:
-            kind = args[0].dtype
-            return True if kind == torch.bool else 1.0 if kind.is_floating_point else 1
+            return self._number(args[0])
+        out = self._computed(func, args, kwargs, in_backward)
+        self._known.note(func, args, out)
+        if isinstance(out, Tensor) and out.layout != torch.strided:
+            refuse_sparse()
+        return out
+
+    def _number(self, tensor: Tensor) -> float:
+        told = self._read_back(tensor) if self._read_back else None
+        value = self._known.of(tensor) if told is None else told
+        self.guessed |= value is None
+        kind = bool if tensor.dtype == torch.bool else float if tensor.dtype.is_floating_point else int
+        return kind(1 if value is None else value)
+
+    def _computed(self, func: Kernel, args: tuple, kwargs: dict, in_backward: bool):
         if func is aten.nonzero.default:
             return self._true_entries(args[0])
         if func is aten.masked_select.default:
@@ -96,27 +139,40 @@ class WithoutValues:
 class CudaScratch:
     """What CUDA kernels take besides their results: (name, bytes, whether it stays).
 
-    Each thread that multiplies matrices gets a cuBLAS handle with a workspace, and one for cuBLASLt at its first
-    matmul with a bias. Autograd's backward pass has a thread of its own; without checkpointing it adds no bias there,
-    so checkpointing costs 1 MiB more: the difference that the memory study recorded at every batch size.
+    Each thread that multiplies matrices gets a cuBLAS handle with a workspace, and where cuBLASLt has one of its own,
+    that at its first matmul with a bias. Autograd's backward pass has a thread of its own; without checkpointing it
+    adds no bias there, so checkpointing cost 1 MiB more in torch 2.9: the difference that the memory study recorded at
+    every batch size.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: Device | None = None) -> None:
+        self._device = device = device_named(device)
+        self._cublas, self._cublaslt = round(device.cublas_mib * MIB), round(device.cublaslt_mib * MIB)
         self._have: set[tuple[str, bool]] = set()
 
     def __call__(self, func: Kernel, args: tuple, out: object, in_backward: bool) -> Iterator[tuple[str, int, bool]]:
         if func in MATMULS:
-            yield from self._once("cuBLAS workspace", CUBLAS, in_backward)
-            if func is aten.addmm.default and args[0].dim() == 1:
-                yield from self._once("cuBLASLt workspace", CUBLASLT, in_backward)
+            yield from _copied_matrices(args)
+            yield from self._once("cuBLAS workspace", self._cublas, in_backward)
+            if self._cublaslt and func is aten.addmm.default and args[0].dim() == 1:
+                yield from self._once("cuBLASLt workspace", self._cublaslt, in_backward)
         else:
             yield from _in_both(func, args)
-        if func in SUMS and args[0].dtype not in (torch.bfloat16, torch.float16):
-            yield from _converted_for_sum(args[0], out)
+        if func in SUMS:
+            if args[0].dtype not in (torch.bfloat16, torch.float16):
+                yield from _converted_for_sum(args[0], out)
+            dims = args[1] if len(args) > 1 and args[1] is not None else ()
+            if n_bytes := column_sum_bytes(args[0], dims, self._device):
+                yield "parts of a sum", n_bytes, False
         if func is aten._scaled_dot_product_flash_attention_backward.default:
             yield "flash attention's accumulators", flash_backward_bytes(*args[1:3]), False
         elif func is aten._scaled_dot_product_efficient_attention_backward.default:
-            yield "efficient attention's accumulators", efficient_backward_bytes(args[1]), False
+            for n_bytes in efficient_backward_bytes(args[1]):
+                yield "efficient attention's accumulators", n_bytes, False
+        elif func is aten._softmax_backward_data.default:
+            yield "gradient times weights", args[0].numel() * args[0].element_size(), False
+        elif func is aten.native_group_norm_backward.default:
+            yield "sums by channel and group", group_norm_backward_bytes(*args), False
 
     def _once(self, name: str, n_bytes: int, in_backward: bool) -> Iterator[tuple[str, int, bool]]:
         if (name, in_backward) not in self._have:
@@ -140,6 +196,8 @@ class CpuScratch:
                 yield "operands converted", others * common.itemsize, False
         elif func in SUMS:
             yield from _converted_for_sum(args[0], out)
+        elif func in (aten.mm.default, aten.addmm.default):
+            yield from _copied_matrices(args)
         elif func is aten.index.Tensor:
             short = [index for index in args[1] if index is not None and index.dtype == torch.int32]
             if n_bytes := sum(8 * index.numel() for index in short):
@@ -154,30 +212,18 @@ def _converted_for_sum(terms: Tensor, out: Tensor) -> Iterator[tuple[str, int, b
         yield "terms converted", terms.numel() * out.element_size(), False
 
 
+def _copied_matrices(args: tuple) -> Iterator[tuple[str, int, bool]]:
+    """Matrices that lie neither row by row nor column by column, an expanded gradient for one: BLAS gets a copy."""
+    for matrix in args[-2:] if isinstance(args[-1], Tensor) else args:
+        if isinstance(matrix, Tensor) and matrix.dim() >= 2:
+            (rows, columns), (row, column) = matrix.shape[-2:], matrix.stride()[-2:]
+            if not ((column == 1 and row >= max(1, columns)) or (row == 1 and column >= max(1, rows))):
+                yield "a matrix copied for BLAS", matrix.numel() * matrix.element_size(), False
+
+
 def _in_both(func: Kernel, args: tuple) -> Iterator[tuple[str, int, bool]]:
     """What operations take that are written in terms of others, below what a dispatch mode sees."""
     if func is aten.logsumexp.default:
         yield "scores less their maximum", args[0].numel() * args[0].element_size(), False
     elif func is aten._safe_softmax.default:
         yield "a look for rows of nothing", args[0].numel(), False
-
-
-def _up(n: int, multiple: int) -> int:
-    return math.ceil(n / multiple) * multiple
-
-
-def flash_backward_bytes(q: Tensor, k: Tensor) -> int:
-    """The accumulators of FlashAttention-2's backward kernel: in fp32 the queries' gradient and a dot product a query,
-    both padded; and where queries share keys, the keys' and values' gradients before they are added up (mha_bwd)."""
-    batch, heads, length, width = q.shape
-    padded = batch * heads * _up(length, 128)
-    shared = 2 * batch * heads * k.shape[2] * width * k.element_size() if k.shape[1] != heads else 0
-    return 4 * padded * _up(width, 32) + 4 * padded + shared
-
-
-def efficient_backward_bytes(q: Tensor) -> int:
-    """The memory-efficient backward kernel's accumulators: a dot product a query, and the queries' gradient in fp32
-    where q is not."""
-    batch, heads, length, width = q.shape
-    gradients = 0 if q.dtype == torch.float32 else 4 * batch * heads * _up(length, 64) * _up(width, 64)
-    return gradients + 4 * batch * heads * length

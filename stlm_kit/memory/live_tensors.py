@@ -10,7 +10,8 @@ from stlm_kit.config import ModelConfig
 from stlm_kit.errors import UsageError
 from stlm_kit.memory.allocator import Replay, as_asked, replay
 from stlm_kit.memory.assumptions import assumptions
-from stlm_kit.memory.predict import settled, trace_subject
+from stlm_kit.memory.devices import Device
+from stlm_kit.memory.predict import device_for, settled, trace_subject
 from stlm_kit.memory.recording import Allocation, Recording, survivors
 from stlm_kit.memory.report import MemoryReport, Semantics, Span, check_choices, largest_first, report_of
 from stlm_kit.memory.step_under_test import Subject
@@ -45,8 +46,8 @@ class WatchedStep:
         return self.recording.events[: self.recording.started]
 
     def _events_until(self, operation: int) -> Iterator[tuple[Allocation, int]]:
-        start = self.recording.started
-        for event, place in zip(self.recording.events[start:], self.recording.operation_of_event[start:], strict=True):
+        step = slice(self.recording.started, self.recording.ended)
+        for event, place in zip(self.recording.events[step], self.recording.operation_of_event[step], strict=True):
             if place <= operation:
                 yield event
 
@@ -59,11 +60,13 @@ def watch_step(
     valid_fraction: float = 1.0,
     span: Span = "forward_backward",
     semantics: Semantics = "cuda",
+    device: str | Device | None = None,
 ) -> WatchedStep:
     """`predict_peak` with every tensor kept track of, in MiB; arguments and errors are the same."""
     check_choices(span, semantics)
     subject = Subject.of(config, recipe, batch_size, sequence_length, valid_fraction)
     subject.check_runs_on(semantics)
-    recording = settled(trace_subject(subject, semantics), semantics)
-    report = report_of(recording, span, semantics, assumptions=assumptions(semantics, subject))
+    on = device_for(semantics, device, subject)
+    recording = settled(trace_subject(subject, semantics, on), semantics)
+    report = report_of(recording, span, semantics, assumptions=assumptions(semantics, subject, on))
     return WatchedStep(report, recording, replay(recording) if semantics == "cuda" else as_asked(recording))

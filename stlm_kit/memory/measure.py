@@ -22,17 +22,21 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from stlm_kit.config import ModelConfig
 from stlm_kit.errors import KitError, UsageError
+from stlm_kit.memory.devices import device_here
 from stlm_kit.memory.kernel_scratch import CpuScratch, CudaScratch
 from stlm_kit.memory.predict import run_steps
 from stlm_kit.memory.recording import MIB
-from stlm_kit.memory.report import MemoryReport, Span, check_choices, report_of
+from stlm_kit.memory.report import MemoryReport, Span, check_choices, report_of, without_parts
 from stlm_kit.memory.step_under_test import Subject
-from stlm_kit.memory.torch_patches import in_each_backward
+from stlm_kit.memory.torch_patches import in_each_backward, uncompiled
 from stlm_kit.memory.tracker import Tracker
 from stlm_kit.training.loss import Loss
 from stlm_kit.training.recipe import Recipe
 
 Build, Step = Callable[[], object], Callable[[object], object]
+FUSED = 1.05  # watched, a step may take this many times what it takes; more means that kernels are fused otherwise
+AS_WRITTEN = "What the memory is made of is left out: while it is watched the step takes more, as a compiled one does."
+NOT_ASKED = "What the memory is made of is left out: a compiled step cannot be watched operation by operation."
 # Names among the profiler's events.
 STEP, BACKWARD, END, MEMORY = "measured step", "measured backward pass", "measured end", "[memory]"
 
@@ -46,12 +50,17 @@ def measure_step(
     steps: int = 2,
     repeats: int = 5,
     vocab_size: int | None = None,
+    parts: bool = True,
 ) -> MemoryReport:
     """The memory, in MiB, and the time of one training step of any module and any loop, on a real device.
 
     `build` and `step` are those of `predict_step`; they place everything on `device` themselves. The model is built
-    three times: for the sizes, for the parts, and for the time of `repeats` steps, each with the device waited for (a
-    step not waited for has only been asked for). `step_s`: median, least and most, in seconds, warm-up left out.
+    three times: for the sizes, for the time of `repeats` steps, each with the device waited for (a step not waited for
+    has only been asked for), and for what the memory is made of. `step_s`: median, least and most, in seconds, warm-up
+    left out.
+
+    With parts=False the last is left out. It is as well where a step does not run while it is watched (FlexAttention),
+    or needs more (what torch.compile fuses is watched as it is written): `assumptions` says so.
 
     Raises UsageError for choices that there are none of, KitError where the device is missing.
     """
@@ -64,9 +73,13 @@ def measure_step(
     if kind == "cuda" and not torch.cuda.is_available():
         raise KitError("There is no CUDA GPU here to measure on; measure on 'cpu', or predict.")
     sizes = (_on_cuda if kind == "cuda" else _on_cpu)(build, step, device, steps, span)
-    parts = _parts(build, step, steps, span, kind, vocab_size)
-    report = _with_untracked(replace(parts, **sizes, found="measured", assumptions=[]))
-    return replace(report, step_s=_seconds(build, step, device, repeats) if repeats else None)
+    known = {**sizes, "found": "measured", "step_s": _seconds(build, step, device, repeats) if repeats else None}
+    watched, why_not = _parts(build, step, steps, span, device, vocab_size) if parts else (None, NOT_ASKED)
+    if watched and watched.peak_allocated_mib > FUSED * sizes["peak_allocated_mib"]:
+        watched, why_not = None, AS_WRITTEN
+    if watched:
+        return _with_untracked(replace(watched, **known))
+    return without_parts(span, kind, assumptions=[why_not], **known)
 
 
 def measure_peak(
@@ -89,8 +102,10 @@ def measure_peak(
     subject = Subject.of(
         config, recipe, batch_size, sequence_length, valid_fraction, accumulation_steps, device, trainable, loss
     )
-    subject.check_runs_on(torch.device(device).type)
-    return measure_step(subject.build, subject.step, device, span=span, repeats=repeats)
+    kind, recipe = torch.device(device).type, subject.recipe
+    subject.check_runs_on(kind)
+    compiled = kind == "cuda" and (recipe.attention == "flex" or recipe.optimizer == "8bit")
+    return measure_step(subject.build, subject.step, device, span=span, repeats=repeats, parts=not compiled)
 
 
 def _on_cuda(build: Build, step: Step, device: str, steps: int, span: Span) -> dict[str, float]:
@@ -173,15 +188,27 @@ def _checked(sizes: dict[str, float]) -> dict[str, float]:
     return sizes
 
 
-def _parts(build: Build, step: Step, steps: int, span: Span, kind: str, vocab_size: int | None) -> MemoryReport:
-    """What the memory is made of: the same steps once more, watched operation by operation."""
-    tracker = Tracker(vocab_size, scratch=CpuScratch() if kind == "cpu" else CudaScratch())
-    with tracker:
-        state = run_steps(tracker, build, step, steps)
-    del state
-    report = report_of(tracker.recording, span, kind)
-    _forget(kind)
-    return report
+def _parts(
+    build: Build, step: Step, steps: int, span: Span, device: str, vocab_size: int | None
+) -> tuple[MemoryReport | None, str]:
+    """What the memory is made of: the same steps once more, watched operation by operation; or why they cannot be.
+
+    Watched, compiled functions run as they are written: torch would not compile them, and remember that it could not.
+    For flex_attention it has no rule under a dispatch mode.
+    """
+    kind, why_not = torch.device(device).type, ""
+    tracker = Tracker(vocab_size, scratch=CpuScratch() if kind == "cpu" else CudaScratch(device_here()))
+    try:
+        with uncompiled(), tracker:
+            state = run_steps(tracker, build, step, steps)
+        del state
+    except Exception as error:  # unwatched the same steps ran, so what fails here is the watching
+        reason = str(error).partition("\n")[0].rstrip(".")
+        why_not = (
+            f"What the memory is made of is left out: the step cannot be watched ({type(error).__name__}: {reason})."
+        )
+    _forget(device)  # once the exception is gone, and with it the frames that hold tensors
+    return (None, why_not) if why_not else (report_of(tracker.recording, span, kind), "")
 
 
 def _with_untracked(report: MemoryReport) -> MemoryReport:
@@ -214,5 +241,14 @@ def _forget(device: str) -> None:
     """Let go of what earlier steps left."""
     gc.collect()
     if torch.device(device).type == "cuda":
-        torch.cuda.synchronize()
-        torch.cuda.empty_cache()
+        torch.cuda.synchronize(device)
+        with torch.cuda.device(device):
+            empty_gpu()
+
+
+def empty_gpu() -> None:
+    """Give back all that torch keeps of the current GPU for nobody: cuBLAS's workspaces, too, which would outlive the
+    step that asked for them."""
+    gc.collect()
+    torch._C._cuda_clearCublasWorkspaces()
+    torch.cuda.empty_cache()

@@ -15,27 +15,39 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from stlm_kit.config import ModelConfig
-from stlm_kit.memory.device_semantics import CpuSemantics, CudaSemantics
+from stlm_kit.memory.fake_run import fake_run
 from stlm_kit.memory.kernel_scratch import WithoutValues
 from stlm_kit.memory.predict import check_numbers
 from stlm_kit.memory.report import Semantics, check_choices
 from stlm_kit.memory.step_under_test import Subject, in_one_chunk
-from stlm_kit.memory.torch_patches import in_each_backward, quantization_tables_made_anew
+from stlm_kit.memory.torch_patches import in_each_backward
 from stlm_kit.training.recipe import Recipe
 
 aten = torch.ops.aten
-# torch's counter knows CUDA's attention kernels; the CPU's does the same products. Arguments are shapes here.
-OF_THE_CPU = {
-    aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *_, **__: sdpa_flop_count(q, k, v),
-    aten._scaled_dot_product_flash_attention_for_cpu_backward: (
-        lambda gradient, q, k, v, *_, **__: sdpa_backward_flop_count(gradient, q, k, v)
-    ),
+
+
+def _attention(q, k, v, *_, **__) -> int:
+    """Of a kernel's arguments, as shapes: keys and values are multiplied once for each head of the queries."""
+    return sdpa_flop_count(q, *((*x[:1], q[1], *x[2:]) for x in (k, v)))
+
+
+def _attention_backward(gradient, q, k, v, *_, **__) -> int:
+    return sdpa_backward_flop_count(gradient, q, *((*x[:1], q[1], *x[2:]) for x in (k, v)))
+
+
+# torch's counter does not know the CPU's attention kernel, and before torch 2.13 no grouped queries.
+ATTENTION = {
+    aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    aten._scaled_dot_product_flash_attention: _attention,
+    aten._scaled_dot_product_efficient_attention: _attention,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    aten._scaled_dot_product_flash_attention_backward: _attention_backward,
+    aten._scaled_dot_product_efficient_attention_backward: _attention_backward,
 }
 
 
@@ -115,7 +127,7 @@ def _counted(
     build: Callable[[], object], step: Callable[[object], object], semantics: Semantics, valid_fraction: float
 ) -> tuple[int, int]:
     """(operations outside the backward passes of one step, those inside them)."""
-    counter = FlopCounterMode(display=False, custom_mapping=OF_THE_CPU)
+    counter = FlopCounterMode(display=False, custom_mapping=ATTENTION)
     inside = 0
 
     @contextmanager
@@ -125,13 +137,9 @@ def _counted(
         yield
         inside += counter.get_total_flops() - before
 
-    with (
-        in_one_chunk(),
-        quantization_tables_made_anew(),
-        FakeTensorMode(allow_non_fake_inputs=True),
-        CudaSemantics() if semantics == "cuda" else CpuSemantics(),
-    ):
-        answering = _Answering(WithoutValues(valid_fraction))
+    values = WithoutValues(valid_fraction)
+    with in_one_chunk(), fake_run(semantics, values):
+        answering = _Answering(values)
         with answering:
             state = build()
         # The counter lies below: it sees the operations that those with missing values have become.

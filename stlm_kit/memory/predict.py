@@ -14,20 +14,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from statistics import fmean
 
-from torch import nn
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from stlm_kit.config import ModelConfig
 from stlm_kit.errors import UsageError
 from stlm_kit.memory.assumptions import assumptions
-from stlm_kit.memory.device_semantics import CpuSemantics, CudaSemantics
+from stlm_kit.memory.devices import Device, device_named
+from stlm_kit.memory.fake_run import fake_run
 from stlm_kit.memory.kernel_scratch import CpuScratch, CudaScratch, WithoutValues
 from stlm_kit.memory.recording import Recording
 from stlm_kit.memory.report import MemoryReport, Semantics, Span, check_choices, report_of
 from stlm_kit.memory.steady_state import growth_per_share, repeated, shares
 from stlm_kit.memory.step_under_test import Subject, folded
-from stlm_kit.memory.torch_patches import quantization_tables_made_anew
 from stlm_kit.memory.tracker import Tracker
 from stlm_kit.training.loss import Loss
 from stlm_kit.training.recipe import Recipe
@@ -45,6 +44,8 @@ def predict_step(
     steps: int = 2,
     valid_fraction: float = 1.0,
     vocab_size: int | None = None,
+    device: str | Device | None = None,
+    read_back: Callable[[Tensor], float | None] | None = None,
 ) -> MemoryReport:
     """The memory of one training step of any module and any loop, in MiB.
 
@@ -53,19 +54,33 @@ def predict_step(
     the next call, as in a real loop. Both run on fake tensors: shapes are right, there are no values. `steps` of them
     are traced (two: the first makes the optimizer's state) and the last one is reported.
 
-    A boolean mask that indexes a tensor is taken as true for `valid_fraction` of its entries; a number read back
-    (`.item()`) as 1. `vocab_size` tells logits from other tensors (default: the rows of the largest embedding).
-    `semantics`: what CUDA would keep and allocate, or the CPU. Raises UsageError for choices that there are none of;
-    what `build` and `step` raise goes through.
+    A boolean mask that indexes a tensor is taken as true for `valid_fraction` of its entries, every mask alike. A
+    number read back (`.item()`, `if loss < best:`) is taken as 1 or True, but nothing as infinite or not a number:
+    `if torch.isnan(loss)` is not entered. `read_back(tensor)` says otherwise: it is given the tensor, which has a shape
+    and a type, and gives its value, or None where it knows of none. `vocab_size` tells logits from other tensors
+    (default: the rows of the largest embedding).
+
+    `semantics`: what CUDA would keep and allocate, or the CPU. `device`: which GPU (`devices.DEVICES`; a slice of an
+    A100 where none is named). Raises UsageError for choices that there are none of and for what cannot be predicted
+    (refusals.py: LSTM, LBFGS, sparse gradients, shapes that depend on values); what else `build` and `step` raise goes
+    through.
     """
     check_choices(span, semantics)
     check_numbers(steps, valid_fraction)
+    on = device_for(semantics, device)
     recording = trace(
-        build, step, semantics=semantics, steps=steps, valid_fraction=valid_fraction, vocab_size=vocab_size
+        build,
+        step,
+        semantics=semantics,
+        steps=steps,
+        valid_fraction=valid_fraction,
+        vocab_size=vocab_size,
+        device=on,
+        read_back=read_back,
     )
     if steps > 1:
         recording = settled(recording, semantics)
-    return report_of(recording, span, semantics, assumptions=assumptions(semantics))
+    return report_of(recording, span, semantics, assumptions=assumptions(semantics, device=on))
 
 
 def predict_peak(
@@ -80,6 +95,7 @@ def predict_peak(
     accumulation_steps: int = 1,
     trainable: Sequence[str] | None = None,
     loss: Callable[[], Loss] | None = None,
+    device: str | Device | None = None,
 ) -> MemoryReport:
     """The memory of one training step of a preset under a recipe, in MiB: at most 3 s whatever the batch.
 
@@ -88,7 +104,8 @@ def predict_peak(
     the peak, which is convex in the share, is then the mean of peaks over batches. Weights, gradients and AdamW's state
     are those of training under the recipe. `accumulation_steps` micro-batches of `batch_size` rows make a step.
     `trainable` names the parameters that are trained (default: all). `loss()` makes a loss of one's own, a module among
-    them: its weights count, its trained ones with their gradients and state.
+    them: its weights count, its trained ones with their gradients and state. `device` is a GPU of `devices.DEVICES`, by
+    name or changed with `dataclasses.replace`; a slice of an A100 where none is named.
 
     Raises UsageError, one sentence, for names, sizes and combinations that cannot be.
     """
@@ -97,12 +114,26 @@ def predict_peak(
         config, recipe, batch_size, sequence_length, valid_fraction, accumulation_steps, trainable=trainable, loss=loss
     )
     subject.check_runs_on(semantics)
+    on = device_for(semantics, device, subject)
     spread = _spread_of_batches(valid_fraction_std, batch_size * accumulation_steps)
-    recording = trace_subject(subject, semantics)
-    more = {"assumptions": assumptions(semantics, subject)}
+    recording = trace_subject(subject, semantics, on)
+    more = {"assumptions": assumptions(semantics, subject, on)}
     if not spread:
         return report_of(settled(recording, semantics), span, semantics, **more)
-    return _average(subject, recording, spread, span, semantics, more)
+    return _average(subject, recording, spread, span, semantics, on, more)
+
+
+def device_for(semantics: Semantics, device: str | Device | None, subject: Subject | None = None) -> Device | None:
+    """The GPU that a prediction is made for; None on the CPU. UsageError where there is none of that name, or the
+    recipe cannot run on it."""
+    if semantics == "cpu":
+        if device is not None:
+            raise UsageError('A device is a GPU to predict for; leave it out, or take semantics="cuda".')
+        return None
+    found = device_named(device)
+    if subject and subject.recipe.attention == "flash" and not found.has_flash:
+        raise UsageError(f"flash-attn needs an Ampere GPU or a later one, which {found.name} is not; use sdpa.")
+    return found
 
 
 def trace(
@@ -113,16 +144,14 @@ def trace(
     steps: int = 2,
     valid_fraction: float = 1.0,
     vocab_size: int | None = None,
+    device: Device | None = None,
+    read_back: Callable[[Tensor], float | None] | None = None,
 ) -> Recording:
     """Run `build` once and `step` some times on fake tensors; gives what was allocated and freed, in order."""
-    cuda = semantics == "cuda"
-    tracker = Tracker(vocab_size, run=WithoutValues(valid_fraction), scratch=CudaScratch() if cuda else CpuScratch())
-    with (
-        quantization_tables_made_anew(),
-        FakeTensorMode(allow_non_fake_inputs=True),
-        CudaSemantics() if cuda else CpuSemantics(),
-        tracker,
-    ):
+    scratch = CudaScratch(device) if semantics == "cuda" else CpuScratch()
+    values = WithoutValues(valid_fraction, read_back)
+    tracker = Tracker(vocab_size, run=values, scratch=scratch)
+    with fake_run(semantics, values, device), tracker:
         state = run_steps(tracker, build, step, steps)
     del state
     return tracker.recording
@@ -161,10 +190,12 @@ def _largest_embedding(modules: list[nn.Module]) -> int | None:
 
 
 @functools.lru_cache(maxsize=32)  # a report on another span, spread or budget asks for the same trace
-def trace_subject(subject: Subject, semantics: Semantics) -> Recording:
+def trace_subject(subject: Subject, semantics: Semantics, device: Device | None = None) -> Recording:
     """`trace` of one of the kit's own steps, equal work done a few times only; read it, it is shared."""
     with folded(subject.recipe, semantics):
-        return trace(subject.build, subject.step, semantics=semantics, valid_fraction=subject.valid_fraction)
+        return trace(
+            subject.build, subject.step, semantics=semantics, valid_fraction=subject.valid_fraction, device=device
+        )
 
 
 def settled(recording: Recording, semantics: Semantics) -> Recording:
@@ -173,12 +204,18 @@ def settled(recording: Recording, semantics: Semantics) -> Recording:
 
 
 def _average(
-    subject: Subject, recording: Recording, spread: float, span: Span, semantics: Semantics, more: dict
+    subject: Subject,
+    recording: Recording,
+    spread: float,
+    span: Span,
+    semantics: Semantics,
+    device: Device | None,
+    more: dict,
 ) -> MemoryReport:
     """The mean over batches whose shares of real targets vary by `spread`."""
     share = subject.valid_fraction
     other = replace(subject, valid_fraction=min(share * ONE_MORE_SHARE, 1.0) if share < 1 else share / ONE_MORE_SHARE)
-    growing = growth_per_share(recording, trace_subject(other, semantics), other.valid_fraction - share)
+    growing = growth_per_share(recording, trace_subject(other, semantics, device), other.valid_fraction - share)
     if growing is not None:
         drawn = shares(share, spread, AVERAGED)
         sizes = [
@@ -192,7 +229,7 @@ def _average(
     points = {share + offset * spread: weight for offset, weight in ((-(3**0.5), 1), (0.0, 4), (3**0.5, 1))}
     clipped = [(min(max(point, 1 / subject.positions), 1.0), weight) for point, weight in points.items()]
     reports = [
-        report_of(trace_subject(replace(subject, valid_fraction=point), semantics), span, semantics, **more)
+        report_of(trace_subject(replace(subject, valid_fraction=point), semantics, device), span, semantics, **more)
         for point, _ in clipped
     ]
     weights = [weight for _, weight in clipped]

@@ -49,11 +49,14 @@ class Recording:
     events: list[tuple[Allocation, int]] = field(default_factory=list)
     operations: list[tuple[str, str, Phase]] = field(default_factory=list)  # name, module, phase
     operation_of_event: list[int] = field(default_factory=list)
-    # Positions in `events`: the last step is events[started:], its passes end at these.
+    # Positions in `events`: the last step is events[started:], its passes end at these, its last operation at `ended`.
+    # What dies later are the names that the step's function gave: a timeline of operations does not show it.
     started: int = 0
     forward_ended: int = 0
     backward_ended: int = 0
+    ended: int = 0
     first_operation: int = 0  # of the last step
+    first_after_backward: int = 0
 
     def born(self, allocation: Allocation) -> None:
         self._happens(allocation, 1)
@@ -66,8 +69,8 @@ class Recording:
         self.operation_of_event.append(len(self.operations) - 1)
 
     def step_begins(self) -> None:
-        self.started = self.forward_ended = self.backward_ended = len(self.events)
-        self.first_operation = len(self.operations)
+        self.started = self.forward_ended = self.backward_ended = self.ended = len(self.events)
+        self.first_operation = self.first_after_backward = len(self.operations)
 
     def allocations(self) -> Iterator[Allocation]:
         return (allocation for allocation, sign in self.events if sign > 0)

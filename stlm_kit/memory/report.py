@@ -11,6 +11,7 @@ from typing import Literal
 
 from stlm_kit.errors import UsageError
 from stlm_kit.memory.allocator import Replay, as_asked, replay
+from stlm_kit.memory.devices import Device, device_named
 from stlm_kit.memory.recording import CATEGORIES, MIB, Allocation, Recording, survivors
 
 Span = Literal["forward_backward", "step"]
@@ -56,8 +57,16 @@ class MemoryReport:
     assumptions: list[str] = field(default_factory=list)
     step_s: dict[str, float] | None = None
 
-    def fits(self, limit_mib: float, context_mib: float = 0.0) -> bool:
-        """Whether the reserved peak, and `context_mib` for the CUDA context (about 500), fit into `limit_mib`."""
+    def fits(self, device: str | Device | float, context_mib: float = 0.0) -> bool:
+        """Whether the reserved peak fits into a GPU, by its name (devices.DEVICES), or into a number of MiB.
+
+        Of a named GPU the CUDA context is taken off, and the peak must leave 2 % of itself to spare (devices.MARGIN):
+        for the scratch memory of kernels that a prediction leaves out. A number of MiB is taken as it is, less
+        `context_mib`. UsageError for a name that there is none of, or for no size.
+        """
+        if isinstance(device, str | Device):
+            return self.peak_reserved_mib <= device_named(device).safe_mib
+        limit_mib = device
         if not limit_mib > 0:
             raise UsageError(f"limit_mib = {limit_mib!r} will not do; give the device's memory in MiB, more than 0.")
         return self.peak_reserved_mib + context_mib <= limit_mib
@@ -87,13 +96,15 @@ def report_of(
 
     Sizes are averages then; the parts are those of the step whose peak is nearest to the average.
     """
+    if not recording.events:
+        raise UsageError("Neither build nor step makes a tensor, so there is no memory to report.")
     served = replay(recording) if semantics == "cuda" else as_asked(recording)
     starts = [recording.started] if starts is None else starts
     forward, backward = (end - recording.started for end in (recording.forward_ended, recording.backward_ended))
     length = len(recording.events) - recording.started if span == "step" else backward
     at = served.allocated.__getitem__
-    # A step may begin at its peak, with all that the step before it left.
-    peaks = [max(range(max(start - 1, 0), start + max(length, 1)), key=at) for start in starts]
+    # A step may begin at its peak, with all that the step before it left; one that allocates nothing stays there.
+    peaks = [max([max(start - 1, 0), *range(start, start + length)], key=at) for start in starts]
     mean = fmean(at(peak) for peak in peaks)
     nearest = min(range(len(starts)), key=lambda i: abs(at(peaks[i]) - mean))
     alive, given = survivors(recording.events[: peaks[nearest] + 1]), served.given
@@ -106,11 +117,18 @@ def report_of(
         by_module=_sums(alive, given, lambda allocation: allocation.module or allocation.category),
         alive_at_peak=largest_first(alive, given),
         timeline=_timeline(recording, served, starts[nearest]),
-        peak_phase=recording.operations[recording.operation_of_event[peaks[nearest]]][2],
+        peak_phase=recording.operations[max(recording.operation_of_event[peaks[nearest]], 0)][2],
         span=span,
         semantics=semantics,
         **more,
     )
+
+
+def without_parts(span: Span, semantics: Semantics, **known) -> MemoryReport:
+    """A report of sizes alone: nothing is known of what they are made of."""
+    nothing = Timeline([], [], [], {category: [] for category in CATEGORIES})
+    parts = {"by_category": {}, "by_module": {}, "alive_at_peak": [], "timeline": nothing, "peak_phase": "unknown"}
+    return MemoryReport(**known, **parts, span=span, semantics=semantics)
 
 
 def largest_first(alive: list[Allocation], given: dict[Allocation, int]) -> list[dict[str, object]]:
@@ -129,9 +147,10 @@ def _timeline(recording: Recording, served: Replay, start: int) -> Timeline:
     """Live MiB by category after each operation of the step whose events begin at `start`."""
     first = recording.first_operation
     changes = {category: [0.0] * (len(recording.operations) - first + 1) for category in CATEGORIES}
-    end = start + len(recording.events) - recording.started
+    end = start + recording.ended - recording.started
     for event, (allocation, sign) in enumerate(recording.events[:end]):
         place = max(recording.operation_of_event[event] - first + 1, 0) if event >= start else 0
         changes[allocation.category][place] += sign * served.given[allocation] / MIB
-    names, modules, phases = (list(column) for column in zip(*recording.operations[first:], strict=True))
+    columns = zip(*recording.operations[first:], strict=True)
+    names, modules, phases = (list(column) for column in columns) if recording.operations[first:] else ([], [], [])
     return Timeline(names, modules, phases, {key: list(accumulate(row))[1:] for key, row in changes.items()})

@@ -59,5 +59,5 @@ def repeated(recording: Recording, sizes: Sequence[dict[Allocation, int]]) -> tu
         events.extend((now[one] if one in now else before[heir[one]], sign) for one, sign in step)
         places.extend(recording.operation_of_event[recording.started :])
     shift = starts[-1] - recording.started if starts else 0
-    ends = (end + shift for end in (recording.started, recording.forward_ended, recording.backward_ended))
-    return Recording(events, recording.operations, places, *ends, recording.first_operation), starts
+    ends = {name: getattr(recording, name) + shift for name in ("started", "forward_ended", "backward_ended", "ended")}
+    return replace(recording, events=events, operation_of_event=places, **ends), starts

@@ -15,7 +15,7 @@ from stlm_kit.data.batches import IGNORE, Batch
 from stlm_kit.errors import UsageError
 from stlm_kit.memory.attention_kernels import cuda_attention
 from stlm_kit.memory.report import Semantics
-from stlm_kit.memory.torch_patches import eight_bit_update_without_temporaries, scaler_that_always_updates
+from stlm_kit.memory.torch_patches import eight_bit_update_without_temporaries
 from stlm_kit.model.blocks import Attention
 from stlm_kit.model.kinds import build_model
 from stlm_kit.training import loss as losses
@@ -173,7 +173,6 @@ def folded(recipe: Recipe, semantics: Semantics):
     with ExitStack() as stack:
         enter = stack.enter_context
         enter(mock.patch.object(losses, "chunk_starts", few))
-        enter(scaler_that_always_updates())
         if semantics == "cuda":
             on_gpu = losses.chunk_rows("cuda")
             enter(mock.patch.object(losses, "chunk_rows", lambda device_type: on_gpu))

@@ -19,8 +19,10 @@ from torch.utils._pytree import tree_leaves
 
 from stlm_kit.memory.kernel_scratch import as_unwatched
 from stlm_kit.memory.recording import Allocation, Phase, Recording
+from stlm_kit.memory.torch_patches import in_each_backward
 
 Kernel = Callable[..., object]
+LAST_FIRST = {torch.ops.aten.native_dropout.default}  # it makes its mask before its result, as one sees in its kernel
 INPUTS = "inputs"  # the batch, and what is done between modules
 
 
@@ -47,7 +49,7 @@ class Tracker(TorchDispatchMode):
         self._module_of_node: dict[int, str] = {}  # autograd's sequence number: the module that made the node
         self._outside: list[tuple[int, int]] = []  # forward operations outside all modules: their number, their node's
         self._last_inside = -1
-        self._building, self._updating, self._in_backward = True, 0, False
+        self._building, self._updating, self._n_backward = True, 0, 0
         self._exit = ExitStack()
 
     # The context: hooks tell which module runs and when an optimizer does.
@@ -61,6 +63,7 @@ class Tracker(TorchDispatchMode):
             register_optimizer_step_post_hook(self._update_ends),
         ):
             keep(_removing(handle))
+        keep(in_each_backward(self._backward_pass))
         return super().__enter__()
 
     def __exit__(self, *error):
@@ -85,24 +88,22 @@ class Tracker(TorchDispatchMode):
 
     def step_begins(self) -> None:
         """The next operations belong to another step; only the last one's peak is asked for."""
-        self._in_backward = False
+        self._n_backward = 0
         self._module_of_node.clear()
         self.recording.step_begins()
 
     def step_ends(self) -> None:
-        """Close the step: what came after its last backward pass was the update."""
+        """Close the step: what came after its last backward pass was the update. Without one all of it was forward."""
         recording = self.recording
-        if self._in_backward:
-            recording.backward_ended = len(recording.events)
+        if not self._n_backward:
+            recording.forward_ended = recording.backward_ended = recording.ended
+            return
         for allocation, sign in recording.events[recording.backward_ended :]:
             if sign > 0 and allocation.phase == "forward":
                 allocation.phase = "update"
                 if allocation.category in ("activations", "logits and loss"):
                     allocation.category = "workspace"
-        first = recording.first_operation
-        if recording.backward_ended > recording.started:
-            first = recording.operation_of_event[recording.backward_ended - 1] + 1
-        for number in range(first, len(recording.operations)):
+        for number in range(recording.first_after_backward, len(recording.operations)):
             name, module, phase = recording.operations[number]
             recording.operations[number] = (name, module, "update" if phase == "forward" else phase)
 
@@ -123,11 +124,13 @@ class Tracker(TorchDispatchMode):
         phase, module = self._phase(in_backward), self._module(in_backward)
         self.recording.operations.append((_name(func), module, phase))
         out = self._run(func, args, kwargs or {}, in_backward)
-        for tensor in _plain_tensors(tree_leaves(out)):
+        results = tree_leaves(out)
+        for tensor in _plain_tensors(reversed(results) if func in LAST_FIRST else results):
             self._see(tensor, func, module, phase)
         if self._scratch:
             for name, n_bytes, kept in self._scratch(func, args, out, in_backward):
                 self._take(name, n_bytes, kept, module, phase)
+        self.recording.ended = len(self.recording.events)
         return out
 
     def _see(self, tensor: Tensor, func: Kernel, module: str, phase: Phase) -> None:
@@ -158,14 +161,20 @@ class Tracker(TorchDispatchMode):
 
     # Whose it is
 
-    def _phase(self, in_backward: bool) -> Phase:
+    @contextmanager
+    def _backward_pass(self) -> Iterator[None]:
+        """Of several micro-batches the last one counts."""
         recording = self.recording
-        if in_backward and not self._in_backward:  # of several micro-batches the last one counts
-            self._name_inputs()
-            recording.forward_ended = len(recording.events)
-        elif self._in_backward and not in_backward:
-            recording.backward_ended = len(recording.events)
-        self._in_backward = in_backward
+        self._n_backward += 1
+        self._name_inputs()
+        recording.forward_ended = len(recording.events)
+        try:
+            yield
+        finally:
+            recording.backward_ended = recording.ended = len(recording.events)
+            recording.first_after_backward = len(recording.operations)
+
+    def _phase(self, in_backward: bool) -> Phase:
         if self._building:
             return "build"
         return "update" if self._updating else "backward" if in_backward else "forward"
@@ -218,6 +227,7 @@ class Tracker(TorchDispatchMode):
 
     def _module_ends(self, module: nn.Module, inputs, output) -> None:
         self._modules.pop()
+        self.recording.ended = len(self.recording.events)
 
     def _gradient_is_whole(self, parameter: nn.Parameter) -> None:
         if parameter.grad is not None:
@@ -228,6 +238,7 @@ class Tracker(TorchDispatchMode):
 
     def _update_ends(self, optimizer, args, kwargs) -> None:
         self._updating -= 1
+        self.recording.ended = len(self.recording.events)
         self._mark_state(optimizer)
 
     def _mark_state(self, optimizer: torch.optim.Optimizer) -> None:

@@ -155,8 +155,10 @@ def flash(
         raise KitError("Flash attention keeps no documents apart with a cache; use 'sdpa' to generate from such a row.")
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # flash-attn wants [batch, seq, heads, head_dim]
     reach = (-1 if window is None else window, 0)
+    how = {"dropout_p": dropout, "causal": True, "window_size": reach}
+    how["deterministic"] = torch.are_deterministic_algorithms_enabled()  # its backward pass adds up in any order else
     if documents is None:
-        out = flash_attn_func(q, k, v, dropout_p=dropout, causal=True, window_size=reach)
+        out = flash_attn_func(q, k, v, **how)
     else:
         batch, length = documents.shape
         begins = torch.ones_like(documents, dtype=torch.bool)
@@ -164,9 +166,7 @@ def flash(
         starts = begins.flatten().nonzero().flatten()
         bounds = torch.cat([starts, starts.new_tensor([batch * length])]).to(torch.int32)
         q, k, v = (x.flatten(0, 1) for x in (q, k, v))
-        out = flash_attn_varlen_func(
-            q, k, v, bounds, bounds, length, length, dropout_p=dropout, causal=True, window_size=reach
-        ).unflatten(0, (batch, length))
+        out = flash_attn_varlen_func(q, k, v, bounds, bounds, length, length, **how).unflatten(0, (batch, length))
     return out.transpose(1, 2)
 
 

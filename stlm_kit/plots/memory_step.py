@@ -120,9 +120,10 @@ def memory_stack(
     A setting seen before is drawn at once; a new one takes a prediction, a second or so. Raises UsageError, one
     sentence, for sizes that cannot be.
     """
-    from stlm_kit.memory.budget import CONTEXT_MIB, SLICE_MIB
+    from stlm_kit.memory.devices import DEVICES
 
-    report, limit = predicted(recipe, batch_size, context, vocab_size, n_layers, padding), SLICE_MIB - CONTEXT_MIB
+    limit = DEVICES["mig-20gb"].usable_mib
+    report = predicted(recipe, batch_size, context, vocab_size, n_layers, padding)
     new, (left, right) = figure(1, 2, size=(10, 3), width_ratios=(4, 1))
     _climb(left, report)
     left.set_title(f"{recipe}: peak {report.peak_allocated_mib:,.0f} MiB, {_fit(report.peak_reserved_mib, limit)}")

@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stlm_kit.config import DecoderConfig, preset, preset_entry
-from stlm_kit.paths import cache_dir
+from stlm_kit.config import DecoderConfig, ModelConfig, preset
 from stlm_kit.reproduce.run import Run
-from stlm_kit.reproduce.study_file import load_study, study_names
+from stlm_kit.reproduce.text_figures import known_padding, on_this_machine, text_figures
+from stlm_kit.reproduce.trace_cache import kept
 from stlm_kit.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from stlm_kit.data.token_files import TokenFile
-    from stlm_kit.data.tokenizers import Tokenizer
+    from stlm_kit.memory.operations import StepOperations
     from stlm_kit.memory.report import MemoryReport, Semantics
     from stlm_kit.train_from_text import RunSettings
 
 FULLEST = 3.09  # standard deviations: one batch in a thousand has more real targets
-MARGIN, START_UP_HOURS = 1.5, 10 / 60  # of a time limit: evaluation, a slower node; set-up and tokenizing
+MARGIN, START_UP_HOURS = 1.5, 10 / 60  # of a time limit: a slower node; set-up and tokenizing
 ROW_OF_METRICS = 300  # bytes a step
 MIB = 2**20
 
@@ -33,8 +30,8 @@ MIB = 2**20
 @dataclass(frozen=True)
 class Work:
     """A run as its predictor needs it. `valid_fraction`: of all positions, the share with a real target; `fullest`: of
-    the fullest batch in a thousand; both None where neither the text nor its padding is known. `token_mib`: token files
-    in the cache, for all runs."""
+    the fullest batch in a thousand; both None where neither the text nor its padding is known. `scored`: tokens of one
+    evaluation, `token_mib`: token files in the cache, for all runs; both None where the text is elsewhere."""
 
     run: Run
     settings: RunSettings
@@ -42,7 +39,8 @@ class Work:
     recipe: Recipe
     valid_fraction: float | None
     fullest: float | None
-    token_mib: float | None  # None where the text is not on this machine
+    scored: int | None
+    token_mib: float | None
 
     @property
     def rows(self) -> int:
@@ -57,32 +55,42 @@ class Work:
     def memory(self, batch_size: int | None = None, semantics: Semantics = "cuda") -> MemoryReport:
         """The predicted report on a step of the fullest batch. More than two micro-batches take what two take."""
         from stlm_kit.memory.budget import predicted
+        from stlm_kit.memory.report import MemoryReport
 
         size = batch_size or self.settings.batch_size
         parts = min(math.ceil(self.rows / size), 2)
         length = self.settings.context_length
         share, trained = self.fullest or 1.0, self.trainable
-        return predicted(self.config, self.recipe, size, length, share, parts, semantics, trained)
+        step = (self.config, self.recipe, size, length, share, parts, semantics, trained)
+        return kept(MemoryReport, predicted, *step)
+
+    @property
+    def evaluations(self) -> int:
+        """How many times the run evaluates: every so many steps, and after the last one."""
+        steps, every = self.settings.steps, self.settings.eval_every
+        return 1 + ((steps - 1) // every if every else 0)
 
     def flops(self) -> int:
         """Operations of all the run's steps, recomputed ones among them."""
-        from stlm_kit.memory.operations import step_operations
+        return self.settings.steps * self._operations().spent
+
+    def evaluation_flops(self) -> int | None:
+        """Operations of all its evaluations, which are forward passes; None where the text is elsewhere."""
+        if self.scored is None:
+            return None
+        a_token = self._operations().forward / (self.rows * self.settings.context_length)
+        return round(self.evaluations * self.scored * a_token)
+
+    def _operations(self) -> StepOperations:
+        """Of one step."""
+        from stlm_kit.memory.operations import StepOperations, step_operations
 
         length, share = self.settings.context_length, self.valid_fraction or 1.0
-        return self.settings.steps * step_operations(self.config, self.recipe, self.rows, length, share).spent
+        return kept(StepOperations, step_operations, self.config, self.recipe, self.rows, length, share)
 
     def disk_mib(self) -> float:
         """Two checkpoints, since one is kept until the next is whole, frozen weights once, and the rows of metrics."""
-        import torch
-
-        from stlm_kit.model.kinds import build_model
-        from stlm_kit.model.parameters import distinct_parameters
-        from stlm_kit.training.trainable import train_only
-
-        with torch.device("meta"):
-            model = build_model(self.config)
-        train_only(model, self.trainable)
-        weights = [(parameter.numel(), parameter.requires_grad) for _, parameter in distinct_parameters(model)]
+        weights = kept(list[tuple[int, bool]], weights_of, self.config, self.trainable)
         checkpoint = sum(n * 4 + 2 * n * self._bytes_of_a_moment(n) for n, trained in weights if trained)
         frozen = sum(4 * n for n, trained in weights if not trained)
         return (2 * checkpoint + frozen + self.settings.steps * ROW_OF_METRICS) / MIB
@@ -90,6 +98,20 @@ class Work:
     def _bytes_of_a_moment(self, n: int) -> float:
         """Of each of n weights; torchao keeps 8 bits and a scale for each 256, where there are enough, and whole."""
         return 1 + 4 / 256 if self.recipe.optimizer == "8bit" and n >= 4096 and n % 256 == 0 else 4
+
+
+def weights_of(config: ModelConfig, trainable: tuple[str, ...] | None) -> list[tuple[int, bool]]:
+    """(how many numbers, whether they are trained) of each of a model's weights."""
+    import torch
+
+    from stlm_kit.model.kinds import build_model
+    from stlm_kit.model.parameters import distinct_parameters
+    from stlm_kit.training.trainable import train_only
+
+    with torch.device("meta"):
+        model = build_model(config)
+    train_only(model, trainable)
+    return [(parameter.numel(), parameter.requires_grad) for _, parameter in distinct_parameters(model)]
 
 
 @dataclass(frozen=True)
@@ -104,8 +126,9 @@ class Cost:
     steps: int
     tokens: int  # positions computed, padding among them
     valid_fraction: float | None
-    flops: int
-    hours: float | None
+    flops: int  # of the steps
+    hours: float | None  # of steps and evaluations
+    evaluation_hours: float | None  # of the evaluations among them; None where they are not known, and left out
     seconds_per_step: float | None
     utilisation: float | None
     disk_mib: float
@@ -128,25 +151,13 @@ def work_of(run: Run, *, fetch: bool = False) -> Work:
     recipe = Recipe.named(settings.recipe)
     if not (fetch or on_this_machine(settings.corpus)):
         changes = {"context_length": settings.context_length, **settings.overrides}
-        share = _shares(settings, *_known_padding(settings))
-        return Work(run, settings, preset(settings.preset, **changes), recipe, *share, None)
-    from stlm_kit.train_from_text import model_config, valid_fraction
+        share = _shares(settings, *known_padding(settings))
+        return Work(run, settings, preset(settings.preset, **changes), recipe, *share, None, None)
+    from stlm_kit.train_from_text import model_config
 
-    name = settings.tokenizer or preset_entry(settings.preset).tokenizer
-    reading = (settings.split_seed, settings.max_documents, settings.separator, settings.text_field)
-    tokenizer, tokens = _text(settings.corpus, *reading, name)
-    share = _shares(settings, *valid_fraction(settings, tokens["train"]))
-    size = sum(file.ids.nbytes + file.offsets.nbytes + file.document_bytes.nbytes for file in tokens.values()) / MIB
-    return Work(run, settings, model_config(settings, tokenizer), recipe, *share, size)
-
-
-def _known_padding(settings: RunSettings) -> tuple[float | None, float]:
-    """(mean, spread) of the share of real targets in a text that is elsewhere, where a study states it."""
-    for study in map(load_study, study_names()):
-        known = study.padding
-        if known and all(getattr(settings, name) == getattr(known, name) for name in ("corpus", "packing", "preset")):
-            return known.valid_fraction, known.valid_fraction_std
-    return None, 0.0
+    text = text_figures(settings)
+    share = _shares(settings, text.valid_fraction, text.spread)
+    return Work(run, settings, model_config(settings, text), recipe, *share, text.scored, text.token_mib)
 
 
 def _shares(settings: RunSettings, mean: float | None, spread: float) -> tuple[float | None, float | None]:
@@ -154,31 +165,6 @@ def _shares(settings: RunSettings, mean: float | None, spread: float) -> tuple[f
     if mean is None:
         return None, None
     return mean, min(mean + FULLEST * spread / math.sqrt(settings.batch_size), 1.0)
-
-
-def on_this_machine(corpus: str) -> bool:
-    """Whether a corpus can be read without fetching anything."""
-    from stlm_kit.data.corpora import SHIPPED
-    from stlm_kit.data.hub import SPEAKLEASH
-
-    if corpus in SHIPPED or Path(corpus).expanduser().exists():
-        return True
-    if corpus in SPEAKLEASH:
-        return any((cache_dir() / "speakleash").glob("*"))
-    return any((cache_dir() / "corpora").glob(f"{corpus}-*/train.parquet"))
-
-
-@lru_cache(maxsize=8)
-def _text(
-    corpus: str, split_seed: int, max_documents: int | None, separator: str | None, text_field: str, tokenizer: str
-) -> tuple[Tokenizer, dict[str, TokenFile]]:
-    from stlm_kit.data.corpora import load_corpus
-    from stlm_kit.data.token_files import tokenize_corpus
-    from stlm_kit.data.tokenizers import load_tokenizer
-
-    texts = load_corpus(corpus, split_seed, separator=separator, text_field=text_field, max_documents=max_documents)
-    made = load_tokenizer(tokenizer, corpus=texts)
-    return made, tokenize_corpus(texts, made)
 
 
 def time_limit(hours: float) -> str:
@@ -200,7 +186,9 @@ def refusal(work: Work, budget_mib: float, semantics: Semantics = "cuda") -> str
     from stlm_kit.memory.budget import largest_batch
 
     accumulates = work.recipe.update != "in_backward"
-    most = largest_batch(
+    most = kept(
+        int,
+        largest_batch,
         work.config,
         work.recipe,
         budget_mib,

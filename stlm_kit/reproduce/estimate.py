@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from stlm_kit.memory.devices import PEAKS, measured_tflops, peak_tflops
+from stlm_kit.memory.devices import CHIPS, measured_tflops, peak_tflops
 from stlm_kit.reproduce.cost import MARGIN, Cost, Work, refusal, time_limit
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stlm_kit.memory.report import MemoryReport, Semantics
 
 SLICE, SLICE_MULTIPROCESSORS = "A100 MIG 2g.20gb", 28  # what mig20 is planned for where there is no GPU
+SLOW_TFLOPS = 0.02  # of a processor that lacks the precision's instructions: 1 to 17 GFLOP/s
 SCRIPT = "stlm_kit/reproduce/job_array.sbatch"
 
 
@@ -51,7 +52,9 @@ def cost_of(index: int, work: Work, means: Means) -> Cost:
         utilisation = flops / steps / seconds / (peak * 1e12) if peak else None
     elif peak:
         seconds = flops / steps / (peak * 1e12 * utilisation)
-    hours = None if seconds is None else steps * seconds / 3600
+    scoring = work.evaluation_flops()
+    evaluation = None if seconds is None or scoring is None else steps * seconds * scoring / flops / 3600
+    hours = None if seconds is None else steps * seconds / 3600 + (evaluation or 0.0)
     return Cost(
         index=index,
         name=work.run.name,
@@ -66,6 +69,7 @@ def cost_of(index: int, work: Work, means: Means) -> Cost:
         seconds_per_step=seconds,
         utilisation=utilisation,
         hours=hours,
+        evaluation_hours=evaluation,
         time_limit=None if hours is None else time_limit(hours),
         disk_mib=round(work.disk_mib(), 1),
         token_mib=work.token_mib,
@@ -101,8 +105,13 @@ def peak_of(semantics: Semantics, precision: str) -> tuple[float | None, str]:
     import torch
 
     if semantics == "cpu":
-        peak = measured_tflops(precision)
-        return peak, f"{precision}: {peak:.2g} TFLOP/s, measured just now by a product of two matrices of 1,024 x 1,024"
+        size = 256
+        peak = measured_tflops(precision, size)
+        if peak > SLOW_TFLOPS:  # a larger product gets nearer to the peak; a processor without bf16 takes 14 s for it
+            size = 1024
+            peak = measured_tflops(precision, size)
+        how = f"measured just now by a product of two matrices of {size:,} x {size:,}"
+        return peak, f"{precision}: {peak:.2g} TFLOP/s, {how}"
     name, multiprocessors = SLICE, SLICE_MULTIPROCESSORS
     if torch.cuda.is_available():
         properties = torch.cuda.get_device_properties(0)
@@ -111,7 +120,7 @@ def peak_of(semantics: Semantics, precision: str) -> tuple[float | None, str]:
     if peak is None:
         return (
             None,
-            f"{precision}: no peak is known of {name} (known: {', '.join(PEAKS)}); --calibrate 50 measures hours",
+            f"{precision}: no peak is known of {name} (known: {', '.join(CHIPS)}); --calibrate 50 measures hours",
         )
     return peak, f"{precision}: {peak:.3g} TFLOP/s, the data sheet's by {multiprocessors} multiprocessors of {name}"
 
@@ -132,6 +141,8 @@ def notes_on(costs: list[Cost], works: list[Work], means: Means) -> list[str]:
     else:
         notes.append(f"Hours: operations over {means.utilisation:.0%} of the peak.")
     notes += [f"Peak in {sentence}." for sentence in peaks]
+    if any(cost.hours is not None and cost.evaluation_hours is None for cost in costs):
+        notes.append("Evaluations are left out of the hours where the text is not on this machine.")
     if unknown := {work.settings.corpus for work in works if work.valid_fraction is None}:
         notes.append(
             f"The text of {', '.join(sorted(unknown))} is not on this machine: each position counts as real, so memory "
@@ -144,7 +155,7 @@ def notes_on(costs: list[Cost], works: list[Work], means: Means) -> list[str]:
         )
     shared = {work.settings.corpus: work.token_mib for work in works if work.token_mib is not None}
     notes += [f"Token files of {name}: {mib:,.1f} MiB in the cache, once for all runs." for name, mib in shared.items()]
-    notes.append(f"Limits: {MARGIN:g} times the hours and 10 minutes, for evaluation and start-up, in quarters.")
+    notes.append(f"Limits: {MARGIN:g} times the hours and 10 minutes, for a slower node and start-up, in quarters.")
     notes += [f"{cost.name} cannot fit: it {cost.refusal}" for cost in costs if cost.fits == "no"]
     if limits := [cost.time_limit for cost in costs if cost.fits != "no" and cost.time_limit]:
         array = _ranges([cost.index for cost in costs if cost.fits != "no"])

@@ -24,10 +24,11 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 
 from stlm_kit.code_hash import ROOMS, rooms_hash
 from stlm_kit.errors import KitError, UsageError, first_sentence, near
-from stlm_kit.paths import atomic_write, project_dir
+from stlm_kit.paths import atomic_write, file_sha256, project_dir
 from stlm_kit.provenance import describe_machine, now, versions
 
 FIRST = 3  # training losses that a row keeps, so that it can be checked in seconds
+TIMES = ("training_seconds", "evaluation_seconds", "seconds", "tokens_per_second")  # as result.json has them
 
 
 class Asked(BaseModel):
@@ -112,6 +113,12 @@ def rows_file(study: str) -> Path | None:
     return next((folder / f"{study}.jsonl" for folder in _folders() if (folder / f"{study}.jsonl").is_file()), None)
 
 
+def rows_hashes() -> dict[str, str]:
+    """{study: SHA-256 of the file of its rows} of all that is recorded."""
+    studies = {file.stem for folder in _folders() for file in folder.glob("*.jsonl")}
+    return {study: file_sha256(rows_file(study)) for study in sorted(studies)}
+
+
 def recorded(study: str) -> list[dict[str, Any]]:
     """The rows of a study, in the order they were recorded.
 
@@ -131,8 +138,13 @@ def rerun(row: dict[str, Any]) -> dict[str, Any]:
 
     trained = train_from_text(run_settings(**row["configuration"]), progress=False)
     result = trained.result
-    scores = {"loss": result["loss"], **result["validation"], "tokens": result["tokens"], "seconds": result["seconds"]}
-    return {**scores, "first_losses": trained.losses[:FIRST]}
+    scores = {"loss": result["loss"], **result["validation"], "tokens": result["tokens"]}
+    return {**scores, **times_of(result), "first_losses": trained.losses[:FIRST]}
+
+
+def times_of(result: dict[str, Any]) -> dict[str, float]:
+    """The times that a run's result holds, and the tokens a second."""
+    return {name: result[name] for name in TIMES if result.get(name) is not None}
 
 
 def record(study: str, name: str, **settings: Any) -> dict[str, Any]:

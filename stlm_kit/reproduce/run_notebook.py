@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from stlm_kit.reproduce.results import FIRST
+from stlm_kit.reproduce.results import FIRST, times_of
 from stlm_kit.reproduce.rows import is_out_of_memory, record_row, run_folder
 
 if TYPE_CHECKING:
@@ -39,10 +39,8 @@ def train_and_record(settings: RunSettings, measure_memory: bool = False) -> Tra
         perplexity=result["validation"]["perplexity"],
         bits_per_byte=result["validation"]["bits_per_byte"],
         evaluation_precision=result["validation"].get("evaluation_precision"),
-        seconds=result["seconds"],
-        tokens_per_second=result["tokens"] / result["seconds"] if result["seconds"] else 0.0,
+        **times_of(result),
         first_losses=trained.losses[:FIRST],
-        **epoch_time(result),
         **memory,
         **device_facts(result["device"]),
     )
@@ -52,12 +50,6 @@ def train_and_record(settings: RunSettings, measure_memory: bool = False) -> Tra
 TIMED_STEPS = 20  # fewer tell more of the machine's other work than of the step
 
 
-def epoch_time(result: dict[str, Any]) -> dict[str, float]:
-    """The seconds of the steps alone, the closing evaluation left out; {} where another process evaluated."""
-    scoring = result["evaluation_s"]
-    return {} if scoring is None else {"epoch_s": round(result["seconds"] - scoring, 2)}
-
-
 def measured_memory(settings: RunSettings) -> dict[str, Any]:
     """What one step takes at the run's share of real targets, measured here and predicted: MiB, and seconds a step.
 
@@ -65,6 +57,7 @@ def measured_memory(settings: RunSettings) -> dict[str, Any]:
     the recipe's precision is slow on this processor no step is timed, and "slowdown" says by how much its products are.
     """
     from stlm_kit.memory import measure_peak, predict_peak
+    from stlm_kit.memory.devices import device_here
     from stlm_kit.processor import is_slow, slowdown
     from stlm_kit.saved_models import pick_device
     from stlm_kit.train_from_text import prepare, valid_fraction
@@ -80,7 +73,7 @@ def measured_memory(settings: RunSettings) -> dict[str, Any]:
     precision = Recipe.named(settings.recipe).precision
     slow = is_slow(precision, kind)
     found = measure_peak(*step, device=settings.device, repeats=0 if slow else TIMED_STEPS, **more)
-    foretold = predict_peak(*step, semantics=kind, **more)
+    foretold = predict_peak(*step, semantics=kind, device=device_here() if kind == "cuda" else None, **more)
     return {
         "valid_fraction": round(share, 4),
         "peak_allocated_mib": round(found.peak_allocated_mib, 2),

@@ -18,7 +18,7 @@ Or, where one run's number answers a claim by itself, so that `stlm ledger impor
 
       answers:
         mem.base.bs128.val_ppl: {run: fp32-b128, metric: perplexity}
-        mem.base.bs128.train_time_s: {run: fp32-b128, metric: seconds, device: RTX 5090}
+        mem.base.bs128.train_time_s: {run: fp32-b128, metric: training_seconds, device: RTX 5090}
 
 Grids under `predicted:` have the same form; their cells are not run but predicted (predictions.py). The other keys of
 the file (source, title, citation, claims) belong to the ledger.

@@ -116,14 +116,20 @@ def restore(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer
     if isinstance(loss, nn.Module) and (of_loss := changing_tensors(loss)):
         _copy_into(of_loss, read_tensors(checkpoint / OF_LOSS), checkpoint / OF_LOSS)
     moments = read_tensors(checkpoint / OPTIMIZER)
+    steps_on_device = {
+        parameter
+        for group in optimizer.param_groups
+        if group.get("fused") or group.get("capturable")  # their kernels read the step's number from the device
+        for parameter in group["params"]
+    }
     for name, parameter in named_trainable(model, loss):
         parts: dict[str, dict[str, Tensor]] = {}
         for key in moments:
             owner, part = key.rsplit("/", 1)
             if owner == name:
                 moment, _, of = part.partition(".")
-                tensor = moments[key] if moment == "step" else moments[key].to(parameter.device)
-                parts.setdefault(moment, {})[of] = tensor
+                stays = moment == "step" and parameter not in steps_on_device
+                parts.setdefault(moment, {})[of] = moments[key] if stays else moments[key].to(parameter.device)
         optimizer.state[parameter] = {moment: _whole(moment, found) for moment, found in parts.items()}
     return state
 

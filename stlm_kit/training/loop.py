@@ -1,7 +1,8 @@
 """The training loop: steps 1 to N, each a pure function of the seed, the step's number and the weights before it.
 
 Nothing random survives from one step to the next (batches are numbered, the generator is seeded anew each step), so
-a run that is killed and resumed computes what an unbroken one computes, bit for bit.
+a run that is killed and resumed computes what an unbroken one computes: bit for bit on a CPU, and on a GPU where
+`deterministic` is set.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import torch
 
 from stlm_kit.errors import Interrupted, KitError, UsageError
 from stlm_kit.interrupts import StopRequests
+from stlm_kit.progress import Progress
 from stlm_kit.training.checkpoint import latest_checkpoint, restore, save_checkpoint
+from stlm_kit.training.determinism import repeatable
 from stlm_kit.training.optimizer import build_optimizer, set_learning_rate
-from stlm_kit.training.progress import Progress
 from stlm_kit.training.recipe import Recipe
 from stlm_kit.training.run_folder import RunFolder
 from stlm_kit.training.settings import TrainingSettings
@@ -34,7 +36,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class TrainResult:
-    """What a run leaves: `metrics` as in metrics.jsonl, `result` as in result.json, and the trained `model`."""
+    """What a run leaves: `metrics` as in metrics.jsonl, `result` as in result.json, and the trained `model`.
+
+    A row's `training_seconds` are those of its step alone: its batches made, its loss read back, which waits for the
+    device. `evaluation_seconds` are those of the evaluation after it, where there was one. The result has the sums over
+    all rows; None where the run was begun by a kit that did not keep them. `seconds` are those of the whole loop, with
+    samples and checkpoints; all are added up over the processes that a run took. `tokens_per_second`: the real targets
+    over `training_seconds`, in a row and in the result.
+    """
 
     model: LanguageModel
     metrics: list[dict]
@@ -121,14 +130,12 @@ class _Loop:
         first = self._resume(folder, step) if folder else 0
         if folder and (done := folder.result):
             return TrainResult(self.model, self.metrics, done, folder.path)
-        if device.type == "cuda":
-            torch.use_deterministic_algorithms(settings.deterministic)
-        bar = Progress(first, settings.steps, enabled=self.progress)
         started = time.perf_counter() - self.seconds_before
+        bar = Progress(first, settings.steps, enabled=self.progress)
         number, reached = first, bool(self.metrics) and self._reached(self.metrics[-1])
         self.model.train()
         try:
-            with StopRequests() as stop:
+            with repeatable(device, settings.deterministic), StopRequests() as stop:
                 for number in range(first + 1, settings.steps + 1) if not reached else ():
                     row = self._one_step(step, number, bar)
                     self._look(row, number)
@@ -175,7 +182,7 @@ class _Loop:
         return state["step"]
 
     def _one_step(self, step: Step, number: int, bar: Progress) -> dict:
-        settings = self.settings
+        settings, started = self.settings, time.perf_counter()
         torch.manual_seed((settings.seed << 32) + number)  # dropout draws the same masks after a resume
         dropout = settings.dropout_at(number, self.model.config.dropout)
         self.model.set_dropout(dropout)
@@ -192,7 +199,9 @@ class _Loop:
                 f"The loss or its gradient is not finite at step {number} (loss {loss}, gradient norm {norm}); the "
                 "last checkpoint is kept; lower the learning rate, clip, or look at that step's batch."
             )
+        seconds = time.perf_counter() - started  # the loss was read back, so the device has done what it was asked
         real_targets = sum(batch.real_targets for batch in batches)
+        bar.update(loss, real_targets, seconds)
         row = {
             "step": number,
             "loss": loss,
@@ -201,7 +210,8 @@ class _Loop:
             "dropout": dropout,
             "tokens": real_targets,
             "valid_fraction": real_targets / sum(batch.targets.numel() for batch in batches),
-            "tokens_per_second": round(bar.update(loss, real_targets), 1),
+            "training_seconds": round(seconds, 6),
+            "tokens_per_second": round(real_targets / seconds, 1),
         }
         if hidden := sorted(row.keys() & step.logged.keys()):
             raise UsageError(f"The loss logs {hidden[0]!r}, which is a figure of the step itself; call it otherwise.")
@@ -213,7 +223,9 @@ class _Loop:
         self.model.eval()
         last = number == settings.steps
         if self.evaluate and (last or (settings.eval_every and number % settings.eval_every == 0)):
+            started = time.perf_counter()
             row["validation"] = self.evaluate(self.model)
+            row["evaluation_seconds"] = round(time.perf_counter() - started, 6)
         if self.sample and (last or (settings.sample_every and number % settings.sample_every == 0)):
             row["sample"] = self.sample(self.model)
         self.model.train()
@@ -231,14 +243,23 @@ class _Loop:
             logger(row)
 
     def _result(self, number: int, reason: str, seconds: float) -> dict:
-        evaluations = [row["validation"] for row in self.metrics if "validation" in row]
+        evaluations = [row for row in self.metrics if "validation" in row]
+        training_s, tokens = _sum("training_seconds", self.metrics), sum(row["tokens"] for row in self.metrics)
         return {
             "steps": number,
             "stopped": reason,
             "loss": self.metrics[-1]["loss"],
-            "validation": evaluations[-1] if evaluations else None,
-            "tokens": sum(row["tokens"] for row in self.metrics),
-            "seconds": round(seconds, 2),
+            "validation": evaluations[-1]["validation"] if evaluations else None,
+            "tokens": tokens,
+            "training_seconds": training_s,
+            "evaluation_seconds": _sum("evaluation_seconds", evaluations),
+            "seconds": round(seconds, 4),
+            "tokens_per_second": round(tokens / training_s, 1) if training_s else None,
             "device": str(next(self.model.parameters()).device),
             "recipe": self.recipe.name,
         }
+
+
+def _sum(name: str, rows: list[dict]) -> float | None:
+    """The sum of seconds over rows; None where one of them does not say."""
+    return round(sum(row[name] for row in rows), 4) if all(name in row for row in rows) else None

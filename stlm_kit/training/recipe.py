@@ -146,14 +146,25 @@ class Recipe:
 
     @contextlib.contextmanager
     def matmul_precision(self) -> Iterator[None]:
-        """The context of a whole step: whether CUDA may round the operands of its fp32 matrix products to tf32."""
-        settings = torch.backends.cuda.matmul
-        before = settings.fp32_precision
-        settings.fp32_precision = "tf32" if self.precision == "tf32" else "ieee"
+        """The context of a whole step: whether CUDA may round the operands of its fp32 matrix products to tf32.
+
+        torch has two interfaces to this and refuses to read by one what the other alone has set (torch 2.9 and later),
+        so within the context both say the same, and afterwards both say again what they said before.
+        """
+        backends = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+        before = [backend.fp32_precision for backend in backends]
+        try:
+            of_all = torch.get_float32_matmul_precision()
+        except RuntimeError:  # the user set one of the two
+            of_all = None
+        torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
         try:
             yield
         finally:
-            settings.fp32_precision = before
+            if of_all is not None:
+                torch.set_float32_matmul_precision(of_all)
+            for backend, precision in zip(backends, before, strict=True):
+                backend.fp32_precision = precision
 
     def describe(self) -> dict[str, object]:
         """What a result row records of the recipe."""

@@ -42,7 +42,7 @@ class TrainingSettings(BaseModel):
     recipe: str = "fp32"
     seed: int = Field(0, ge=0, lt=2**31)
     compile: bool = False
-    deterministic: bool = Field(False, description="CUDA only: bit-for-bit repeatable, slower")
+    deterministic: bool = Field(False, description="a GPU computes the same bits each time, slower; a CPU does anyway")
 
     eval_every: int = Field(0, ge=0, description="0: only at the end")
     sample_every: int = Field(0, ge=0)

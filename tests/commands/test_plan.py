@@ -1,13 +1,16 @@
 """`stlm plan`, `--run`, and runs that are refused because they cannot fit."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 import yaml
 
 from stlm_kit.cli import main
-from stlm_kit.memory import budget
+from stlm_kit.memory.devices import CONTEXT_MIB, DEVICES
+from stlm_kit.reproduce import estimate
+from stlm_kit.reproduce.cost import work_of
 from stlm_kit.reproduce.estimate import _ranges
 from stlm_kit.reproduce.request import Request, plan
 
@@ -51,13 +54,36 @@ def test_the_plan_of_a_study(study, capsys):
 def test_hours_follow_the_stated_utilisation_and_the_peak_of_the_slice(study, capsys):
     half, whole = (planned(capsys, study, "--profile", "mig20", "--utilisation", u)["runs"][1] for u in ("0.5", "1"))
     assert half["hours"] == pytest.approx(2 * whole["hours"])
-    assert whole["hours"] == pytest.approx(whole["flops"] / (19.5e12 * 28 / 108) / 3600)
+    assert whole["hours"] - whole["evaluation_hours"] == pytest.approx(whole["flops"] / (19.5e12 * 28 / 108) / 3600)
+
+
+def test_evaluations_are_counted_apart(study, capsys):
+    """Every evaluation is one more forward pass over the documents that are scored."""
+    given = ["--profile", "mig20", "--run", "b2"]
+    last, each, first = (
+        planned(capsys, study, *given, *more)["runs"][0]
+        for more in ([], ["-p", "eval_every=1"], ["-p", "eval_documents=1"])
+    )
+    assert each["evaluation_hours"] == pytest.approx(3 * last["evaluation_hours"])
+    assert 0 < first["evaluation_hours"] < last["evaluation_hours"] / 3
+    assert each["hours"] - each["evaluation_hours"] == pytest.approx(first["hours"] - first["evaluation_hours"])
+    with_text_elsewhere = planned(capsys, "memory", "--profile", "mig20", "--run", "fp32-b32")
+    assert with_text_elsewhere["runs"][0]["evaluation_hours"] is None and any(
+        "Evaluations are left out" in note for note in with_text_elsewhere["notes"]
+    )
+
+
+@pytest.mark.parametrize(("steps", "every", "times"), [(10, 0, 1), (10, 5, 2), (10, 3, 4), (10, 20, 1), (1, 1, 1)])
+def test_a_run_evaluates_every_so_many_steps_and_at_its_end(study, steps, every, times):
+    work = work_of(plan(Request([study], parameters={"steps": steps, "eval_every": every}, only="b2"))[0])
+    assert work.evaluations == times
 
 
 def test_calibration_times_real_steps(study, capsys):
     found = planned(capsys, study, "--run", "b2", "--calibrate", "3")
     run = found["runs"][0]
-    assert run["hours"] == pytest.approx(3 * run["seconds_per_step"] / 3600) and run["utilisation"] != 0.3
+    training = run["hours"] - run["evaluation_hours"]
+    assert training == pytest.approx(3 * run["seconds_per_step"] / 3600) and run["utilisation"] != 0.3
     assert any("timed on this device" in note for note in found["notes"])
 
 
@@ -100,7 +126,7 @@ def test_a_run_that_cannot_fit_is_refused_and_the_others_run(study, tmp_path, mo
     small, large = planned(capsys, study, "--profile", "mig20")["runs"]
     assert small["fits"] == large["fits"] == "yes"
     between = (small["reserved_mib"] + large["predicted_mib"]) / 2
-    monkeypatch.setattr(budget, "SLICE_MIB", between + budget.CONTEXT_MIB)
+    monkeypatch.setitem(DEVICES, "mig-20gb", replace(DEVICES["mig-20gb"], memory_mib=between + CONTEXT_MIB))
     first, second = planned(capsys, study, "--profile", "mig20", "--budget", str(between))["runs"]
     assert (first["fits"], second["fits"]) == ("yes", "no") and "accumulation_steps=" in second["refusal"]
     above = (large["predicted_mib"] + large["reserved_mib"]) / 2
@@ -127,3 +153,10 @@ def test_a_run_that_cannot_fit_is_refused_and_the_others_run(study, tmp_path, mo
 def test_ranges_of_a_job_array():
     assert _ranges([1, 2, 3, 5, 7, 8]) == "1-3,5,7-8"
     assert _ranges([4]) == "4"
+
+
+@pytest.mark.parametrize(("slow_below", "size"), [(1e9, "256 x 256"), (0.0, "1,024 x 1,024")])
+def test_a_slow_processors_peak_is_measured_with_a_small_product(monkeypatch, slow_below, size):
+    monkeypatch.setattr(estimate, "SLOW_TFLOPS", slow_below)
+    peak, how = estimate.peak_of.__wrapped__("cpu", "fp32")
+    assert peak > 0 and how.endswith(f"a product of two matrices of {size}")

@@ -1,13 +1,15 @@
 """The largest batch in a budget: predicted, and tried on a real device."""
 
 import random
+import weakref
 
 import pytest
 import torch
 
 from stlm_kit.config import preset
 from stlm_kit.errors import KitError, UsageError
-from stlm_kit.memory import budget, predict_peak
+from stlm_kit.memory import budget, measure, predict_peak
+from stlm_kit.memory.devices import DEVICES
 from stlm_kit.training.recipe import Recipe
 
 SMALL = preset("laptop-llama", n_layers=1, vocab_size=512)
@@ -42,26 +44,26 @@ def test_the_largest_batch_fits_and_one_row_more_does_not():
 
 
 def test_a_20_gb_slice_holds_2700_rows_of_the_memory_study():
-    slice_ = budget.Budget("mig-20gb", budget.SLICE_MIB - budget.CONTEXT_MIB, "")
     leanest = Recipe.named("fp32+chunked+checkpoint")
     assert leanest.exactness == "exact"
-    most = budget.largest_batch(preset("memory-study"), leanest, slice_.mib, 256)
+    most = budget.largest_batch(preset("memory-study"), leanest, DEVICES["mig-20gb"].usable_mib, 256)
     assert 2700 <= most < 4000
 
 
 def test_budgets_by_name_and_by_size():
     assert budget.find_budget("8,000").mib == budget.find_budget("8000").mib == 8000
     named = budget.find_budget("mig-20gb")
-    assert 0.85 * budget.SLICE_MIB < named.mib < 1.1 * budget.SLICE_MIB and named.source
+    assert 0.85 * 19_968 < named.mib < 1.1 * 19_968 and named.source
     if not torch.cuda.is_available():
         assert named.mib == 19_468
+        assert budget.find_budget("rtx-4090").mib == DEVICES["rtx-4090"].usable_mib == 24_176 - 500
         with pytest.raises(KitError, match="no CUDA device"):
             budget.find_budget("device")
 
 
 @pytest.mark.parametrize("name", ["mig-20g", "0", "-5", "nan", "inf", ""])
 def test_budgets_that_cannot_be(name):
-    with pytest.raises(UsageError, match=r"There is no budget .*mig-20gb or device.*MiB"):
+    with pytest.raises(UsageError, match=r"There is no budget .*mig-20gb or .* or device.*MiB"):
         budget.find_budget(name)
 
 
@@ -88,9 +90,25 @@ def test_trials_that_cannot_be():
             budget.find_largest_batch(SMALL, Recipe(), 64)
 
 
+def test_a_function_that_ran_out_of_memory_holds_no_tensors_any_more():
+    """While its exception unwinds, its frames hold what they allocated."""
+    held = []
+
+    def run():
+        tensor = torch.zeros(8)
+        held.append(weakref.ref(tensor))
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    assert budget.ran_out_of_memory(run) and held[0]() is None
+    assert not budget.ran_out_of_memory(lambda: None)
+    with pytest.raises(RuntimeError, match="something else"):
+        budget.ran_out_of_memory(lambda: (_ for _ in ()).throw(RuntimeError("something else")))
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_trial_on_a_gpu_leaves_it_clean():
     recipe = Recipe.named("fp32+chunked+checkpoint")
+    measure.empty_gpu()
     before = torch.cuda.memory_allocated()
     tried = budget.find_largest_batch(preset("memory-study"), recipe, 256, limit_mib=4000.0)
     assert torch.cuda.memory_allocated() == before

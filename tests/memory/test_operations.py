@@ -145,3 +145,4 @@ def test_peaks():
     assert peak_tflops("NVIDIA H200", "tf32") == peak_tflops("NVIDIA H100 80GB HBM3", "tf32")
     assert peak_tflops("Some other card", "bf16") is None
     assert measured_tflops("fp32", size=256) > 1e-4
+    assert peak_tflops("Tesla T4", "fp16") == 65.0 and peak_tflops("Tesla T4", "bf16") is None

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from stlm_kit import UsageError
 from stlm_kit.memory import measure_peak, measure_step, predict_peak, predict_step
@@ -192,3 +193,36 @@ def test_what_cannot_be_measured_is_said():
     if not torch.cuda.is_available():
         with pytest.raises(Exception, match="no CUDA GPU"):
             measure_peak("laptop-gpt2", "fp32", 1, 8, device="cuda")
+
+
+def refuses_to_be_watched(x):
+    """As flex_attention does, for which torch has no rule under a dispatch mode."""
+    if _get_current_dispatch_mode():
+        raise NotImplementedError("There was no rule registered for HigherOrderOperator flex_attention.")
+    return x.relu()
+
+
+def test_a_step_that_cannot_be_watched_is_measured_without_its_parts():
+    def unwatched(state):
+        refuses_to_be_watched(state["model"](torch.zeros(2048, 1024))).sum().backward()
+
+    report = measure_step(build, unwatched, repeats=1)
+    assert report.peak_allocated_mib > report.after_backward_mib > 10  # weights and gradients
+    assert report.step_s["median"] > 0
+    assert report.by_category == {} and report.alive_at_peak == [] and report.peak_phase == "unknown"
+    assert len(report.assumptions) == 1 and "cannot be watched" in report.assumptions[0]
+    unasked = measure_step(build, step, repeats=0, parts=False)
+    assert unasked.by_category == {} and "left out" in unasked.assumptions[0] and unasked.step_s is None
+    assert measure_step(build, step, repeats=0).assumptions == []
+
+
+def test_a_compiled_step_is_watched_as_written_and_stays_compiled():
+    """torch 2.13 refuses to compile with fullgraph=True while a step is watched, and would refuse ever after."""
+    function = torch.compile(lambda x: x.relu() * 2, fullgraph=True, backend="eager")
+
+    def compiled(state):
+        function(state["model"](torch.zeros(2048, 1024))).sum().backward()
+
+    report = measure_step(build, compiled, repeats=1)
+    assert report.assumptions == [] and report.by_category["parameters"] == 5
+    assert (function(torch.ones(8, 8)) == 2).all()

@@ -99,10 +99,10 @@ def test_the_lists_of_autocast_are_those_of_this_torch():
 
     two_d_and_resampling = {name for name in listed("AT_FORALL_FP32") if "upsample" in name}
     assert listed("AT_FORALL_FP32") - two_d_and_resampling <= device_semantics.IN_FP32
-    assert device_semantics.IN_FP32 - listed("AT_FORALL_FP32") == {
-        "norm",
-        "__pow__",
-    }  # another list's, and an operator's name
+    # Another list's, an operator's name, and what torch 2.11 does not list yet.
+    later = set() if device_semantics.RMS_NORM_IN_FP32 else {"rms_norm"}
+    assert device_semantics.IN_FP32 - listed("AT_FORALL_FP32") == {"norm", "__pow__"} | later
+    assert ("rms_norm" in listed("AT_FORALL_FP32")) == device_semantics.RMS_NORM_IN_FP32
     assert listed("AT_FORALL_FP32_SET_OPT_DTYPE") - {"linalg_matrix_norm"} == device_semantics.IN_FP32_UNLESS_TOLD
 
 
@@ -118,3 +118,52 @@ def test_a_checkpointed_block_computes_again_as_it_did_first():
 
     report = predict_step(lambda: nn.ModuleList([nn.Linear(512, 512) for _ in range(3)]), step)
     assert report.peak_phase == "backward"
+
+
+def norm(x, weight):
+    return F.rms_norm(x, x.shape[-1:], weight)
+
+
+ROWS = (2048, 1024)  # 8 MiB in fp32
+
+
+def test_rms_norm_on_cuda_keeps_nothing_but_a_number_a_row():
+    assert kept(norm, ROWS, ROWS[-1:]) == [(ROWS, torch.float32)]  # its output, which the sum holds for a moment
+    assert len(kept(norm, ROWS, ROWS[-1:], semantics="cpu")) > 1
+    assert kept(lambda x: norm(x, None), ROWS) == [(ROWS, torch.float32)]
+
+
+def test_rms_norm_of_16_bits_stays_so_unless_its_weight_is_wider():
+    assert kept(norm, ROWS, ROWS[-1:], dtype=torch.bfloat16) == [(ROWS, torch.bfloat16)]
+    # Then torch's dispatch takes the operations one by one, in fp32.
+    wide = kept(lambda x, w: norm(x, w.float()), ROWS, ROWS[-1:], dtype=torch.bfloat16)
+    assert (ROWS, torch.float32) in wide
+
+
+def test_rms_norm_under_autocast_is_in_fp32_where_this_torch_lists_it(monkeypatch):
+    def after_a_product(x, weight):
+        return norm(x @ x.new_zeros(1024, 1024), weight)
+
+    shapes = ROWS, ROWS[-1:]
+    wide, narrow = (ROWS, torch.float32), (ROWS, torch.bfloat16)
+    # Fused: the input in fp32, which is kept, and the output. One by one: the product before the weight is kept too.
+    for listed, expected in ((True, [wide, wide]), (False, [wide, wide, narrow])):
+        monkeypatch.setattr(device_semantics, "RMS_NORM_IN_FP32", listed)
+        found = kept(after_a_product, *shapes, autocast=torch.bfloat16)
+        assert [one for one in found if one[0] == ROWS] == expected
+
+
+@pytest.mark.parametrize("hidden", [1024, 16384])
+def test_rms_norm_as_published_for_an_h100(hidden):
+    """Liger-Kernel's benchmark of torch.nn.RMSNorm (all_benchmark_data.csv, megatron_rms_norm, H100, 2026-06-10)."""
+    published = {1024: 40.0224609375, 16384: 640.1103515625}
+
+    def build():
+        layer = nn.RMSNorm(hidden, eps=1e-6).to(torch.bfloat16)
+        return {"layer": layer, "x": torch.randn(4096, 1, hidden, dtype=torch.bfloat16, requires_grad=True)}
+
+    def step(state):
+        y = state["layer"](state["x"])
+        y.sum().backward()
+
+    assert predict_step(build, step, steps=3, device="h100-80gb").peak_allocated_mib == published[hidden]

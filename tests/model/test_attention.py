@@ -118,12 +118,13 @@ def fake_flash_attn():
         q, k, v = (x.transpose(-3, -2)[None] if x.ndim == 3 else x.transpose(1, 2) for x in (q, k, v))
         return attention.eager(q, k, v, None if window < 0 else window).transpose(1, 2)
 
-    def func(q, k, v, dropout_p, causal, window_size):
-        assert causal and window_size[1] == 0
+    def func(q, k, v, dropout_p, causal, window_size, deterministic):
+        assert causal and window_size[1] == 0 and deterministic == torch.are_deterministic_algorithms_enabled()
         return attend(q, k, v, window_size[0])
 
-    def varlen(q, k, v, starts_q, starts_k, longest_q, longest_k, dropout_p, causal, window_size):
+    def varlen(q, k, v, starts_q, starts_k, longest_q, longest_k, dropout_p, causal, window_size, deterministic):
         assert causal and starts_q.dtype == torch.int32
+        assert deterministic == torch.are_deterministic_algorithms_enabled()
         assert int(starts_q.diff().max()) <= longest_q
         pieces = [slice(a, b) for a, b in itertools.pairwise(starts_q)]
         return torch.cat([attend(q[p], k[p], v[p], window_size[0])[0] for p in pieces])
@@ -137,6 +138,15 @@ def test_what_flash_is_handed(n_kv, window, documents, monkeypatch):
     q, k, v = inputs(n_kv, torch.bfloat16)
     one = attention.eager(q, k, v, window, documents)
     assert torch.allclose(one, attention.flash(q, k, v, window, documents), atol=0.03)
+
+
+def test_flash_repeats_where_torch_is_to_repeat(monkeypatch):
+    monkeypatch.setitem(sys.modules, "flash_attn", fake_flash_attn())  # it checks what it is handed
+    torch.use_deterministic_algorithms(True)
+    try:
+        attention.flash(*inputs(2, torch.bfloat16))
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_flash_refuses_fp32(monkeypatch):

@@ -7,9 +7,11 @@ import pytest
 from stlm_kit.data.batches import DocumentBatches
 from stlm_kit.errors import UsageError
 from stlm_kit.notebook_files import notebooks_dir
+from stlm_kit.reproduce import text_figures as text_module
 from stlm_kit.reproduce.cost import refusal, time_limit, work_of
 from stlm_kit.reproduce.run import Run
 from stlm_kit.reproduce.study_runs import run_parameters
+from stlm_kit.reproduce.text_figures import text_figures
 from stlm_kit.train_from_text import make_batches, prepare, train_from_text
 
 NOTEBOOK = notebooks_dir() / "run.ipynb"
@@ -51,11 +53,32 @@ def test_padding_is_not_predicted_as_text(verses):
     assert padded.memory().peak_allocated_mib < packed.memory().peak_allocated_mib
 
 
+def test_figures_of_a_packages_corpus_are_kept_and_those_of_a_file_are_counted(verses, tmp_path, monkeypatch):
+    monkeypatch.setenv("STLM_CACHE", str(tmp_path / "cache"))
+
+    def text(**parameters):
+        return text_figures(work_of(run_of(verses, **parameters)).settings)
+
+    first = text(corpus="sotu", max_documents=20, context_length=64, eval_documents=1)
+    assert text(max_documents=20) == text(max_documents=20) and first.scored > 1000
+    _, tokens, _ = prepare(work_of(run_of(verses, eval_documents=2)).settings)
+    two = tokens["validation"].document_bytes[:2].sum()
+    assert text(eval_documents=2).scored == two  # the tokenizer's tokens are bytes
+
+    def refuse(*_):
+        raise AssertionError("counted again")
+
+    monkeypatch.setattr(text_module, "_text", refuse)
+    assert text(corpus="sotu", max_documents=20, context_length=64, eval_documents=1) == first
+    with pytest.raises(AssertionError, match="counted again"):
+        text(max_documents=20)
+
+
 def test_a_text_that_is_elsewhere_is_not_fetched(tmp_path, monkeypatch):
     monkeypatch.setenv("STLM_CACHE", str(tmp_path))
     given = {"corpus": "wikitext-2", "preset": "memory-study", "window": 16}
     work = work_of(Run("mine", "one", NOTEBOOK, {"profile": "laptop", "settings": given}))
-    assert work.valid_fraction is None and work.token_mib is None
+    assert work.valid_fraction is None and work.token_mib is None and work.evaluation_flops() is None
     assert work.config.window == 16 and work.config.context_length == 128
 
 

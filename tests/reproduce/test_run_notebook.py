@@ -72,11 +72,6 @@ def test_the_driver_is_asked_of_nvidia_smi(tmp_path, monkeypatch):
     machine.driver.cache_clear()
 
 
-def test_an_epoch_leaves_its_evaluation_out():
-    assert one_run.epoch_time({"seconds": 10.0, "evaluation_s": 2.5}) == {"epoch_s": 7.5}
-    assert one_run.epoch_time({"seconds": 10.0, "evaluation_s": None}) == {}
-
-
 def test_a_full_size_run_of_the_memory_study_goes_its_whole_way_on_a_cpu(tmp_path, monkeypatch, capsys):
     """The real model in one step of one row: measured, trained, scored, and refused by the ledger for what it is."""
     (tmp_path / "verses.txt").write_text("\n\n".join(f"Verse {n}: the quick fox jumps." for n in range(30)))
@@ -89,6 +84,8 @@ def test_a_full_size_run_of_the_memory_study_goes_its_whole_way_on_a_cpu(tmp_pat
     assert cli.main(command) == 0
     [row] = [json.loads(line) for line in (tmp_path / "runs" / "memory" / "rows.jsonl").open()]
     assert row["configuration"]["preset"] == "memory-study" and row["configuration"]["schedule"] == "constant"
+    times = [row["metrics"][f"{part}seconds"] for part in ("training_", "evaluation_", "")]
+    assert min(times) > 0 and times[0] + times[1] <= times[2]
     assert row["metrics"]["model_parameters"] == 28_941_393
     assert row["metrics"]["peak_allocated_mib"] == pytest.approx(row["metrics"]["predicted_mib"], rel=5e-3)
     assert "Predicted peaks lie within" in capsys.readouterr().out

@@ -61,7 +61,9 @@ def test_a_run_measures_its_memory_and_predicts_it(rows):
             assert numbers["slowdown"] > 1 and not any(name.startswith("step_s") for name in numbers)
         else:
             assert 0 < numbers["step_s_least"] <= numbers["step_s_median"] <= numbers["step_s_most"]
-        assert 0 < numbers["epoch_s"] <= numbers["seconds"] and row["device"] == "cpu" and numbers["threads"] >= 1
+        assert 0 < numbers["training_seconds"] + numbers["evaluation_seconds"] <= numbers["seconds"]
+        assert numbers["tokens_per_second"] == pytest.approx(numbers["tokens"] / numbers["training_seconds"], rel=0.01)
+        assert row["device"] == "cpu" and numbers["threads"] >= 1
 
 
 def test_the_report_says_what_the_lines_say(made, rows):
@@ -82,7 +84,7 @@ def test_cells_are_what_the_row_says(rows):
     assert measured["slowest"] <= measured["rows_per_second"] <= measured["fastest"]
     assert predicted["peak_mib"] == numbers["predicted_mib"] and "rows_per_second" not in predicted
     at_full_size = {**rows[0], "profile": "mig20"}
-    assert comparison.cells_of(at_full_size)[0]["rows_per_second"] == pytest.approx(2 * 2 / numbers["epoch_s"])
+    assert comparison.cells_of(at_full_size)[0]["rows_per_second"] == pytest.approx(2 * 2 / numbers["training_seconds"])
     assert comparison.cells_of({**rows[0], "metrics": {"loss": 1.0}}) == []
 
 

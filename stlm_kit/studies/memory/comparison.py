@@ -144,7 +144,7 @@ def _labels(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _speeds(row: dict[str, Any], rows_a_step: int) -> dict[str, float]:
-    """Rows a second: of the whole epoch at full size, of steps that were timed one by one on a laptop.
+    """Rows a second: of all the run's steps at full size, of steps that were timed one by one on a laptop.
 
     A precision whose products are slow on the processor was not timed there; then "slowdown" says why.
     """
@@ -152,7 +152,7 @@ def _speeds(row: dict[str, Any], rows_a_step: int) -> dict[str, float]:
     if "slowdown" in numbers:
         return {"slowdown": numbers["slowdown"]}
     if row["profile"] == FULL_SIZE:
-        seconds = numbers.get("epoch_s")
+        seconds = numbers.get("training_seconds")
         return {"rows_per_second": numbers["steps"] * rows_a_step / seconds} if seconds else {}
     median, least, most = (rows_a_step / numbers[f"step_s_{name}"] for name in ("median", "least", "most"))
     return {"rows_per_second": median, "fastest": least, "slowest": most}

@@ -6,10 +6,12 @@ They are worked out from four of its recorded means; everything else that is pre
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from statistics import fmean
 from typing import Any, NamedTuple
 
 from stlm_kit.config import DecoderConfig, preset
+from stlm_kit.memory.devices import DEVICES
 from stlm_kit.memory.predict import predict_peak
 from stlm_kit.memory.report import MemoryReport
 from stlm_kit.reproduce.study_file import load_study
@@ -42,6 +44,8 @@ def _as_stated() -> Padding:
     return Padding(stated.valid_fraction, stated.valid_fraction_std)
 
 
+# A 20 GB slice of an A100 under torch 2.9, where cuBLASLt still had a workspace of its own.
+STUDY_DEVICE = replace(DEVICES["mig-20gb"], cublaslt_mib=1.0)
 STUDY_PADDING = _as_stated()  # what `fit_padding` gives for the study's recorded runs, rounded
 
 
@@ -61,7 +65,7 @@ def fit_padding(runs: Mapping[str, Mapping[str, Any]]) -> Padding:
     """The padding that explains four recorded means, {name: run with its `peak_mib` and `after_forward_mib`}."""
 
     def predicted(name: str, *padding: float) -> MemoryReport:
-        return predict_peak(*recorded_step(runs[name]), *padding)
+        return predict_peak(*recorded_step(runs[name]), *padding, device=STUDY_DEVICE)
 
     def share_of(name: str) -> float:
         recorded = runs[name]["after_forward_mib"]

@@ -51,9 +51,9 @@ def cells(study: Study) -> dict[str, dict[str, Any]]:
 
 
 def predict(configuration: dict[str, Any]) -> dict[str, Any]:
-    """One cell's sizes in MiB, on CUDA, with the parts of its peak; at most 3 s."""
+    """One cell's sizes in MiB, on the study's device, with the parts of its peak; at most 3 s."""
     from stlm_kit.memory import predict_peak
-    from stlm_kit.studies.memory.padding import STUDY_PADDING
+    from stlm_kit.studies.memory.padding import STUDY_DEVICE, STUDY_PADDING
 
     config = preset(configuration["preset"], **configuration["overrides"])
     report = predict_peak(
@@ -63,6 +63,7 @@ def predict(configuration: dict[str, Any]) -> dict[str, Any]:
         configuration.get("context_length", config.context_length),
         **(STUDY_PADDING._asdict() if configuration["padded"] else {}),
         span="step" if configuration["whole_step"] else "forward_backward",
+        device=STUDY_DEVICE,
     )
     sizes = {name: round(getattr(report, name), 2) for name in SIZES}
     parts = {name: round(mib, 2) for name, mib in report.by_category.items()}

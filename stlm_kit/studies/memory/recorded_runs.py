@@ -9,7 +9,10 @@ from stlm_kit.errors import UsageError
 from stlm_kit.ledger.answers import evidence
 from stlm_kit.ledger.survey import load_claims
 from stlm_kit.memory import predict_peak
-from stlm_kit.studies.memory.padding import STUDY_PADDING, recorded_step
+from stlm_kit.memory.report import MemoryReport
+from stlm_kit.progress import Waiting
+from stlm_kit.reproduce.trace_cache import kept
+from stlm_kit.studies.memory.padding import STUDY_DEVICE, STUDY_PADDING, recorded_step
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Cell:
         return asdict(self)
 
 
-def study_cells(study: str = "memory") -> list[Cell]:
+def study_cells(study: str = "memory", waiting: Waiting | None = None) -> list[Cell]:
     """Predict every run that a study recorded. UsageError for a study that recorded no memory."""
     if study != "memory":
         raise UsageError(f"The study {study!r} recorded no memory to compare with; --study takes memory.")
@@ -42,12 +45,13 @@ def study_cells(study: str = "memory") -> list[Cell]:
         for claim in load_claims(study)
         if claim.id.endswith(".peak_mb") and "run" in (claim.setting or {})
     }
-    return [_cell(name, run, published[name]) for name, run in evidence(study)["runs"].items()]
+    runs = evidence(study)["runs"].items()
+    return [_cell(name, run, published[name]) for name, run in (waiting.over(runs, "run") if waiting else runs)]
 
 
 def _cell(name: str, run: dict[str, Any], published: float) -> Cell:
     step = recorded_step(run)
-    report = predict_peak(*step, *STUDY_PADDING)
+    report = kept(MemoryReport, predict_peak, *step, *STUDY_PADDING, device=STUDY_DEVICE)
     return Cell(
         technique=name.rsplit("_", 1)[0],
         batch_size=run["batch_size"],

@@ -1,0 +1,55 @@
+"""Rows of benchmarks/gpu.py: what somebody's GPU confirmed. `stlm ledger import FOLDER/gpu.jsonl` keeps them.
+
+They lie in data/results/gpu.jsonl, one a case and a device: a newer row takes the place of an older one of the same
+case, device and torch. Functions of a source's folder answer claims from them (`answers.py`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from stlm_kit.errors import KitError
+from stlm_kit.reproduce import results
+
+STUDY = "gpu"
+Row = dict[str, Any]
+
+
+def gpu_rows(case: str, device: str = "") -> list[Row]:
+    """The rows of a case ("speed.study.bf16-b128"), of devices whose name holds `device`; none that failed."""
+    path = results.rows_file(STUDY)
+    rows = results.read_rows(path) if path else []
+    found = [row for row in rows if row["name"] == case and device in row["device"] and "failed" not in row["metrics"]]
+    return sorted(found, key=lambda row: row["date"])
+
+
+def import_gpu_rows(file: Path, *, dry_run: bool = False) -> list[Row]:
+    """Take over the rows of a file; gives those that were not there.
+
+    What was not available on the device is left out. Raises KitError, one sentence, and keeps nothing, for a line that
+    is no row, for rows of another study (the folder of a run is imported, not its rows) and for a rehearsal's.
+    """
+    rows = results.read_rows(file)
+    if not rows:
+        raise KitError(f"{file} holds no row; python benchmarks/gpu.py --out FOLDER writes FOLDER/gpu.jsonl.")
+    for number, row in enumerate(rows, start=1):
+        if row["study"] != STUDY:
+            raise KitError(
+                f"Line {number} of {file} is a row of the study {row['study']}; give the folder of its run instead."
+            )
+        if row["device"] == "cpu":
+            raise KitError(
+                f"Line {number} of {file} is of a rehearsal on a processor, which confirms nothing of a GPU."
+            )
+    path = results.checkout_folder() / f"{STUDY}.jsonl"
+    before = results.read_rows(path) if path.is_file() else []
+    new = [row for row in rows if row not in before and "unavailable" not in row["metrics"]]
+    if new and not dry_run:
+        latest = {_of(row): row for row in sorted([*before, *new], key=lambda row: row["date"])}
+        results.write_rows(path, sorted(latest.values(), key=lambda row: (row["device"], row["date"], row["name"])))
+    return new
+
+
+def _of(row: Row) -> tuple[str, str, str]:
+    return row["name"], row["device"], row["versions"].get("torch", "")

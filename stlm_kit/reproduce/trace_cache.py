@@ -1,0 +1,128 @@
+"""Answers kept on disk: what the same code was asked before is read instead of traced again.
+
+    kept(MemoryReport, predict_peak, config, recipe, 8, 512, semantics="cuda")
+
+<cache>/traces/<hash>.json holds one answer as JSON. Its name is the hash of all that the answer depends on: the
+function and its arguments, the kit's source, the versions of libraries, this machine's processor and GPUs. A change of
+any of them asks anew. A damaged file counts as none, and so does a folder that cannot be written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, TypeAdapter
+
+from stlm_kit.errors import KitError
+from stlm_kit.paths import atomic_write, cache_dir
+from stlm_kit.provenance import describe_machine, source_hash, versions
+
+T = TypeVar("T")
+LARGEST_MIB = 256  # of all kept answers together: those that nobody asked for the longest go first
+INSTRUCTIONS = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")  # variables that make another processor of this one
+
+
+class NotPlain(Exception):
+    """An argument that cannot be told from another one by its content."""
+
+
+def kept(of: type[T], function: Callable[..., T], *args: Any, besides: Any = None, **options: Any) -> T:
+    """`function(*args, **options)`, which gives an `of`: read where it was asked before, else computed and kept.
+
+    The function must be a pure one of its arguments, the code and the machine; `besides` names what else it depends on,
+    as JSON can hold it (a hash of files, say). Arguments are plain values, and settings or dataclasses of the kit;
+    where one is not (a model's configuration from elsewhere), the function is called and nothing is kept. The first
+    call gives what the next ones read, made from its JSON.
+    """
+    try:
+        asked = _question(function, args, options, besides)
+    except NotPlain:
+        return function(*args, **options)
+    text = json.dumps(asked, sort_keys=True)
+    path = traces_dir() / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+    answers = TypeAdapter(of)
+    found = _read(path, asked, answers)
+    if found is None:
+        answer = json.loads(json.dumps(answers.dump_python(function(*args, **options), mode="json")))
+        _write(path, asked, answer)
+        found = answers.validate_python(answer)
+    return found
+
+
+def traces_dir() -> Path:
+    """Where answers are kept; the whole folder may be deleted at any time."""
+    return cache_dir() / "traces"
+
+
+def _question(function: Callable, args: tuple, options: dict[str, Any], besides: Any) -> dict[str, Any]:
+    """All that an answer depends on, as JSON keeps it. NotPlain for an argument that has no such form."""
+    return {
+        "function": f"{function.__module__}.{function.__qualname__}",
+        "arguments": [_plain(value) for value in args],
+        "options": {name: _plain(value) for name, value in sorted(options.items())},
+        "besides": besides,
+        "source": source_hash(),
+        "versions": versions(),
+        "machine": describe_machine(),
+        "instructions": {name: os.environ.get(name) for name in INSTRUCTIONS},
+    }
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    kind = type(value)
+    if kind.__module__.partition(".")[0] == "stlm_kit":  # its code is in the source's hash
+        if isinstance(value, BaseModel):
+            return {"type": kind.__qualname__, **value.model_dump(mode="json")}
+        if dataclasses.is_dataclass(value):
+            fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+            return {"type": kind.__qualname__, **fields}
+    raise NotPlain
+
+
+def _read(path: Path, asked: dict[str, Any], answers: TypeAdapter) -> Any:
+    """The kept answer; None where there is none, or one that is damaged or answers something else."""
+    try:
+        entry = json.loads(path.read_text("utf-8"))
+        if entry["asked"] != json.loads(json.dumps(asked)) or entry["sha256"] != _hash(entry["answer"]):
+            return None
+        found = answers.validate_python(entry["answer"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # pydantic's own is a ValueError
+        return None
+    with suppress(OSError):  # somebody else's folder: it is read all the same
+        os.utime(path)
+    return found
+
+
+def _write(path: Path, asked: dict[str, Any], answer: Any) -> None:
+    with suppress(KitError, OSError):  # a full disk: the answer is had all the same
+        atomic_write(path, json.dumps({"asked": asked, "sha256": _hash(answer), "answer": answer}))
+        _bound(path.parent, LARGEST_MIB * 2**20)
+
+
+def _hash(answer: Any) -> str:
+    return hashlib.sha256(json.dumps(answer).encode()).hexdigest()
+
+
+def _bound(folder: Path, most: int) -> None:
+    """Delete what was used the longest ago until no more than `most` bytes are left."""
+    files = {}
+    for path in folder.iterdir():
+        with suppress(FileNotFoundError):  # another process deleted it
+            files[path] = path.stat()
+    size = sum(state.st_size for state in files.values())
+    for path in sorted(files, key=lambda path: files[path].st_mtime):
+        if size <= most:
+            break
+        path.unlink(missing_ok=True)
+        size -= files[path].st_size

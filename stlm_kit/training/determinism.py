@@ -1,0 +1,46 @@
+"""Steps that compute the same bits each time: a CPU's do by themselves, a GPU's kernels have to be told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from stlm_kit.errors import KitError
+
+CUBLAS = "CUBLAS_WORKSPACE_CONFIG"  # cuBLAS repeats its sums with workspaces of a fixed number and size alone
+FIXED = ":4096:8"
+
+
+@contextmanager
+def repeatable(device: torch.device, wanted: bool = True) -> Iterator[None]:
+    """Within this context torch takes only kernels whose result repeats bit for bit, where `wanted`; then as before.
+
+    Without it attention's backward pass and cuBLAS may add in another order from one call to the next. Raises KitError
+    where cuBLAS has made up its mind already: it reads CUBLAS_WORKSPACE_CONFIG at the first product of a process.
+    """
+    if not wanted:
+        yield
+        return
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    os.environ.setdefault(CUBLAS, FIXED)
+    torch.use_deterministic_algorithms(True)
+    try:
+        _must_repeat(device)
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+def _must_repeat(device: torch.device) -> None:
+    """Try a product: torch refuses it where cuBLAS was set up otherwise."""
+    one = torch.ones(1, 1, device=device)
+    try:
+        one @ one
+    except RuntimeError as error:
+        raise KitError(
+            f"deterministic needs {CUBLAS}={FIXED} before the first product on the GPU, and this process has computed "
+            "one without it; restart Python with that variable set."
+        ) from error
