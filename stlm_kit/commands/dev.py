@@ -14,6 +14,7 @@ from stlm_kit.paths import project_dir
 
 FUZZ = ["tests/memory/test_fuzz.py", "tests/memory/test_real_steps.py", "tests/model/test_fuzz_huggingface.py"]
 FUZZ += ["tests/course/test_mangled.py"]
+FUZZ += ["tests/memory/test_public_memory.py", "tests/test_gpu_benchmark.py"]  # all published rows; the oldest torch
 
 
 def add_commands(command) -> None:

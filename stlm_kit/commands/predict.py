@@ -187,12 +187,16 @@ def _largest_batches(
     return found
 
 
+def _needed(report) -> str:
+    return "" if report.needed_mib is None else f" (of which {report.needed_mib:,.1f} are needed)"
+
+
 def _show(report) -> None:
     """The report's figures, what the peak is made of, and the largest tensors alive in it."""
     where = "whole step" if report.span == "step" else "forward and backward"
     print(f"peak {report.peak_allocated_mib:,.1f} ({where}; it lies in the {report.peak_phase} phase)")
     print(
-        f"reserved {report.peak_reserved_mib:,.1f}, after forward {report.after_forward_mib:,.1f}, "
+        f"reserved {report.peak_reserved_mib:,.1f}{_needed(report)}, after forward {report.after_forward_mib:,.1f}, "
         f"after backward {report.after_backward_mib:,.1f}\n"
     )
     parts = plain_table("at the peak", "MiB", "share")

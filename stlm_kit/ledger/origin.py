@@ -36,6 +36,8 @@ def command_of(claim: Claim, answer: dict[str, Any] | None) -> str:
     measure = load_study(claim.source).measures.get(claim.id)
     if measure and (claim.kind == "full_scale" or (answer and "row" in answer)):
         return f"stlm reproduce {claim.source} --profile {FULL_SIZE} --run {measure.run}"
+    if (function := functions().get(claim.id)) and function.__module__.endswith(".on_gpu"):
+        return "python benchmarks/gpu.py, then stlm ledger import gpu-rows/gpu.jsonl"
     if claim.id in functions() or claim.used_by or claim.cited:
         return f"stlm ledger {claim.id}"
     if names := _chapters_of(claim):

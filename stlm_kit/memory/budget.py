@@ -124,20 +124,22 @@ def largest_batch(
     device: str | Device | None = None,
     most: int = MOST,
 ) -> int:
-    """The batch whose step reserves no more than `budget_mib`, while one row more would; 0 where not even one row fits.
+    """The batch whose step needs no more than `budget_mib`, while one row more would; 0 where not even one row fits.
 
-    By prediction of the whole step, which leaves out what a report's `assumptions` say. No batch above `most` is
-    looked at. `sequence_length` counts input positions (default: the preset's), `device` is that of `predict_peak`.
-    Raises UsageError for a budget that is no size.
+    What it needs is less than what torch reserves where there is plenty (`MemoryReport.needed_mib`). By prediction of
+    the whole step, which leaves out what a report's `assumptions` say. No batch above `most` is looked at.
+    `sequence_length` counts input positions (default: the preset's), `device` is that of `predict_peak`. Raises
+    UsageError for a budget that is no size.
     """
     _check_budget(budget_mib)
     length = config.context_length if sequence_length is None else sequence_length
 
-    def reserved(batch_size: int) -> float:
+    def needed(batch_size: int) -> float:
         sizes = config, recipe, batch_size, length, valid_fraction
-        return predicted(*sizes, accumulation_steps, semantics, trainable, device).peak_reserved_mib
+        report = predicted(*sizes, accumulation_steps, semantics, trainable, device)
+        return report.peak_reserved_mib if report.needed_mib is None else report.needed_mib
 
-    return _last_that_fits(reserved, budget_mib, most)
+    return _last_that_fits(needed, budget_mib, most)
 
 
 def _last_that_fits(size_of: Callable[[int], float], limit: float, most: int) -> int:

@@ -237,7 +237,10 @@ def _average(
         name: fmean([getattr(report, name) for report in reports], weights)
         for name in ("peak_allocated_mib", "after_forward_mib", "after_backward_mib")
     }
-    return replace(reports[1], peak_reserved_mib=max(report.peak_reserved_mib for report in reports), **means)
+    most = {"peak_reserved_mib": max(report.peak_reserved_mib for report in reports)}
+    if reports[1].needed_mib is not None:
+        most["needed_mib"] = max(report.needed_mib for report in reports)
+    return replace(reports[1], **most, **means)
 
 
 def _spread_of_batches(std: float, n_rows: int) -> float:

@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Literal
 
 from stlm_kit.errors import UsageError
-from stlm_kit.memory.allocator import Replay, as_asked, replay
+from stlm_kit.memory.allocator import Replay, as_asked, least, replay
 from stlm_kit.memory.devices import Device, device_named
 from stlm_kit.memory.recording import CATEGORIES, MIB, Allocation, Recording, survivors
 
@@ -38,7 +38,9 @@ class MemoryReport:
     """Sizes in MiB (2^20 bytes). `by_category`, `by_module` and `alive_at_peak` say what made up the peak.
 
     `span`: the peak is that of forward and backward alone, or of the whole step with clip and update. `found` is
-    "predicted" or "measured"; a measured report has the seconds of a step besides. A prediction averaged over batches
+    "predicted" or "measured"; a measured report has the seconds of a step besides. What torch reserves is more than it
+    needs: short of memory it gives back what it keeps, a little slower. `needed_mib` is the least that a whole step
+    then runs in, predicted for a GPU; None elsewhere. A prediction averaged over batches
     of unequal padding shows the memory of the average batch in its parts, and the average of the peaks as its peak.
     """
 
@@ -56,20 +58,23 @@ class MemoryReport:
     found: Literal["predicted", "measured"] = "predicted"
     assumptions: list[str] = field(default_factory=list)
     step_s: dict[str, float] | None = None
+    needed_mib: float | None = None
 
     def fits(self, device: str | Device | float, context_mib: float = 0.0) -> bool:
-        """Whether the reserved peak fits into a GPU, by its name (devices.DEVICES), or into a number of MiB.
+        """Whether the step fits into a GPU, by its name (devices.DEVICES), or into a number of MiB: what it needs, or
+        where that is not known what it reserves.
 
-        Of a named GPU the CUDA context is taken off, and the peak must leave 2 % of itself to spare (devices.MARGIN):
+        Of a named GPU the CUDA context is taken off, and the step must leave 2 % of itself to spare (devices.MARGIN):
         for the scratch memory of kernels that a prediction leaves out. A number of MiB is taken as it is, less
         `context_mib`. UsageError for a name that there is none of, or for no size.
         """
+        needed = self.peak_reserved_mib if self.needed_mib is None else self.needed_mib
         if isinstance(device, str | Device):
-            return self.peak_reserved_mib <= device_named(device).safe_mib
+            return needed <= device_named(device).safe_mib
         limit_mib = device
         if not limit_mib > 0:
             raise UsageError(f"limit_mib = {limit_mib!r} will not do; give the device's memory in MiB, more than 0.")
-        return self.peak_reserved_mib + context_mib <= limit_mib
+        return needed + context_mib <= limit_mib
 
     def to_dict(self, timeline: bool = False) -> dict[str, object]:
         """All of it as plain values; the timeline, which is long, where asked for."""
@@ -120,6 +125,7 @@ def report_of(
         peak_phase=recording.operations[max(recording.operation_of_event[peaks[nearest]], 0)][2],
         span=span,
         semantics=semantics,
+        needed_mib=least(recording) / MIB if semantics == "cuda" and span == "step" else None,
         **more,
     )
 

@@ -122,6 +122,7 @@ class Cost:
     name: str
     predicted_mib: float  # the peak of what is allocated
     reserved_mib: float  # of what the allocator holds, where it has room
+    needed_mib: float  # the least that it gets by with
     fits: str  # "yes"; "tight": only if the allocator gives blocks back; "no": refused; "" where there is no budget
     steps: int
     tokens: int  # positions computed, padding among them
@@ -176,13 +177,14 @@ def time_limit(hours: float) -> str:
 def refusal(work: Work, budget_mib: float, semantics: Semantics = "cuda") -> str:
     """Why a run cannot fit into a budget, and what would, as one sentence; "" where it may.
 
-    What cannot fit is what its tensors alone fill. Reserved memory says less: an allocator that runs short gives free
-    blocks back and tries again. So it only decides about what is suggested, which is to fit with room to spare.
+    It cannot where an allocator that gives back what it keeps still runs short. What is reserved where there is plenty
+    says less.
     """
     report = work.memory(semantics=semantics)
-    if report.peak_allocated_mib <= budget_mib:
+    needed = report.peak_allocated_mib if report.needed_mib is None else report.needed_mib
+    if needed <= budget_mib:
         return ""
-    need = f"needs {report.peak_allocated_mib:,.0f} MiB and {budget_mib:,.0f} are there"
+    need = f"needs {needed:,.0f} MiB and {budget_mib:,.0f} are there"
     from stlm_kit.memory.budget import largest_batch
 
     accumulates = work.recipe.update != "in_backward"

@@ -60,6 +60,7 @@ def cost_of(index: int, work: Work, means: Means) -> Cost:
         name=work.run.name,
         predicted_mib=round(report.peak_allocated_mib, 1),
         reserved_mib=round(report.peak_reserved_mib, 1),
+        needed_mib=round(report.peak_allocated_mib if report.needed_mib is None else report.needed_mib, 1),
         fits=_fits(report, means.budget, why_not),
         refusal=why_not,
         steps=steps,
@@ -79,7 +80,7 @@ def cost_of(index: int, work: Work, means: Means) -> Cost:
 def _fits(report: MemoryReport, budget: Budget | None, why_not: str) -> str:
     if budget is None:
         return ""
-    return "no" if why_not else "yes" if report.fits(budget.mib) else "tight"
+    return "no" if why_not else "yes" if report.peak_reserved_mib <= budget.mib else "tight"
 
 
 def _timed(work: Work, n_steps: int) -> float:
@@ -133,7 +134,7 @@ def notes_on(costs: list[Cost], works: list[Work], means: Means) -> list[str]:
         notes.append(f"Budget: {means.budget.mib:,.0f} MiB ({means.budget.source}).")
     if any(cost.fits == "tight" for cost in costs):
         notes.append(
-            "tight: there is room for the tensors, but only if the allocator gives blocks back; it may end there."
+            "tight: there is room for the step if the allocator gives blocks back at each, which takes some time."
         )
     peaks = dict.fromkeys(peak_of(means.semantics, work.recipe.precision)[1] for work in works)
     if means.calibrate:

@@ -33,9 +33,16 @@ def test_one_claim_as_json(capsys):
 
 
 def test_a_chapter_that_answers_is_named(capsys):
-    assert cli.main(["ledger", "stlm.config.gpu_hours"]) == 0
+    assert cli.main(["ledger", "poster.ppl.pretrain_end"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "00_start_here" in said or "stlm reproduce" in said
+
+
+def test_a_claim_that_a_gpu_answers_names_its_function(capsys):
+    assert cli.main(["ledger", "mem.bf16.why_faster"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "stlm_kit/studies/memory/on_gpu.py" in said and "NVIDIA H200" in said
+    assert "python benchmarks/gpu.py" in said
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_a_run_that_cannot_fit_is_refused_and_the_others_run(study, tmp_path, mo
     monkeypatch.setitem(DEVICES, "mig-20gb", replace(DEVICES["mig-20gb"], memory_mib=between + CONTEXT_MIB))
     first, second = planned(capsys, study, "--profile", "mig20", "--budget", str(between))["runs"]
     assert (first["fits"], second["fits"]) == ("yes", "no") and "accumulation_steps=" in second["refusal"]
-    above = (large["predicted_mib"] + large["reserved_mib"]) / 2
+    above = (large["needed_mib"] + large["reserved_mib"]) / 2
     last = planned(capsys, study, "--profile", "mig20", "--budget", str(above), "--run", "2")["runs"]
     assert [run["fits"] for run in last] == ["tight"]
 
