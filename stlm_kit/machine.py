@@ -6,6 +6,7 @@ import importlib.util
 import platform
 from dataclasses import dataclass
 
+from stlm_kit.processor import NOISE, slowdown
 from stlm_kit.provenance import describe_machine
 
 # Data packages by the name they are imported under (they never are): what the course takes from each.
@@ -30,7 +31,7 @@ class Finding:
 
 
 def look() -> list[Finding]:
-    """Look at processor, memory, torch, GPU and data packages; starts nothing and takes no network."""
+    """Look at processor, memory, torch, GPU and data packages, and time a matrix product; takes no network."""
     import torch
 
     about = describe_machine()
@@ -38,6 +39,8 @@ def look() -> list[Finding]:
         Finding("Python", platform.python_version()),
         Finding("torch", torch.__version__),
         _cores(about["cores"]),
+        Finding("instructions", ", ".join(about["instructions"])),
+        _bf16(slowdown("bf16")),
         _memory(about["memory_gib"]),
         _gpu(torch),
         *(_package(name) for name in DATA_PACKAGES),
@@ -62,6 +65,13 @@ def report(findings: list[Finding]) -> str:
 def _cores(n: int) -> Finding:
     advice = "" if n > 1 else "With one core the stated running times about double; nothing else changes."
     return Finding("processor cores", str(n), advice=advice)
+
+
+def _bf16(times: float) -> Finding:
+    if times <= NOISE:
+        return Finding("bf16 on the CPU", "no slower than fp32")
+    advice = "Recipes in fp32 are the fast ones on this processor, and its times say nothing of bf16."
+    return Finding("bf16 on the CPU", f"a product takes {times:.1f} times as long as in fp32", advice=advice)
 
 
 def _memory(gib: float) -> Finding:

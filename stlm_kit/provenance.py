@@ -1,4 +1,7 @@
-"""Where a number comes from: which code, libraries and machine made it, and when. Nothing here imports torch."""
+"""Where a number comes from: which code, libraries and machine made it, and when.
+
+Only the machine's instructions are torch's to tell; the rest is known without importing it.
+"""
 
 from __future__ import annotations
 
@@ -54,14 +57,37 @@ def versions() -> dict[str, str]:
 
 @cache
 def describe_machine() -> dict[str, str | int | float | list[str]]:
-    """{"system", "processor", "cores", "memory_gib", "gpus"}: cores are those this process may use, memory is GiB."""
+    """{"system", "processor", "instructions", "cores", "memory_gib", "gpus"}.
+
+    Cores are those this process may use, memory is GiB. Older rows have no instructions.
+    """
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
+        "instructions": instructions(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "memory_gib": _memory_gib(),
         "gpus": _gpus(),
     }
+
+
+# What decides how fast 16-bit products are, as torch.cpu asks for it: name, and the function that tells.
+SIXTEEN_BIT = {
+    "avx512_bf16": "_is_avx512_bf16_supported",
+    "amx_tile": "_is_amx_tile_supported",
+    "amx_fp16": "_is_amx_fp16_supported",
+}
+LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
+
+
+def instructions() -> list[str]:
+    """The instructions that a run has: those torch's kernels use ("AVX2"), the processor's for 16 bits ("avx512_bf16"),
+    and what the environment limits ("ONEDNN_MAX_CPU_ISA=AVX2")."""
+    import torch
+
+    has = [name for name, asks in SIXTEEN_BIT.items() if (tells := getattr(torch.cpu, asks, None)) and tells()]
+    limits = [f"{name}={os.environ[name]}" for name in LIMITS if os.environ.get(name)]
+    return [torch.backends.cpu.get_cpu_capability(), *has, *limits]
 
 
 def _processor() -> str:

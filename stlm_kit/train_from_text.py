@@ -28,6 +28,7 @@ from stlm_kit.evaluation.perplexity import evaluate_tokens
 from stlm_kit.generation import generate
 from stlm_kit.model.kinds import build_model
 from stlm_kit.model.language_model import LanguageModel
+from stlm_kit.processor import cost_in_words, evaluation_recipe
 from stlm_kit.provenance import source_hash, versions
 from stlm_kit.saved_models import copy_state, pick_device, start_from, weights_hash
 from stlm_kit.training.loop import TrainResult, train
@@ -158,10 +159,12 @@ def train_from_text(
 ) -> TrainResult:
     """Train a preset's model on a corpus; see `train` for what lies in `run_dir` and what is raised.
 
-    Validation perplexity (a token) and bits per byte are measured at evaluations and at the end, on whole documents.
+    Validation perplexity (a token) and bits per byte are measured at evaluations and at the end, on whole documents; in
+    fp32 where the recipe's precision is slow on this processor, as "evaluation_precision" beside them tells.
     `wandb` names a Weights & Biases project to log to as well; each of `loggers` is called with each row of metrics.
     `begin_with`: the folder of a run whose last checkpoint and metrics this one begins with (see continuation.py).
-    `say` is called once, before training, with a line on what was read; config.json keeps the same under "read".
+    `say` is called before training, with a line on what was read; config.json keeps the same under "read". A precision
+    that is slow here costs one more sentence, which goes to standard error where there is no `say`.
     """
     device = pick_device(settings.device)
     tokenizer, tokens, config, read = prepare_and_record(settings)
@@ -172,17 +175,21 @@ def train_from_text(
     model = build_model(config).to(device)
     start = {} if settings.init_from is None else {"init_from": start_from(model, settings.init_from)}
     recipe = Recipe.named(settings.recipe)
+    if cost := cost_in_words(recipe, device.type):
+        say(cost) if say else print(cost, file=sys.stderr)
+    scoring = evaluation_recipe(recipe, device.type)
 
-    def evaluate(model: LanguageModel) -> dict[str, float]:
+    def evaluate(model: LanguageModel) -> dict[str, float | str]:
         score = evaluate_tokens(
             model,
             tokens["validation"],
             batch_size=settings.batch_size,
             max_documents=settings.eval_documents,
-            recipe=recipe,
+            recipe=scoring,
             progress=progress,
         )
-        return {"perplexity": score.perplexity, "bits_per_byte": score.bits_per_byte}
+        scores = {"perplexity": score.perplexity, "bits_per_byte": score.bits_per_byte}
+        return {**scores, "evaluation_precision": scoring.precision}
 
     def sample(model: LanguageModel) -> str:
         return generate(model, tokenizer, settings.prompt, max_new_tokens=60, temperature=0.8, seed=settings.seed)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
 import pytest
+from forked import Forks
 
 PARAMETERS = 'profile = "laptop"  # how much\nseed = 0\nsteps = 3\ncorpus = "sotu"'
 
@@ -33,6 +35,20 @@ class Course:
         notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
         nbformat.write(notebook, self.folder / f"{name}.ipynb")
         return self.folder / f"{name}.ipynb"
+
+
+@pytest.fixture(scope="session")
+def forking(tmp_path_factory) -> Iterator[Forks]:
+    forks = Forks(tmp_path_factory.mktemp("forks"))
+    yield forks
+    forks.close()
+
+
+@pytest.fixture
+def forks(forking) -> Iterator[Forks]:
+    """`stlm` in forks of one process that has imported everything, a command at a time; see forked.py."""
+    yield forking
+    forking.end()
 
 
 @pytest.fixture

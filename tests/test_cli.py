@@ -70,47 +70,39 @@ def test_train_evaluate_generate_export(text_file, tmp_path):
     assert model.num_parameters() == count_parameters(load_run(run).model)
 
 
-def test_killed_ten_times_the_run_still_computes_the_same_losses(text_file, tmp_path):
+def test_killed_ten_times_the_run_still_computes_the_same_losses(text_file, tmp_path, forks):
     """kill -9 at ten random moments, the same command again each time: the losses of an unbroken run, bit for bit."""
-    steps = 2000
+    steps = 1200
     options = ["--set", "checkpoint_every=7"]
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    assert stlm(*train_command(text_file, unbroken, steps, *options)).returncode == 0
-    moments, kills = random.Random(0), 0
-    while kills < 10:
-        process = subprocess.Popen(
-            [*STLM, *map(str, train_command(text_file, broken, steps, *options))],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        before = (broken / "metrics.jsonl").stat().st_size if (broken / "metrics.jsonl").exists() else 0
+    assert forks.run(*train_command(text_file, unbroken, steps, *options)) == 0
+    moments, metrics = random.Random(0), broken / "metrics.jsonl"
+    for kill in range(10):
+        before = metrics.stat().st_size if metrics.exists() else 0
+        forks.start(*train_command(text_file, broken, steps, *options))
         deadline = time.monotonic() + 120
-        while (
-            process.poll() is None and time.monotonic() < deadline
-        ):  # until it has trained on, or is killed at its start
-            grown = (broken / "metrics.jsonl").exists() and (broken / "metrics.jsonl").stat().st_size > before
-            if grown or kills % 4 == 3:
-                break
+        # Until it has trained on; or it is killed at its start.
+        while kill % 4 != 3 and not (metrics.exists() and metrics.stat().st_size > before):
+            assert forks.running and time.monotonic() < deadline, forks.error.read_text()
             time.sleep(0.01)
-        time.sleep(moments.uniform(0, 0.3))
-        assert process.poll() is None, "the run ended before it could be killed; give it more steps"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        kills += 1
-    assert stlm(*train_command(text_file, broken, steps, *options)).returncode == 0
+        time.sleep(moments.uniform(0, 0.15))
+        assert forks.running, "the run ended before it could be killed; give it more steps"
+        forks.send(signal.SIGKILL)
+        assert forks.wait() == -signal.SIGKILL
+    assert forks.run(*train_command(text_file, broken, steps, *options)) == 0
     assert losses(broken) == losses(unbroken)
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
-def test_a_signal_saves_and_exits_with_3(text_file, tmp_path, name):
+def test_a_signal_saves_and_exits_with_3(text_file, tmp_path, forks, name):
     run = tmp_path / "run"
-    command = [*STLM, *map(str, train_command(text_file, run, 100_000))]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    forks.start(*train_command(text_file, run, 100_000))
     while not (run / "metrics.jsonl").exists() or not (run / "metrics.jsonl").stat().st_size:
-        assert process.poll() is None
+        assert forks.running
         time.sleep(0.02)
-    process.send_signal(getattr(signal, name))
-    _, error = process.communicate(timeout=60)
-    assert process.returncode == 3
+    forks.send(getattr(signal, name))
+    status, error = forks.wait(), forks.error.read_text()
+    assert status == 3
     assert error.startswith(f"stlm: Stopped by {name} after step") and error.count("\n") == 1
     step = int((run / "checkpoint" / "latest").read_text().removeprefix("step-"))
     assert step == len(losses(run))

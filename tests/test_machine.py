@@ -8,7 +8,8 @@ from stlm_kit import machine
 def test_this_machine_runs_the_course():
     findings = machine.look()
     assert machine.ready(findings)
-    assert {"Python", "torch", "processor cores", "memory", "GPU", *machine.DATA_PACKAGES} == {f.what for f in findings}
+    parts = {"processor cores", "instructions", "bf16 on the CPU", "memory", "GPU"}
+    assert {"Python", "torch", *parts, *machine.DATA_PACKAGES} == {f.what for f in findings}
     text = machine.report(findings)
     assert "/" not in text.replace("https://", ""), "no path of this machine"
 
@@ -18,6 +19,8 @@ def test_this_machine_runs_the_course():
     [
         (machine._cores(1), True, "double"),
         (machine._cores(2), True, ""),
+        (machine._bf16(0.3), True, ""),
+        (machine._bf16(8.0), True, "fp32"),
         (machine._memory(2.0), False, "3 GiB"),
         (machine._memory(8.0), True, ""),
         (machine._memory(0.0), True, ""),

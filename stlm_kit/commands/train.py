@@ -111,7 +111,7 @@ def _trained(options: argparse.Namespace) -> tuple[Path, TrainResult]:
     for run_dir in default_folders(settings):
         if taken:
             print(f"stlm: {taken} holds a run with other settings; this one goes to {run_dir}.", file=sys.stderr)
-            how["say"] = None  # said already
+            how["say"] = lambda _: None  # said already
         try:
             return run_dir, train_from_text(settings, run_dir, **how)
         except OtherRun:

@@ -12,15 +12,16 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import nbformat
 import yaml
-from nbformat import NotebookNode
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from stlm_kit.errors import KitError, UsageError, first_sentence
 from stlm_kit.notebook_files import Chapter, find_chapter, notebooks_dir, suggest
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 SETUP = "setup"  # the id of the locked cell that imports what every exercise may use
 MARKS_OF_AN_EXERCISE = range(2, 5)
@@ -226,6 +227,8 @@ def read_rules(folder: Path) -> Rules:
 
 def read(folder: Path) -> Assignment:
     """An assignment's folder, checked. Raises KitError with one sentence for whatever its author got wrong."""
+    import nbformat  # it takes a second, which every student's kernel that imports the desk would wait
+
     folder = Path(folder)
     rules = read_rules(folder)
     path = folder / f"{folder.name}.ipynb"

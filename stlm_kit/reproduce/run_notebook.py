@@ -38,6 +38,7 @@ def train_and_record(settings: RunSettings, measure_memory: bool = False) -> Tra
         loss=result["loss"],
         perplexity=result["validation"]["perplexity"],
         bits_per_byte=result["validation"]["bits_per_byte"],
+        evaluation_precision=result["validation"].get("evaluation_precision"),
         **times_of(result),
         first_losses=trained.losses[:FIRST],
         **memory,
@@ -52,12 +53,15 @@ TIMED_STEPS = 20  # fewer tell more of the machine's other work than of the step
 def measured_memory(settings: RunSettings) -> dict[str, Any]:
     """What one step takes at the run's share of real targets, measured here and predicted: MiB, and seconds a step.
 
-    The span is the memory study's: forward and backward, before the update. {} on a device that cannot be asked.
+    The span is the memory study's: forward and backward, before the update. {} on a device that cannot be asked. Where
+    the recipe's precision is slow on this processor no step is timed, and "slowdown" says by how much its products are.
     """
     from stlm_kit.memory import measure_peak, predict_peak
     from stlm_kit.memory.devices import device_here
+    from stlm_kit.processor import is_slow, slowdown
     from stlm_kit.saved_models import pick_device
     from stlm_kit.train_from_text import prepare, valid_fraction
+    from stlm_kit.training.recipe import Recipe
 
     kind = pick_device(settings.device).type
     if kind not in ("cpu", "cuda"):
@@ -66,7 +70,9 @@ def measured_memory(settings: RunSettings) -> dict[str, Any]:
     share, _ = valid_fraction(settings, tokens["train"])
     step = (config, settings.recipe, settings.batch_size, settings.context_length, share)
     more = {"accumulation_steps": settings.accumulation_steps, "trainable": settings.trainable}
-    found = measure_peak(*step, device=settings.device, repeats=TIMED_STEPS, **more)
+    precision = Recipe.named(settings.recipe).precision
+    slow = is_slow(precision, kind)
+    found = measure_peak(*step, device=settings.device, repeats=0 if slow else TIMED_STEPS, **more)
     foretold = predict_peak(*step, semantics=kind, device=device_here() if kind == "cuda" else None, **more)
     return {
         "valid_fraction": round(share, 4),
@@ -74,8 +80,12 @@ def measured_memory(settings: RunSettings) -> dict[str, Any]:
         "predicted_mib": round(foretold.peak_allocated_mib, 2),
         "after_forward_mib": round(found.after_forward_mib, 2),
         "after_backward_mib": round(found.after_backward_mib, 2),
-        **{f"step_s_{name}": round(found.step_s[name], 5) for name in ("median", "least", "most")},
+        **({"slowdown": round(slowdown(precision), 2)} if slow else _step_seconds(found.step_s)),
     }
+
+
+def _step_seconds(found: dict[str, float]) -> dict[str, float]:
+    return {f"step_s_{name}": round(found[name], 5) for name in ("median", "least", "most")}
 
 
 def device_facts(device: str) -> dict[str, Any]:

@@ -135,7 +135,7 @@ class Recipe:
         if self.precision == "tf32" and device_type != "cuda":
             return "tf32 is a format of NVIDIA's GPUs (Ampere and later); use fp32 or bf16 here."
         if self.precision == "fp16" and device_type == "cpu":
-            return "fp16 on a CPU is hundreds of times slower than bf16; use bf16, or a GPU."
+            return "fp16 on a CPU is ten times slower than fp32, or worse; use bf16 or fp32, or a GPU."
         return None
 
     def autocast(self, device_type: str):

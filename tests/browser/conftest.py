@@ -45,8 +45,8 @@ def server(tmp_path):
 
 @pytest.fixture
 def open_notebook(page, server):
-    """Open a copy of a notebook in JupyterLab: `open_notebook(path) -> Notebook`."""
-    return lambda path: Notebook(page, server, server.add(path))
+    """Open a copy of a notebook in JupyterLab, with all its code cells or some: `open_notebook(path, ids=None)`."""
+    return lambda path, ids=None: Notebook(page, server, server.add(path, ids))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -12,6 +12,7 @@ import secrets
 import subprocess
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import nbformat
@@ -78,9 +79,13 @@ class Server:
         self.stop()
         raise RuntimeError(f"JupyterLab did not start; its log:\n{self.log.read_text('utf-8')}")
 
-    def add(self, notebook: Path) -> str:
-        """Copy a notebook to where the server serves it, without outputs: what the page shows, it drew itself."""
+    def add(self, notebook: Path, code: Collection[str] | None = None) -> str:
+        """Copy a notebook to where the server serves it, without outputs: what the page shows, it drew itself.
+
+        code: the ids of the code cells that the copy keeps; all by default.
+        """
         book = nbformat.read(notebook, as_version=4)
+        book.cells = [cell for cell in book.cells if cell.cell_type != "code" or code is None or cell.id in code]
         for cell in book.cells:
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = [], None

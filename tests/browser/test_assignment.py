@@ -24,21 +24,17 @@ def assignment() -> Assignment:
 
 
 @pytest.fixture
-def hand_out(assignment, tmp_path, open_notebook):
-    """Release the first assignment as a teacher does, and open it as a student does: `hand_out(key) -> Notebook`."""
-
-    def release(key: str) -> Notebook:
-        course = tmp_path / "course"
-        command = [sys.executable, "-m", "stlm_kit", "course", "release", assignment.name, "--key", key]
-        environment = {**os.environ, "STLM_COURSE": str(course)}
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        released: Path = course / "release" / assignment.name / f"{assignment.name}.ipynb"
-        notebook = open_notebook(released)
-        assert notebook.run("setup") == ""
-        return notebook
-
-    return release
+def notebook(assignment, tmp_path, open_notebook) -> Notebook:
+    """The first assignment, released as a teacher does and opened as a student does."""
+    course = tmp_path / "course"
+    command = [sys.executable, "-m", "stlm_kit", "course", "release", assignment.name, "--key", KEY]
+    environment = {**os.environ, "STLM_COURSE": str(course)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    released: Path = course / "release" / assignment.name / f"{assignment.name}.ipynb"
+    notebook = open_notebook(released)
+    assert notebook.run("setup") == ""
+    return notebook
 
 
 def check(notebook: Notebook, answer: str) -> str:
@@ -55,8 +51,7 @@ def sentence(assignment: Assignment, answer: str, key: str) -> str:
     return found
 
 
-def test_a_student_fills_in_checks_and_sees_the_verdict(assignment, hand_out):
-    notebook = hand_out(KEY)
+def test_a_student_fills_in_checks_and_sees_the_verdict(assignment, notebook):
     handed_out = notebook.save()
     assert notebook.run(EXERCISE) == ""
     assert "Write this function" in notebook.run(CHECK)  # nothing is filled in yet
@@ -77,11 +72,9 @@ def test_a_student_fills_in_checks_and_sees_the_verdict(assignment, hand_out):
     assert saved.cells[[cell.id for cell in saved.cells].index(EXERCISE)].source == right
     assert not notebook.problems()
 
-
-def test_a_ready_made_function_is_named_before_it_costs_marks(assignment, hand_out):
-    notebook = hand_out("")
-    shortcut = trial.answer(assignment, EXERCISE, "shortcut")  # right in every number of a course without a key
-    forbidden = sentence(assignment, shortcut, "")
+    ready_made = "    from stlm_kit.evaluation import Perplexity\n    counts ="
+    shortcut = right.replace("    counts =", ready_made, 1)  # right in every number
+    forbidden = sentence(assignment, shortcut, KEY)
     assert "which this exercise forbids" in forbidden
-    assert forbidden in check(notebook, shortcut)
+    assert forbidden in check(notebook, shortcut)  # before it costs marks
     assert any(forbidden in problem for problem in notebook.problems())  # so an error in a chapter would be noticed

@@ -1,5 +1,8 @@
 """The student's desk, in a kernel as students have it: the verdict on an answer, and what it costs."""
 
+import subprocess
+import sys
+
 import nbformat
 import pytest
 import torch
@@ -79,3 +82,10 @@ def test_costs():
     assert desk.cost_parameters(layer) == "1,023 parameters" and desk.cost_parameters(1024) == "1,024 parameters"
     assert desk.cost_flops(torch.matmul, torch.ones(2, 3), torch.ones(3, 5)) == "60 FLOPs"
     assert desk.cost_flops(lambda: torch.ones(3).sum()) == "0 FLOPs"
+
+
+def test_a_students_kernel_does_not_wait_for_what_reads_notebooks():
+    script = (
+        "import sys; from stlm_kit.course import desk; print(sorted({'nbformat', 'nbgrader'} & sys.modules.keys()))"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip() == "[]"

@@ -25,7 +25,8 @@ ANSWERS = {
     "stlm.config.gpu_hours": {"metric": "seconds", "divide_by": 3600, "device": "H100"},
     "stlm.t2.baseline.mmlu": {"metric": "mmlu"},
 }
-PARAMETERS = {"preset": "laptop-gpt2", "context_length": 32, "batch_size": 4, "steps": 3, "window": 8, "device": "cpu"}
+PARAMETERS = {"preset": "laptop-gpt2", "n_layers": 1, "context_length": 32, "batch_size": 4, "steps": 3, "window": 8}
+PARAMETERS |= {"device": "cpu"}
 
 
 @pytest.fixture(scope="module")

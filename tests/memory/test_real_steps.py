@@ -10,7 +10,7 @@ from stlm_kit.config import preset
 from stlm_kit.memory import measure_peak, predict_peak
 
 # Forty of them where STLM_FUZZ is set (`make fuzz`), the first few of the same series otherwise.
-N = 40 if "STLM_FUZZ" in os.environ else 6
+N = 40 if "STLM_FUZZ" in os.environ else 4
 SIZES = ("peak_allocated_mib", "after_forward_mib", "after_backward_mib")
 
 

@@ -1,10 +1,7 @@
 """One run of a study: its settings, its row, and real training that goes on bit for bit after a signal."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -14,8 +11,9 @@ from stlm_kit import provenance as machine
 from stlm_kit.errors import KitError
 from stlm_kit.options import settings_from
 from stlm_kit.reproduce import run_notebook as one_run
+from stlm_kit.reproduce.recheck import as_many_threads
 from stlm_kit.reproduce.rows import is_out_of_memory, record_row
-from stlm_kit.train_from_text import run_settings
+from stlm_kit.train_from_text import run_settings, train_from_text
 
 
 def test_a_row_is_kept_where_there_is_a_run(tmp_path, monkeypatch):
@@ -95,7 +93,10 @@ def test_a_full_size_run_of_the_memory_study_goes_its_whole_way_on_a_cpu(tmp_pat
     assert "the study asks for" in capsys.readouterr().err
 
 
-def test_training_interrupted_in_its_kernel_goes_on_bit_for_bit(tmp_path):
+def test_training_interrupted_in_its_kernel_goes_on_bit_for_bit(tmp_path, monkeypatch, forks):
+    monkeypatch.setenv("STLM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("STLM_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     corpus = tmp_path / "a corpus.txt"
     corpus.write_text(
         "\n\n".join(f"The {word} said number {i}, and went on." for i in range(60) for word in ("cat", "dog"))
@@ -103,41 +104,30 @@ def test_training_interrupted_in_its_kernel_goes_on_bit_for_bit(tmp_path):
     study = tmp_path / "mine.yaml"
     study.write_text(
         "{source: mine, title: Mine, citation: me, claims: [], runs: [{name: only, profiles: {laptop: {}}, parameters: "
-        "{preset: laptop-gpt2, context_length: 32, batch_size: 8, steps: 80, checkpoint_every: 1000}}]}"
+        "{preset: laptop-gpt2, n_layers: 1, context_length: 32, batch_size: 8, steps: 200, checkpoint_every: 1000}}]}"
     )
-    command = [sys.executable, "-m", "stlm_kit", "reproduce", str(study), "-p", f"corpus={corpus}"]
+    command = ["reproduce", study, "-p", f"corpus={corpus}", "--figures", tmp_path / "figures"]
 
-    def start(name: str) -> subprocess.Popen:
-        environment = {"STLM_RUNS": str(tmp_path / name), "STLM_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(
-            [*command, "--figures", str(tmp_path / "figures")],
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+    def metrics() -> list[dict]:
+        return [json.loads(line) for path in (tmp_path / "runs").glob("mine/*/metrics.jsonl") for line in path.open()]
 
-    def metrics(name: str) -> list[dict]:
-        return [json.loads(line) for path in (tmp_path / name).glob("mine/*/metrics.jsonl") for line in path.open()]
+    def losses(rows: list[dict]) -> list[tuple]:
+        return [(row["step"], row["loss"], row.get("validation")) for row in rows]
 
-    def losses(name: str) -> list[tuple]:
-        return [(row["step"], row["loss"], row.get("validation")) for row in metrics(name)]
-
-    whole = start("whole")
-    broken = start("broken")
+    forks.start(*command)
     end = time.monotonic() + 120
-    while len(metrics("broken")) < 5:
-        assert broken.poll() is None and time.monotonic() < end
+    while len(metrics()) < 5:
+        assert forks.running and time.monotonic() < end, forks.error.read_text()
         time.sleep(0.02)
-    broken.send_signal(signal.SIGUSR1)
-    out, err = broken.communicate(timeout=120)
-    assert broken.returncode == 3, out + err
-    assert 5 <= len(metrics("broken")) < 80
-    again = start("broken")
-    out, err = again.communicate(timeout=240)
-    assert again.returncode == 0 and "resumed" in out, out + err
-    assert whole.wait(timeout=240) == 0
-    assert len(losses("whole")) == 80 and losses("broken") == losses("whole")
-    [row] = [json.loads(line) for line in (tmp_path / "broken" / "mine" / "rows.jsonl").open()]
-    assert row["configuration"]["steps"] == 80 and row["metrics"]["perplexity"] > 1 and row["seed"] == 0
-    assert run_settings(**row["configuration"]).preset == "laptop-gpt2"
+    forks.send(signal.SIGUSR1)
+    assert forks.wait() == 3, forks.error.read_text()
+    assert 5 <= len(metrics()) < 200
+    assert forks.run(*command) == 0, forks.error.read_text()
+    assert "resumed" in forks.out.read_text()
+    [row] = [json.loads(line) for line in (tmp_path / "runs" / "mine" / "rows.jsonl").open()]
+    assert row["configuration"]["steps"] == 200 and row["metrics"]["perplexity"] > 1 and row["seed"] == 0
+    settings = run_settings(**row["configuration"])
+    assert settings.preset == "laptop-gpt2"
+    with as_many_threads(1):
+        whole = train_from_text(settings, progress=False)
+    assert len(whole.metrics) == 200 and losses(metrics()) == losses(whole.metrics)

@@ -45,11 +45,10 @@ def go(course, tmp_path):
     return run
 
 
-def start(course, tmp_path) -> subprocess.Popen:
-    """`stlm reproduce` of the test's course in a process of its own."""
-    command = [sys.executable, "-m", "stlm_kit", "reproduce"]
-    command += ["--notebooks", str(course.folder), "--figures", str(tmp_path / "figs")]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def start(course, forks, tmp_path):
+    """Starts `stlm reproduce` of the test's course in a process of its own."""
+    return lambda: forks.start("reproduce", "--notebooks", course.folder, "--figures", tmp_path / "figs")
 
 
 def wait_for(condition, seconds: float = 60):
@@ -145,15 +144,15 @@ with filelock.FileLock({held.lock.lock_file!r}):
     assert free.finished and held.state() == "missing"
 
 
-def test_killed_outright_it_leaves_no_kernel_and_goes_on(course, go, tmp_path, runs):
+def test_killed_outright_it_leaves_no_kernel_and_goes_on(course, go, start, forks, runs):
     course.chapter("00_busy", BUSY)
-    job = start(course, tmp_path)
+    start()
     kernel = pid_of_kernel(runs)
     [run] = plan(Request(notebooks=course.folder))
     assert run.state() == "running"
     assert not run.executed.exists() and run.executed.with_name("00_busy.ipynb.part").is_file()
-    job.kill()
-    job.wait()
+    forks.send(signal.SIGKILL)
+    forks.wait()
     wait_for(lambda: not alive(kernel), seconds=5)
     assert run.state() == "interrupted" and not run.executed.exists()
     [end] = go()
@@ -162,14 +161,14 @@ def test_killed_outright_it_leaves_no_kernel_and_goes_on(course, go, tmp_path, r
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_it_resumably(course, tmp_path, runs, number):
+def test_a_signal_stops_it_resumably(course, start, forks, runs, number):
     course.chapter("00_busy", BUSY)
     course.chapter("01_after", "1")
-    job = start(course, tmp_path)
+    start()
     kernel = pid_of_kernel(runs)
-    job.send_signal(number)
-    _, err = job.communicate(timeout=60)
-    assert job.returncode == 3, err
+    forks.send(number)
+    status, err = forks.wait(), forks.error.read_text()
+    assert status == 3, err
     assert "stlm: Stopped;" in err and "Traceback" not in err
     assert not alive(kernel)
     assert [run.state() for run in plan(Request(notebooks=course.folder))] == ["interrupted", "missing"]

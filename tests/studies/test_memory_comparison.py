@@ -9,6 +9,7 @@ from stlm_kit import cli
 from stlm_kit.commands.reproduce import reproduce
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.ledger.answers import evidence
+from stlm_kit.processor import is_slow
 from stlm_kit.reproduce.request import Request
 from stlm_kit.studies.memory import comparison
 
@@ -56,7 +57,10 @@ def test_a_run_measures_its_memory_and_predicts_it(rows):
         assert numbers["peak_allocated_mib"] == pytest.approx(numbers["predicted_mib"], rel=5e-3)
         assert numbers["after_backward_mib"] < numbers["peak_allocated_mib"]
         assert 0 < numbers["valid_fraction"] < 1
-        assert 0 < numbers["step_s_least"] <= numbers["step_s_median"] <= numbers["step_s_most"]
+        if is_slow(row["configuration"]["recipe"].split("+")[0]):
+            assert numbers["slowdown"] > 1 and not any(name.startswith("step_s") for name in numbers)
+        else:
+            assert 0 < numbers["step_s_least"] <= numbers["step_s_median"] <= numbers["step_s_most"]
         assert 0 < numbers["training_seconds"] + numbers["evaluation_seconds"] <= numbers["seconds"]
         assert numbers["tokens_per_second"] == pytest.approx(numbers["tokens"] / numbers["training_seconds"], rel=0.01)
         assert row["device"] == "cpu" and numbers["threads"] >= 1
@@ -98,6 +102,20 @@ def test_a_technique_is_a_label_and_no_part_of_a_name(rows):
     assert comparison.cells_of(nobodys)[0]["technique"] == "fp32-b2"
 
 
+def test_where_16_bits_are_slow_memory_is_compared_and_no_speed(rows, monkeypatch):
+    fp32, flash = copy.deepcopy(rows)
+    kept = {name: number for name, number in flash["metrics"].items() if not name.startswith("step_s")}
+    flash["metrics"] = kept | {"slowdown": 8.9}
+    monkeypatch.setattr(comparison, "known_rows", lambda study, profile: [fp32, flash])
+    found = comparison.compare("memory-in-small")
+    assert "rows_per_second" not in comparison.cells_of(flash)[0]
+    [said] = [sentence for sentence in found.sentences() if "No claim on the speed" in sentence]
+    assert "of flash is made" in said and "8.9 times" in said
+    assert "saved" in found.lines()[0] and len(found.figures()) == 5
+    monkeypatch.setattr(comparison, "known_rows", lambda study, profile: [fp32])
+    assert "No claim" not in " ".join(comparison.compare("memory-in-small").sentences())
+
+
 def test_of_a_run_made_twice_the_later_row_counts(rows):
     older = {**copy.deepcopy(rows[0]), "date": "2020-01-01T00:00:00+00:00"}
     assert comparison.latest([rows[0], older, rows[1]]) == rows
@@ -105,7 +123,7 @@ def test_of_a_run_made_twice_the_later_row_counts(rows):
 
 def test_rows_of_two_places_are_not_compared(made, rows, monkeypatch, capsys):
     other = copy.deepcopy(rows[1])
-    other |= {"device": "NVIDIA A100 MIG 1g.20gb"}
+    other |= {"device": "NVIDIA A100 MIG 1g.20gb", "metrics": copy.deepcopy(rows[0]["metrics"])}  # timed in any case
     other["metrics"] |= {"multiprocessors": 14, "driver": "550.1", "cuda": "12.8"}
     monkeypatch.setattr(comparison, "known_rows", lambda study, profile: [rows[0], other])
     with pytest.raises(KitError, match=r"2 places \(.*NVIDIA A100 MIG 1g.20gb, 14 SMs, driver 550.1, CUDA 12.8"):

@@ -52,7 +52,7 @@ class Comparison:
 
     def sentences(self) -> list[str]:
         """What the cells say, one sentence each."""
-        return [*_accuracy(self.cells), *_windows(self.cells), *_front(self.cells)]
+        return [*_accuracy(self.cells), *_windows(self.cells), *_front(self.cells), *_not_timed(self.cells)]
 
     def lines(self) -> list[str]:
         """The report as text: a table, and what it says."""
@@ -144,8 +144,13 @@ def _labels(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _speeds(row: dict[str, Any], rows_a_step: int) -> dict[str, float]:
-    """Rows a second: of all the run's steps at full size, of steps that were timed one by one on a laptop."""
+    """Rows a second: of all the run's steps at full size, of steps that were timed one by one on a laptop.
+
+    A precision whose products are slow on the processor was not timed there; then "slowdown" says why.
+    """
     numbers = row["metrics"]
+    if "slowdown" in numbers:
+        return {"slowdown": numbers["slowdown"]}
     if row["profile"] == FULL_SIZE:
         seconds = numbers.get("training_seconds")
         return {"rows_per_second": numbers["steps"] * rows_a_step / seconds} if seconds else {}
@@ -270,6 +275,19 @@ def _front(cells: list[dict[str, Any]]) -> list[str]:
         return ["Nothing was timed."]
     front = ", ".join(f"{cell['technique']} at {cell['batch_size']}" for cell in pareto(cells))
     return [f"Not beaten in both memory and speed: {front}.", f"Times: {place}."]
+
+
+def _not_timed(cells: list[dict[str, Any]]) -> list[str]:
+    """Of which cells no speed is claimed, since the processor lacks instructions for their precision."""
+    slow = [cell for cell in cells if "slowdown" in cell]
+    if not slow:
+        return []
+    names = ", ".join(dict.fromkeys(cell["technique"] for cell in slow))
+    times = max(cell["slowdown"] for cell in slow)
+    return [
+        f"No claim on the speed of {names} is made on this processor, where 16-bit products take {times:.1f} times as "
+        "long as those in fp32."
+    ]
 
 
 def compare_or_why_not(study: str, profile: str) -> tuple[Comparison | None, list[str]]:
