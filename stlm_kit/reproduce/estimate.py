@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from stlm_kit.memory.devices import CHIPS, measured_tflops, peak_tflops
+from stlm_kit.processor import is_slow, slowdown
 from stlm_kit.reproduce.cost import MARGIN, Cost, Work, refusal, time_limit
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ def cost_of(index: int, work: Work, means: Means) -> Cost:
         seconds = flops / steps / (peak * 1e12 * utilisation)
     scoring = work.evaluation_flops()
     evaluation = None if seconds is None or scoring is None else steps * seconds * scoring / flops / 3600
+    if evaluation and means.semantics == "cpu" and is_slow(work.recipe.precision):  # it runs in fp32 then
+        evaluation /= slowdown(work.recipe.precision)
     hours = None if seconds is None else steps * seconds / 3600 + (evaluation or 0.0)
     return Cost(
         index=index,
