@@ -21,7 +21,6 @@ def study(tmp_path) -> str:
     text = tmp_path / "lines.txt"
     text.write_text("\n\n".join(f"Line {n} says {n * n}, and then it says {n * n * n}." for n in range(90)))
     parameters = {"corpus": str(text), "tokenizer": "bytes", "preset": "laptop-gpt2", "steps": 3, "context_length": 32}
-    parameters |= {"n_layers": 1}
     runs = {
         "name": "b{batch_size}",
         "about": "two sizes of batch",
