@@ -26,6 +26,7 @@ ROOMS = (
     "generation.py",
     "memory",
     "options.py",
+    "processor.py",
     "saved_models.py",
     "train_from_text.py",
     "reproduce/run_notebook.py",

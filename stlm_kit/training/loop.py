@@ -68,7 +68,7 @@ def train(
     *,
     loss: Loss | None = None,
     run_dir: Path | str | None = None,
-    evaluate: Callable[[LanguageModel], dict[str, float]] | None = None,
+    evaluate: Callable[[LanguageModel], dict[str, float | str]] | None = None,
     sample: Callable[[LanguageModel], str] | None = None,
     about: dict | None = None,
     keep: Callable[[Path], object] | None = None,
