@@ -10,7 +10,7 @@ import types
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -35,9 +35,6 @@ from stlm_kit.training.loop import TrainResult, train
 from stlm_kit.training.recipe import Recipe
 from stlm_kit.training.run_folder import as_json, read_json
 from stlm_kit.training.settings import TrainingSettings
-
-if TYPE_CHECKING:
-    from stlm_kit.reproduce.text_figures import TextFigures
 
 
 def known_device(name: str) -> str:
@@ -99,20 +96,20 @@ def run_settings(**values: Any) -> RunSettings:
         raise UsageError(first_sentence(error)) from error
 
 
-def model_config(settings: RunSettings, tokenizer: Tokenizer | TextFigures) -> ModelConfig:
-    """The preset with the run's context, overrides and the tokenizer's vocabulary, which a published preset may refuse.
+def model_config(settings: RunSettings, tokenizer: str, vocab_size: int) -> ModelConfig:
+    """The preset with the run's context, overrides and vocabulary. A published preset refuses another one's size.
 
-    tokenizer: it, or what was counted with it: its name and the size of its vocabulary.
+    tokenizer: the name of that whose vocabulary it is.
     """
     entry = preset_entry(settings.preset)
     changes = {"context_length": settings.context_length, **settings.overrides}
     if not entry.published:
-        changes.setdefault("vocab_size", tokenizer.vocab_size)
+        changes.setdefault("vocab_size", vocab_size)
     config = preset(settings.preset, **changes)
-    if config.vocab_size != tokenizer.vocab_size:
+    if config.vocab_size != vocab_size:
         raise UsageError(
-            f"The preset {settings.preset!r} has {config.vocab_size:,} tokens and the tokenizer {tokenizer.name!r} "
-            f"{tokenizer.vocab_size:,}; use the tokenizer {entry.tokenizer!r}, or override vocab_size."
+            f"The preset {settings.preset!r} has {config.vocab_size:,} tokens and the tokenizer {tokenizer!r} "
+            f"{vocab_size:,}; use the tokenizer {entry.tokenizer!r}, or override vocab_size."
         )
     return config
 
@@ -133,7 +130,7 @@ def prepare_and_record(settings: RunSettings) -> tuple[Tokenizer, dict[str, Toke
         max_documents=settings.max_documents,
     )
     tokenizer = load_tokenizer(settings.tokenizer or entry.tokenizer, corpus=corpus)
-    config = model_config(settings, tokenizer)
+    config = model_config(settings, tokenizer.name, tokenizer.vocab_size)
     tokens = tokenize_corpus(corpus, tokenizer)
     sizes = {split: {"documents": file.n_documents, "bytes": file.n_bytes} for split, file in tokens.items()}
     return tokenizer, tokens, config, {**read_record(corpus), "parts": sizes}

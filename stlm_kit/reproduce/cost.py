@@ -158,7 +158,8 @@ def work_of(run: Run, *, fetch: bool = False) -> Work:
 
     text = text_figures(settings)
     share = _shares(settings, text.valid_fraction, text.spread)
-    return Work(run, settings, model_config(settings, text), recipe, *share, text.scored, text.token_mib)
+    config = model_config(settings, text.name, text.vocab_size)
+    return Work(run, settings, config, recipe, *share, text.scored, text.token_mib)
 
 
 def _shares(settings: RunSettings, mean: float | None, spread: float) -> tuple[float | None, float | None]:
