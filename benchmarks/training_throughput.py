@@ -46,25 +46,11 @@ def kit_step(recipe_name: str, compiled: bool):
 def llama_step(recipe_name: str, compiled: bool):
     """The same shape, tokens and optimizer in transformers, as its documentation trains."""
     import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from peers import llama
 
     import stlm_kit as kit
 
-    shape = kit.preset("stlm-50m")
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=shape.vocab_size,
-            hidden_size=shape.d_model,
-            intermediate_size=shape.d_ff,
-            num_hidden_layers=shape.n_layers,
-            num_attention_heads=shape.n_heads,
-            num_key_value_heads=shape.kv_heads,
-            max_position_embeddings=shape.context_length,
-            tie_word_embeddings=True,
-            attn_implementation="sdpa",
-            use_cache=False,
-        )
-    ).train()
+    model = llama(kit.preset("stlm-50m"))
     optimizer = torch.optim.AdamW(model.parameters(), lr=6e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     forward = torch.compile(model) if compiled else model
     recipe = kit.Recipe.named(recipe_name)

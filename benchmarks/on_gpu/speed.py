@@ -140,25 +140,11 @@ def peer(precision: str, compiled: bool, device: torch.device) -> dict[str, Any]
     """The same shape, tokens and optimizer in transformers' Llama, as its documentation trains."""
     if importlib.util.find_spec("transformers") is None:
         return {"unavailable": "transformers is not installed"}
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from peers import llama
 
     config = _config(device)
     torch.manual_seed(0)
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=config.vocab_size,
-            hidden_size=config.d_model,
-            intermediate_size=config.d_ff,
-            num_hidden_layers=config.n_layers,
-            num_attention_heads=config.n_heads,
-            num_key_value_heads=config.kv_heads,
-            max_position_embeddings=config.context_length,
-            tie_word_embeddings=True,
-            attn_implementation="sdpa",
-            use_cache=False,
-        )
-    )
-    model = model.to(device).train()
+    model = llama(config).to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=6e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     forward, recipe = torch.compile(model) if compiled else model, kit.Recipe(precision=precision)
     ids = _ids(config, device)[:, :-1].contiguous()
