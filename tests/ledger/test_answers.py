@@ -42,7 +42,7 @@ def test_an_arithmetic_claim_is_answered_by_code_or_citation(claim):
 def test_a_published_number_moved_beyond_its_tolerance_is_contradicted(claim):
     answer = ledger.computed(claim)
     row = ledger.row(claim, answer)
-    if row["verdict"] in ("contradicted", "underdetermined"):
+    if row["verdict"] in ("contradicted", "underdetermined", "needs_gpu"):
         pytest.skip("it is not confirmed as printed")
     moved = claim.model_copy(update={"published": moved_away(claim)})
     assert ledger.row(moved, answer)["verdict"] == "contradicted"
