@@ -55,16 +55,20 @@ def versions() -> dict[str, str]:
     return found
 
 
-@cache
 def describe_machine() -> dict[str, str | int | float | list[str]]:
-    """{"system", "processor", "instructions", "cores", "memory_gib", "gpus"}.
+    """`hardware`, and "instructions", which older rows lack."""
+    return {**hardware(), "instructions": instructions()}
 
-    Cores are those this process may use, memory is GiB. Older rows have no instructions.
+
+@cache
+def hardware() -> dict[str, str | int | float | list[str]]:
+    """{"system", "processor", "cores", "memory_gib", "gpus"}, without importing torch.
+
+    Cores are those this process may use, memory is GiB.
     """
     return {
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "instructions": instructions(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "memory_gib": _memory_gib(),
         "gpus": _gpus(),
@@ -86,8 +90,12 @@ def instructions() -> list[str]:
     import torch
 
     has = [name for name, asks in SIXTEEN_BIT.items() if (tells := getattr(torch.cpu, asks, None)) and tells()]
-    limits = [f"{name}={os.environ[name]}" for name in LIMITS if os.environ.get(name)]
-    return [torch.backends.cpu.get_cpu_capability(), *has, *limits]
+    return [torch.backends.cpu.get_cpu_capability(), *has, *limits()]
+
+
+def limits() -> list[str]:
+    """What the environment forbids torch to use of the processor, as "NAME=VALUE"."""
+    return [f"{name}={os.environ[name]}" for name in LIMITS if os.environ.get(name)]
 
 
 def _processor() -> str:

@@ -7,6 +7,7 @@ leaves a row that says so, and the next one goes on.
 from __future__ import annotations
 
 import gc
+import importlib.util
 import json
 import math
 import time
@@ -19,6 +20,8 @@ from typing import Any
 
 import torch
 
+import stlm_kit as kit
+from stlm_kit.model import attention
 from stlm_kit.reproduce.results import new_row
 
 STUDY = "gpu"
@@ -97,6 +100,13 @@ def shown(metrics: dict[str, Any]) -> str:
 
 def _number(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def unavailable(recipe: kit.Recipe, device: torch.device) -> str | None:
+    """Why a recipe cannot be tried here, None where it can."""
+    if recipe.optimizer == "8bit" and importlib.util.find_spec("torchao") is None:
+        return "torchao is not installed"
+    return recipe.unsuitable(device.type) or attention.unavailable(recipe.attention)
 
 
 def forget(device: torch.device) -> None:

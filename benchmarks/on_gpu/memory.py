@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import stlm_kit as kit
-from on_gpu.cases import Case
+from on_gpu.cases import Case, unavailable
 from stlm_kit.memory import MemoryReport, measure_peak, predict_peak
 from stlm_kit.memory.budget import find_largest_batch, largest_batch
 from stlm_kit.memory.devices import Device, device_here, device_named
@@ -112,19 +112,16 @@ def cases(device: torch.device) -> Iterator[Case]:
     workers, spawn = max(1, min(6, (os.cpu_count() or 1) - 2)), multiprocessing.get_context("spawn")
     here = device_here() if device.type == "cuda" else None
     with ProcessPoolExecutor(workers, mp_context=spawn, initializer=without_gpu) as pool:
-        one_each = {name: step for name, step in steps.items() if name not in LARGEST and not refusal(step)}
-        soon = {name: pool.submit(predicted, step, here) for name, step in one_each.items()}
+        soon = {
+            name: pool.submit(predicted, step, here)
+            for name, step in steps.items()
+            if name not in LARGEST and not unavailable(kit.Recipe.named(step.recipe), device)
+        }
         for name, step in steps.items():
             if name in LARGEST:
                 yield Case(name, {**step.asked(), "budget": SLICE}, partial(largest, step, device))
             else:
                 yield Case(name, step.asked(), partial(beside, step, soon.get(name), device))
-
-
-def refusal(step: Subject) -> str | None:
-    if "8bit" in step.recipe and importlib.util.find_spec("torchao") is None:
-        return "torchao is not installed"
-    return None
 
 
 def without_gpu() -> None:
@@ -141,7 +138,7 @@ def predicted(step: Subject, here: Device | None) -> MemoryReport:
 
 
 def beside(step: Subject, soon: Future | None, device: torch.device) -> dict[str, Any]:
-    if reason := refusal(step):
+    if reason := unavailable(kit.Recipe.named(step.recipe), device):
         return {"unavailable": reason}
     measured = measure_peak(
         step.config(),

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import stlm_kit as kit
-from on_gpu.cases import Case
+from on_gpu.cases import Case, unavailable
 from on_gpu.learning import KINDS, RESUMED, killed_and_resumed, trained_twice
 from stlm_kit.data.batches import IGNORE
 from stlm_kit.model import attention
@@ -181,13 +181,6 @@ def recipe_parity(name: str, compiled: bool, device: torch.device) -> dict[str, 
     }
     bound = max(recipe.bound, EXACT)
     return {"ok": max(errors.values()) <= bound, **errors, "bound": bound}
-
-
-def unavailable(recipe: kit.Recipe, device: torch.device) -> str | None:
-    """Why a recipe cannot be tried here, None where it can."""
-    if recipe.optimizer == "8bit" and importlib.util.find_spec("torchao") is None:
-        return "torchao is not installed"
-    return recipe.unsuitable(device.type) or attention.unavailable(recipe.attention)
 
 
 def resumed_parity(kind: str, device: torch.device) -> dict[str, Any]:

@@ -14,10 +14,9 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 import stlm_kit as kit
-from on_gpu.cases import Case, forget, wait
-from on_gpu.memory import SMALL, Subject, refusal, study_cells
+from on_gpu.cases import Case, forget, unavailable, wait
+from on_gpu.memory import SMALL, Subject, study_cells
 from stlm_kit.memory.operations import step_operations
-from stlm_kit.model.attention import unavailable
 from stlm_kit.training.optimizer import build_optimizer
 from stlm_kit.training.step import Step
 
@@ -124,8 +123,7 @@ def _ids(config: kit.DecoderConfig, device: torch.device) -> torch.Tensor:
 
 def ours(name: str, compiled: bool, device: torch.device) -> dict[str, Any]:
     recipe = kit.Recipe.named(name)
-    reason = refusal(Subject("stlm-50m", name, 1, 1)) or recipe.unsuitable(device.type) or unavailable(recipe.attention)
-    if reason:
+    if reason := unavailable(recipe, device):
         return {"unavailable": reason}
     config = _config(device)
     model = kit.Decoder(config).to(device).train()
@@ -186,21 +184,22 @@ def _speed(step: Callable[[], object], precision: str, operations: int, device: 
 
 def study_step(step: Subject, published_batch: int, device: torch.device) -> dict[str, Any]:
     """The time of a step, what an epoch of such steps takes, and how much of it the GPU spends in matrix products."""
-    from stlm_kit.memory.step_under_test import Subject as Step
+    from stlm_kit.memory.step_under_test import Subject as Trained
 
-    step = Step.of(step.config(), step.recipe, step.batch_size, step.length, step.share, 1, device.type)
-    state = step.build()
-    seconds = timed(lambda: step.step(state), device, REPEATS if device.type == "cuda" else 2)
+    trained = Trained.of(step.config(), step.recipe, step.batch_size, step.length, step.share, 1, device.type)
+    state = trained.build()
+    seconds = timed(lambda: trained.step(state), device, REPEATS if device.type == "cuda" else 2)
     found = {"step_s": median(seconds), "epoch_s": median(seconds) * TRAINED_ROWS / published_batch}
     if device.type != "cuda":
         return found
     with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as profiler:
         for _ in range(3):
-            step.step(state)
+            trained.step(state)
         wait(device)
-    operations = [
-        event for event in profiler.key_averages() if event.device_type == DeviceType.CPU
-    ]  # not kernels again
-    kernels = {event.key: event.self_device_time_total / 3e6 for event in operations}
+    kernels = {
+        event.key: event.self_device_time_total / 3e6
+        for event in profiler.key_averages()
+        if event.device_type == DeviceType.CPU  # an operation, with the time of its kernels, which are events again
+    }
     products = sum(kernels.get(name, 0.0) for name in PRODUCTS)
     return {**found, "products_s": products, "kernels_s": sum(kernels.values())}

@@ -175,6 +175,11 @@ def time_limit(hours: float) -> str:
     return f"{quarters // 4:02}:{quarters % 4 * 15:02}:00"
 
 
+def needed_of(report: MemoryReport) -> float:
+    """The MiB without which a step does not run: on a CPU, whose allocator keeps nothing, its peak."""
+    return report.peak_allocated_mib if report.needed_mib is None else report.needed_mib
+
+
 def refusal(work: Work, budget_mib: float, semantics: Semantics = "cuda") -> str:
     """Why a run cannot fit into a budget, and what would, as one sentence; "" where it may.
 
@@ -182,7 +187,7 @@ def refusal(work: Work, budget_mib: float, semantics: Semantics = "cuda") -> str
     says less.
     """
     report = work.memory(semantics=semantics)
-    needed = report.peak_allocated_mib if report.needed_mib is None else report.needed_mib
+    needed = needed_of(report)
     if needed <= budget_mib:
         return ""
     need = f"needs {needed:,.0f} MiB and {budget_mib:,.0f} are there"

@@ -6,16 +6,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from stlm_kit.memory.devices import CHIPS, measured_tflops, peak_tflops
+from stlm_kit.memory.devices import CHIPS, DEVICES, measured_tflops, peak_tflops
 from stlm_kit.processor import is_slow, slowdown
-from stlm_kit.reproduce.cost import MARGIN, Cost, Work, refusal, time_limit
+from stlm_kit.reproduce.cost import MARGIN, Cost, Work, needed_of, refusal, time_limit
 
 if TYPE_CHECKING:
     from stlm_kit.memory.budget import Budget
     from stlm_kit.memory.report import MemoryReport, Semantics
 
-SLICE, SLICE_MULTIPROCESSORS = "A100 MIG 2g.20gb", 28  # what mig20 is planned for where there is no GPU
-SLOW_TFLOPS = 0.02  # of a processor that lacks the precision's instructions: 1 to 17 GFLOP/s
+SLICE, SLICE_MULTIPROCESSORS = "A100 MIG 2g.20gb", DEVICES["mig-20gb"].multiprocessors  # where there is no GPU
 SCRIPT = "stlm_kit/reproduce/job_array.sbatch"
 
 
@@ -63,7 +62,7 @@ def cost_of(index: int, work: Work, means: Means) -> Cost:
         name=work.run.name,
         predicted_mib=round(report.peak_allocated_mib, 1),
         reserved_mib=round(report.peak_reserved_mib, 1),
-        needed_mib=round(report.peak_allocated_mib if report.needed_mib is None else report.needed_mib, 1),
+        needed_mib=round(needed_of(report), 1),
         fits=_fits(report, means.budget, why_not),
         refusal=why_not,
         steps=steps,
@@ -109,11 +108,9 @@ def peak_of(semantics: Semantics, precision: str) -> tuple[float | None, str]:
     import torch
 
     if semantics == "cpu":
-        size = 256
+        # A larger product gets nearer to the peak, and a processor without bf16 takes 14 s for it.
+        size = 256 if is_slow(precision) else 1024
         peak = measured_tflops(precision, size)
-        if peak > SLOW_TFLOPS:  # a larger product gets nearer to the peak; a processor without bf16 takes 14 s for it
-            size = 1024
-            peak = measured_tflops(precision, size)
         how = f"measured just now by a product of two matrices of {size:,} x {size:,}"
         return peak, f"{precision}: {peak:.2g} TFLOP/s, {how}"
     name, multiprocessors = SLICE, SLICE_MULTIPROCESSORS

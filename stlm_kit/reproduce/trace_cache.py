@@ -22,11 +22,10 @@ from pydantic import BaseModel, TypeAdapter
 
 from stlm_kit.errors import KitError
 from stlm_kit.paths import atomic_write, cache_dir
-from stlm_kit.provenance import describe_machine, source_hash, versions
+from stlm_kit.provenance import hardware, limits, source_hash, versions
 
 T = TypeVar("T")
 LARGEST_MIB = 256  # of all kept answers together: those that nobody asked for the longest go first
-INSTRUCTIONS = ("ONEDNN_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")  # variables that make another processor of this one
 
 
 class NotPlain(Exception):
@@ -70,8 +69,8 @@ def _question(function: Callable, args: tuple, options: dict[str, Any], besides:
         "besides": besides,
         "source": source_hash(),
         "versions": versions(),
-        "machine": describe_machine(),
-        "instructions": {name: os.environ.get(name) for name in INSTRUCTIONS},
+        "machine": hardware(),  # torch is not imported to read an answer
+        "limits": limits(),
     }
 
 

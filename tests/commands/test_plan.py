@@ -154,8 +154,8 @@ def test_ranges_of_a_job_array():
     assert _ranges([4]) == "4"
 
 
-@pytest.mark.parametrize(("slow_below", "size"), [(1e9, "256 x 256"), (0.0, "1,024 x 1,024")])
-def test_a_slow_processors_peak_is_measured_with_a_small_product(monkeypatch, slow_below, size):
-    monkeypatch.setattr(estimate, "SLOW_TFLOPS", slow_below)
+@pytest.mark.parametrize(("slow", "size"), [(True, "256 x 256"), (False, "1,024 x 1,024")])
+def test_a_slow_processors_peak_is_measured_with_a_small_product(monkeypatch, slow, size):
+    monkeypatch.setattr(estimate, "is_slow", lambda precision: slow)
     peak, how = estimate.peak_of.__wrapped__("cpu", "fp32")
     assert peak > 0 and how.endswith(f"a product of two matrices of {size}")

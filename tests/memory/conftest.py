@@ -4,6 +4,7 @@ import random
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from stlm_kit.config import DecoderConfig, preset
 from stlm_kit.errors import UsageError
@@ -75,3 +76,12 @@ def draw(rng: random.Random, smallest: int, on_gpu: bool = False) -> Drawn:
 def drawn():
     """draw(rng, smallest, on_gpu) -> Drawn."""
     return draw
+
+
+@pytest.fixture
+def one_thread():
+    """Scratch memory of kernels grows with the threads; there is none of it to see with one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

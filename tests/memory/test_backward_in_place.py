@@ -8,6 +8,8 @@ from torch.nn import functional as F
 from stlm_kit.memory import measure_step, predict_step
 from stlm_kit.memory.devices import DEVICES
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SHAPE = (256, 1024)  # 1 MiB in fp32
 
 
@@ -36,15 +38,6 @@ FUNCTIONS = {
     "matmul": lambda x: x @ torch.zeros(1024, 512),  # the gradient of a sum is one number, expanded
     "linear": lambda x: F.linear(x, torch.zeros(300, 1024), torch.zeros(300)),
 }
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Scratch memory of kernels grows with the threads; there is none of it to see with one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

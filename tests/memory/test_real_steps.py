@@ -4,23 +4,15 @@ import os
 import random
 
 import pytest
-import torch
 
 from stlm_kit.config import preset
 from stlm_kit.memory import measure_peak, predict_peak
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 # Forty of them where STLM_FUZZ is set (`make fuzz`), the first few of the same series otherwise.
 N = 40 if "STLM_FUZZ" in os.environ else 4
 SIZES = ("peak_allocated_mib", "after_forward_mib", "after_backward_mib")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """Scratch memory of kernels grows with the threads; there is none of it to see with one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def errors(config, recipe, batch_size, sequence_length, valid_fraction=1.0, span="step", accumulation_steps=1):

@@ -64,7 +64,7 @@ def test_the_second_report_is_the_first_one_and_nothing_is_traced(forbidden):
             kept(MemoryReport, predict_peak, *STEP, **{"span": "step", **other, "valid_fraction": 0.75})
 
 
-@pytest.mark.parametrize("what", ["source_hash", "versions", "describe_machine", "besides", "instructions"])
+@pytest.mark.parametrize("what", ["source_hash", "versions", "hardware", "besides", "instructions"])
 def test_a_change_of_what_it_depends_on_asks_anew(forbidden, monkeypatch, what):
     report()
     forbidden()
@@ -75,7 +75,7 @@ def test_a_change_of_what_it_depends_on_asks_anew(forbidden, monkeypatch, what):
     if what == "instructions":
         monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
     else:
-        changed = {"source_hash": "0" * 64, "versions": {"torch": "9.9"}, "describe_machine": {"gpus": ["another"]}}
+        changed = {"source_hash": "0" * 64, "versions": {"torch": "9.9"}, "hardware": {"gpus": ["another"]}}
         monkeypatch.setattr(trace_cache, what, lambda: changed[what])
     with pytest.raises(Asked):
         report()

@@ -22,8 +22,8 @@ def test_a_recorded_run(name):
     report = predict_peak(*recorded_step(run), *STUDY_PADDING, device=STUDY_DEVICE)
     assert report.peak_allocated_mib == pytest.approx(run["peak_mib"], rel=1e-3)
     assert report.after_forward_mib == pytest.approx(run["after_forward_mib"], rel=1e-3)
-    # Parameters, gradients, moments, the kept logits, workspaces; and what is cut off too small stays with its block, up
-    # to 1 MiB each, by the padding of the steps before, which is not known (a step of known padding: test_measured_on_gpu).
+    # Parameters, gradients, moments, the kept logits, workspaces. What is cut off too small stays with its block, up to
+    # 1 MiB each, by the padding of the steps before, which is not known (with known padding: test_measured_on_gpu.py).
     assert report.after_backward_mib == pytest.approx(run["after_backward_mib"], rel=2e-4)
 
 
