@@ -27,10 +27,15 @@ def notebook_hash(notebook: Path | str) -> str:
     """
     try:
         cells = json.loads(Path(notebook).read_text("utf-8"))["cells"]
-        code = [cell_tree("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
+        code = [cell_tree("".join(cell["source"])) for cell in cells if _counts(cell)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise KitError(f"{notebook} cannot be read as a notebook; open it in JupyterLab to see why.") from error
     return hashlib.sha256(json.dumps(code).encode()).hexdigest()
+
+
+def _counts(cell: dict[str, Any]) -> bool:
+    """Whether a cell is code of the notebook's own: what papermill put in are parameters."""
+    return cell["cell_type"] == "code" and "injected-parameters" not in cell.get("metadata", {}).get("tags", [])
 
 
 @cache

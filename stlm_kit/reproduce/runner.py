@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
@@ -15,13 +14,13 @@ from tqdm.auto import tqdm
 from stlm_kit.code_hash import rooms_hash
 from stlm_kit.errors import Interrupted, KitError
 from stlm_kit.interrupts import StopSignal
-from stlm_kit.paths import atomic_write, cache_dir, runs_dir
-from stlm_kit.provenance import describe_machine, duration, now
+from stlm_kit.paths import cache_dir, runs_dir
+from stlm_kit.provenance import duration
 from stlm_kit.reproduce.fits import refusals
 from stlm_kit.reproduce.request import declared, need_gpu
 from stlm_kit.reproduce.rows import collect, own_row
-from stlm_kit.reproduce.run import FINISHED, Run
-from stlm_kit.reproduce.run_hash import identity
+from stlm_kit.reproduce.run import Run
+from stlm_kit.reproduce.run_record import begin, end
 
 BAR = "{desc} |{bar}| {n_fmt} of {total_fmt} [{elapsed}{postfix}]"
 
@@ -116,25 +115,7 @@ def _execute(run: Run, stop: StopSignal, on_cell: Callable[[int, int], None]) ->
     from stlm_kit.reproduce.notebook_engine import execute
 
     resumed = run.record.get("status") in ("running", "interrupted")  # "running": whoever ran it was killed
-    run.folder.mkdir(parents=True, exist_ok=True)
-    run.write_record(
-        study=run.study,
-        name=run.name,
-        notebook=run.notebook.name,
-        hash=run.hash,
-        profile=run.profile,
-        parameters=run.parameters,
-        labels=run.labels,
-        identity=identity(run.notebook, run.parameters),
-        machine=describe_machine(),
-        status="running",
-        started=now(),
-        ended=None,
-        seconds=None,
-        sentence="",
-        cell=None,
-        line="",
-    )
+    begin(run)
     started = time.perf_counter()
     outcome = execute(
         run.notebook,
@@ -149,18 +130,9 @@ def _execute(run: Run, stop: StopSignal, on_cell: Callable[[int, int], None]) ->
         stop=stop,
         on_cell=on_cell,
     )
-    seconds = round(time.perf_counter() - started, 2)
+    seconds = time.perf_counter() - started
     status = _status(run, outcome.status)
-    if status in FINISHED:
-        _close(run, status, seconds)
-    run.write_record(
-        status=status,
-        ended=now(),
-        seconds=seconds,
-        sentence=outcome.sentence,
-        cell=outcome.cell,
-        line=outcome.line,
-    )
+    end(run, status, seconds, outcome.sentence, outcome.cell, outcome.line)
     return Ended(run, status, _sentence(status, outcome, seconds, resumed))
 
 
@@ -169,14 +141,6 @@ def _status(run: Run, status: str) -> str:
     if run.is_chapter:
         return "failed" if status == "out_of_memory" else status
     return "out_of_memory" if status == "done" and own_row(run.folder).get("status") == "out_of_memory" else status
-
-
-def _close(run: Run, status: str, seconds: float) -> None:
-    """Write config.json and result.json where no training has written its own."""
-    config = {"notebook": run.notebook.name, "profile": run.profile, "parameters": run.parameters, "hash": run.hash}
-    for name, content in {"config.json": config, "result.json": {"status": status, "seconds": seconds}}.items():
-        if not (run.folder / name).exists():
-            atomic_write(run.folder / name, json.dumps(content, indent=1) + "\n")
 
 
 def passed_parameters(run: Run) -> dict:
