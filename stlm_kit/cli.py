@@ -67,13 +67,15 @@ def build_parser() -> argparse.ArgumentParser:
         added.set_defaults(command=function)
         return added
 
-    from stlm_kit.commands import compare, course, dev, ledger, plan, predict, reproduce, train
+    from stlm_kit.commands import compare, course, dev, ledger, plan, predict, reproduce, status, submit, train
 
     reproduce.add_reproduce(
         command("reproduce", reproduce.run_reproduce, "Execute chapters or a study; write the report.")
     )
     predict.add_predict(command("predict", predict.run_predict, "Predict what a training step takes in memory."))
     plan.add_plan(command("plan", plan.run_plan, "Memory, operations, hours and disk of a study's runs."))
+    submit.add_submit(command("submit", submit.run_submit, "Hand a study's unfinished runs to Slurm."))
+    status.add_status(command("status", status.run_status, "Where a study's runs stand, and how long they will take."))
     compare.add_compare(command("compare", compare.run_compare, "A study's runs side by side: memory and time."))
     ledger.add_ledger(command("ledger", ledger.run_ledger, "Published numbers beside what the kit found."))
     train.add_train(command("train", train.run_train, "Train a preset's model on a corpus, resumably."))

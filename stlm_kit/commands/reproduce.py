@@ -46,6 +46,10 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shard", metavar="I/N", help="every N-th run beginning with the I-th, for N jobs side by side"
     )
+    parser.add_argument(
+        "--collect", action="store_true", help="run nothing; collect the rows of what is done and write the report"
+    )
+    parser.add_argument("--no-report", action="store_true", help="leave the report to another job")
     parser.add_argument("--force", action="store_true", help="run again what is done, from the beginning")
     parser.add_argument(
         "--unchecked", action="store_true", help="at mig20, also start runs that are predicted not to fit into memory"
@@ -91,7 +95,11 @@ def run_reproduce(options: argparse.Namespace) -> int:
         for study in studies_of(runs):
             collect(study)
         return status
-    reproduce(request, force=options.force, figures=options.figures, unchecked=options.unchecked)
+    if options.collect:
+        collect_runs(request, options.figures)
+        return 0
+    report = not options.no_report
+    reproduce(request, force=options.force, figures=options.figures, unchecked=options.unchecked, report=report)
     return 0
 
 
@@ -116,9 +124,14 @@ def show_checks(checks: Iterable[Checked]) -> int:
 
 
 def reproduce(
-    request: Request, *, force: bool = False, figures: Path | None = None, unchecked: bool = False
+    request: Request,
+    *,
+    force: bool = False,
+    figures: Path | None = None,
+    unchecked: bool = False,
+    report: bool = True,
 ) -> list[Ended]:
-    """Execute what was asked for, as far as it is not done, and write the report.
+    """Execute what was asked for, as far as it is not done, and write the report unless another job does.
 
     Every parameter is validated before anything starts. `figures` is where the report and the figures go (default:
     figures/ of the project). See `execute_runs` for what is refused and what is raised; KitError at the end where a
@@ -126,6 +139,14 @@ def reproduce(
     """
     runs = plan(request)
     ended = execute_runs(runs, force=force, unchecked=unchecked)
+    if report:
+        tell(runs, request, figures)
+    _raise_for(ended, "chapter" if all(run.is_chapter for run in runs) else "run")
+    return ended
+
+
+def tell(runs: list[Run], request: Request, figures: Path | None) -> None:
+    """Print how the runs of a study compare, and write the report."""
     from stlm_kit.report.report import write_report
     from stlm_kit.studies.memory.comparison import compare_or_why_not
 
@@ -135,8 +156,18 @@ def reproduce(
     # A job of several shows what the others have done, too.
     report = write_report(plan(replace(request, only=None, shard=None)), request, figures)
     print(f"Report: {report}")
-    _raise_for(ended, "chapter" if all(run.is_chapter for run in runs) else "run")
-    return ended
+
+
+def collect_runs(request: Request, figures: Path | None = None) -> None:
+    """Run nothing: collect the rows of a study's finished runs, name those that have none, and write the report."""
+    runs = plan(request)
+    for study in studies_of(runs):
+        print(f"{study}: {len(collect(study))} rows")
+    without = {run.name: run.state() for run in runs if not run.finished}
+    if without:
+        print(f"{len(without)} of {len(runs)} runs have no result: ", end="")
+        print(", ".join(f"{name} ({state})" for name, state in without.items()))
+    tell(runs, request, figures)
 
 
 def _raise_for(ended: list[Ended], unit: str) -> None:
