@@ -14,7 +14,8 @@ from typing import Any
 from stlm_kit import ledger as _ledger
 from stlm_kit.errors import UsageError
 from stlm_kit.ledger.wording import SIGNS, number, show, with_unit
-from stlm_kit.paths import atomic_write, runs_dir
+from stlm_kit.locks import lock
+from stlm_kit.paths import atomic_write, clear_parts, runs_dir
 from stlm_kit.reproduce import parameters as _parameters
 
 
@@ -49,11 +50,9 @@ def guess(claim_id: str, value: bool | float | str | None = None) -> None:
     _ledger.find_claim(claim_id)
     if value is None:
         return
-    from filelock import FileLock
-
     path = runs_dir() / "guesses.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):  # two notebooks may be open at once
+    with lock(path.with_suffix(".lock")):  # two notebooks may be open at once
+        clear_parts(path)
         atomic_write(path, json.dumps({**guesses(), claim_id: _ledger.plain(value)}, indent=1) + "\n")
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import os
+import secrets
+import shutil
 from pathlib import Path
 
 from stlm_kit.errors import KitError
@@ -43,6 +46,20 @@ def fsync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def part_of(path: Path) -> Path:
+    """A name beside `path` to write under first, which no other process or thread uses, on no node of a cluster."""
+    return path.with_name(f"{path.name}.part-{secrets.token_hex(6)}")
+
+
+def clear_parts(path: Path) -> None:
+    """Remove what killed writers of a file or folder left beside it. The caller keeps others from writing it now."""
+    for part in path.parent.glob(f"{glob.escape(path.name)}.part-*"):
+        if part.is_dir():
+            shutil.rmtree(part, ignore_errors=True)
+        else:
+            part.unlink(missing_ok=True)
+
+
 def atomic_write(path: Path, content: bytes | str, mode: int = 0o666) -> Path:
     """Write `content` beside `path`, sync it, and rename: a reader sees the old file or the new one, never a part.
 
@@ -50,7 +67,7 @@ def atomic_write(path: Path, content: bytes | str, mode: int = 0o666) -> Path:
     the disk is full or the folder is read-only; the old file stays.
     """
     path = Path(path)
-    part = path.with_name(f"{path.name}.part-{os.getpid()}")
+    part = part_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:

@@ -7,7 +7,6 @@ local folders of the same layout and schema.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +18,8 @@ from stlm_kit.data.documents import Document
 from stlm_kit.data.fields import check_unicode, jsonl_text, parquet_documents
 from stlm_kit.data.wikitext import wikitext_articles
 from stlm_kit.errors import KitError
-from stlm_kit.paths import cache_dir
+from stlm_kit.locks import lock
+from stlm_kit.paths import cache_dir, clear_parts, part_of
 
 Splits = dict[str, list[Document]]
 
@@ -114,8 +114,11 @@ def load_documents(name: str, max_documents: int | None = None, base: str | Path
     kept = {split: folder / f"{split}.parquet" for split in entry.files}
     if not all(path.is_file() for path in kept.values()):
         check_reachable(entry.repo, entry.revision, name)
-        for split, path in kept.items():
-            keep(rows(entry, place, split, wanted), path)
+        with lock(folder.with_name(f"{folder.name}.lock")):  # of several that ask at once, one fetches it
+            for split, path in kept.items():
+                if not path.is_file():
+                    clear_parts(path)
+                    keep(rows(entry, place, split, wanted), path)
     return {split: list(parquet_documents(path)) for split, path in kept.items()}, origin
 
 
@@ -166,7 +169,7 @@ def keep(documents: Iterable[Document], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    part = path.with_name(f"{path.name}.part-{os.getpid()}")
+    part = part_of(path)
     schema = pa.schema([("name", pa.string()), ("text", pa.string())])
     source = iter(documents)
     try:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from filelock import FileLock
 from jaxtyping import Int64, Integer
 from tqdm.auto import tqdm
 
 from stlm_kit.data.tokenizers import Tokenizer, smallest_dtype, texts_hash
 from stlm_kit.errors import KitError
-from stlm_kit.paths import cache_dir, fsync_folder
+from stlm_kit.locks import lock
+from stlm_kit.paths import cache_dir, clear_parts, fsync_folder, part_of
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -129,7 +129,7 @@ def tokenize_texts(texts: Iterable[str], tokenizer: Tokenizer, label: str = "") 
             pass  # damaged: made again below, under the lock
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.with_suffix(".lock")):
+        with lock(folder.with_suffix(".lock")):
             return _open_or_make(folder, texts, tokenizer, content_hash, label)
     except OSError as error:
         raise KitError(
@@ -144,9 +144,8 @@ def _open_or_make(folder: Path, texts: Iterable[str], tokenizer: Tokenizer, cont
         return TokenFile.open(folder)
     except KitError:
         shutil.rmtree(folder, ignore_errors=True)
-    for left_over in folder.parent.glob(f"{folder.name}.part-*"):  # of a process that was killed: we hold its lock
-        shutil.rmtree(left_over, ignore_errors=True)
-    part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
+    clear_parts(folder)  # of a process that was killed: we hold its lock
+    part = part_of(folder)
     try:
         part.mkdir()
         _write(part, texts, tokenizer, content_hash, label)

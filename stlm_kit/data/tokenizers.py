@@ -22,7 +22,8 @@ from stlm_kit.data.shipped import package_folder
 from stlm_kit.data.tokenizer import END, ENDS, ByteTokenizer, Tokenizer, check_text
 from stlm_kit.data.tokenizer_file import tokenizer_from_file
 from stlm_kit.errors import KitError, UsageError, near
-from stlm_kit.paths import cache_dir
+from stlm_kit.locks import lock
+from stlm_kit.paths import cache_dir, clear_parts
 
 if TYPE_CHECKING:
     from datasets import DatasetDict
@@ -86,22 +87,37 @@ def load_tokenizer(name_or_path: str | Path, corpus: DatasetDict | Sequence[str]
 
 
 def trained_bpe(corpus: DatasetDict | Sequence[str], vocab_size: int) -> BPETokenizer:
-    """A byte-level BPE of `vocab_size` tokens trained on the train split, or from the cache if trained before."""
+    """A byte-level BPE of `vocab_size` tokens trained on the train split, or from the cache if trained before.
+
+    Of several processes that ask for the same one at once, one trains it.
+    """
     texts = corpus["train"]["text"] if isinstance(corpus, Mapping) else [corpus] if isinstance(corpus, str) else corpus
     texts = [check_text(text, "The corpus") for text in texts]
     if not any(texts):
         raise KitError("There is no text to train a BPE tokenizer on; give a corpus with text.")
     name = f"bpe-{vocab_size}"
     place = cache_dir() / "tokenizers" / f"{name}-{texts_hash(texts)[:32]}" / "tokenizer.json"
-    if place.is_file():
-        try:
-            return BPETokenizer(name, json.loads(place.read_text(encoding="utf-8")))
-        except Exception:  # a damaged cache entry, whatever the library says of it, is trained again
-            place.unlink(missing_ok=True)
-    model = json.loads(train_bpe(texts, vocab_size).to_str())["model"]
-    tokenizer = BPETokenizer(name, tokenizer_json(model, {END: len(model["vocab"])}))
-    tokenizer.save(place.parent)
+    if found := _kept_bpe(name, place):
+        return found
+    with lock(place.parent.with_suffix(".lock")):
+        if found := _kept_bpe(name, place):  # another process has trained it meanwhile
+            return found
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            clear_parts(place.with_name(file))
+        model = json.loads(train_bpe(texts, vocab_size).to_str())["model"]
+        tokenizer = BPETokenizer(name, tokenizer_json(model, {END: len(model["vocab"])}))
+        tokenizer.save(place.parent)
     return tokenizer
+
+
+def _kept_bpe(name: str, place: Path) -> BPETokenizer | None:
+    """A tokenizer from the cache; None where there is none, or a damaged one, which is trained again."""
+    if not place.is_file():
+        return None
+    try:
+        return BPETokenizer(name, json.loads(place.read_text(encoding="utf-8")))
+    except Exception:  # whatever the library says of it
+        return None
 
 
 def train_bpe(texts: Sequence[str], vocab_size: int) -> Backend:

@@ -43,11 +43,19 @@ def import_gpu_rows(file: Path, *, dry_run: bool = False) -> list[Row]:
                 f"Line {number} of {file} is of a rehearsal on a processor, which confirms nothing of a GPU."
             )
     path = results.checkout_folder() / f"{STUDY}.jsonl"
-    before = results.read_rows(path) if path.is_file() else []
-    new = [row for row in rows if row not in before and "unavailable" not in row["metrics"]]
-    if new and not dry_run:
+    new: list[Row] = []
+
+    def change(before: list[Row]) -> list[Row]:
+        new.extend(row for row in rows if row not in before and "unavailable" not in row["metrics"])
+        if not new:
+            return before
         latest = {_of(row): row for row in sorted([*before, *new], key=lambda row: row["date"])}
-        results.write_rows(path, sorted(latest.values(), key=lambda row: (row["device"], row["date"], row["name"])))
+        return sorted(latest.values(), key=lambda row: (row["device"], row["date"], row["name"]))
+
+    if dry_run:
+        change(results.read_rows(path) if path.is_file() else [])
+    else:
+        results.change_rows(path, change)
     return new
 
 

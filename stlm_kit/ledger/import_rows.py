@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from pydantic import ValidationError
 
 from stlm_kit.errors import KitError, first_sentence
 from stlm_kit.ledger.full_size import FREE, FULL_SIZE, answers_of, imported_file, label
-from stlm_kit.reproduce.results import ResultRow, configuration_hash, read_rows, write_rows
+from stlm_kit.reproduce.results import ResultRow, append_rows, configuration_hash, read_rows
 from stlm_kit.reproduce.rows import own_row, row
 from stlm_kit.reproduce.run import CHAPTERS, FINISHED, read_record
 from stlm_kit.reproduce.run_hash import without
@@ -74,13 +73,7 @@ def keep(checked: dict[str, Any], dry_run: bool) -> bool:
     path = imported_file(checked["study"])
     if dry_run:
         return path.is_file() and checked in read_rows(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        rows = read_rows(path) if path.is_file() else []
-        if checked in rows:
-            return True
-        write_rows(path, [*rows, checked])
-    return False
+    return not append_rows(path, [checked])
 
 
 # --- one folder, checked ---

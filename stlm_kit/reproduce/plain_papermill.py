@@ -20,9 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from stlm_kit.errors import Interrupted, KitError
+from stlm_kit.locks import Held, Lock
 from stlm_kit.notebook_files import notebooks_dir, read_cells, tags
 from stlm_kit.reproduce import run_record
 from stlm_kit.reproduce.kernel import end_with_parent
@@ -90,8 +89,8 @@ def begin(run: Run) -> None:
         raise KitError(f"{run.name} cannot fit: it {why}")
     lock = run.lock
     try:
-        lock.acquire(timeout=5)  # a killed papermill's kernel needs a moment to go
-    except Timeout:
+        lock.acquire(5)  # a killed papermill's kernel needs a moment to go
+    except Held:
         raise KitError(f"Another job is at this run ({run.folder}); wait for it, or change a parameter.") from None
     end_with_parent(signal.SIGTERM)  # papermill killed outright: what trains saves at its next step
     os.environ["STLM_RUN_DIR"] = str(run.folder)
@@ -103,7 +102,7 @@ def begin(run: Run) -> None:
 class _Watch:
     """Follows the cells of a run and writes down how it ended; it holds the run's lock as long as the kernel lives."""
 
-    def __init__(self, run: Run, lock: FileLock):
+    def __init__(self, run: Run, lock: Lock):
         self._run, self._lock, self._started = run, lock, time.perf_counter()
         self._sources = _sources(run.notebook)
         self._cell = len([source for source in _executed() if not source.startswith(INJECTED)])

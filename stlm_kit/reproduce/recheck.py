@@ -150,10 +150,12 @@ def move(run: Run) -> None:
 
     `checked` keeps when, the hash it had, and the code that trained it, as its config.json names it.
     """
-    older = run.kept
-    record = read_record(older)
-    trained_by = record.get("checked", {}).get("trained_by") or record["identity"]["source"]
     with run.lock:
+        older = run.older()
+        if run.finished or older is None:  # another process has moved it
+            return
+        record = read_record(older)
+        trained_by = record.get("checked", {}).get("trained_by") or record["identity"]["source"]
         checked = {"date": now(), "was": record["hash"], "trained_by": trained_by}
         _change(older, hash=run.hash, identity=identity(run.notebook, run.parameters), checked=checked)
         if run.folder.exists():  # begun and left without a run.json, or it would not be to be checked

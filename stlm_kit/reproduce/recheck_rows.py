@@ -64,11 +64,15 @@ def _recheck_file(path: Path, against: Path | None, predicted: Callable) -> Iter
         yield checked
     if others:
         yield Checked([row["name"] for row in others], "left", "timings; what measured them measures them anew.")
-    stamped = [_stamped(row, stamps.get(place)) for place, row in enumerate(rows)]
-    if stamped != rows:
-        for row in stamped:
+
+    def stamped(now: list[Row]) -> list[Row]:
+        """The rows as they are now, of which others may have been added or changed while we computed."""
+        found = [_stamped(row, stamps.get(rows.index(row))) if row in rows else row for row in now]
+        for row in found:
             results.ResultRow.model_validate(row)
-        results.write_rows(path, stamped)
+        return found
+
+    results.change_rows(path, stamped)
 
 
 def is_training(row: Row) -> bool:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +25,8 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, f
 
 from stlm_kit.code_hash import ROOMS, rooms_hash
 from stlm_kit.errors import KitError, UsageError, first_sentence, near
-from stlm_kit.paths import atomic_write, file_sha256, project_dir
+from stlm_kit.locks import lock
+from stlm_kit.paths import atomic_write, clear_parts, file_sha256, project_dir
 from stlm_kit.provenance import describe_machine, now, versions
 
 FIRST = 3  # training losses that a row keeps, so that it can be checked in seconds
@@ -159,15 +161,18 @@ def record(study: str, name: str, **settings: Any) -> dict[str, Any]:
 
     asked = run_settings(**settings)
     path = checkout_folder() / f"{study}.jsonl"
-    before = recorded(study) if path.is_file() else []
-    for row in before:  # a setting that came later has its default
-        if (row["study"], row["name"]) == (study, name) and run_settings(**row["configuration"]) == asked:
-            return row
+
+    def same(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:  # a setting that came later has its default
+        named = [row for row in rows if (row["study"], row["name"]) == (study, name)]
+        return [row for row in named if run_settings(**row["configuration"]) == asked]
+
+    if path.is_file() and (found := same(recorded(study))):
+        return found[0]
     configuration = asked.model_dump(mode="json")
     metrics = rerun({"configuration": configuration})
     row = new_row(study, name, configuration, metrics, asked.device, threads=torch.get_num_threads())
-    write_rows(path, [*before, row])
-    return row
+    # Another process may have trained the same meanwhile; then its row stands.
+    return same(change_rows(path, lambda before: before if same(before) else [*before, row]))[0]
 
 
 def new_row(
@@ -200,8 +205,37 @@ def new_row(
     return row
 
 
+def change_rows(path: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Write what `change` makes of a file's rows ([] where there is no file), and give it.
+
+    Nobody else changes the file meanwhile, so `change` should not take long. KitError as `read_rows` raises it, and
+    where the folder cannot be written.
+    """
+    with lock(path.with_suffix(".lock")):
+        before = read_rows(path) if path.is_file() else []
+        after = change(list(before))
+        if after != before:
+            clear_parts(path)
+            write_rows(path, after)
+    return after
+
+
+def append_rows(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Append those rows that the file does not hold yet, and give them; safe with many processes at once."""
+    new: list[dict[str, Any]] = []
+
+    def change(before: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for row in rows:
+            if row not in before and row not in new:
+                new.append(row)
+        return [*before, *new]
+
+    change_rows(path, change)
+    return new
+
+
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write a file of rows, one a line, whole or not at all."""
+    """Write a file of rows, one a line, whole or not at all. What depends on the rows before goes by `change_rows`."""
     atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 

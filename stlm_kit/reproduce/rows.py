@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from stlm_kit.errors import KitError
-from stlm_kit.paths import atomic_write, runs_dir
+from stlm_kit.locks import lock
+from stlm_kit.paths import atomic_write, clear_parts, runs_dir
 from stlm_kit.reproduce.results import times_of
 from stlm_kit.reproduce.run import CHAPTERS, FINISHED, read_record
 
@@ -105,12 +106,19 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def collect(study: str) -> list[dict[str, Any]]:
-    """Every result row of a study, oldest first, written to runs/<study>/rows.jsonl as well."""
+    """Every result row of a study, oldest first, written to runs/<study>/rows.jsonl as well.
+
+    Of several that collect at once, each reads and writes with the others kept out: the last to write has read it all.
+    """
     folder = runs_dir() / study
-    rows = [found for path in folder.glob("*/run.json") if (found := row(path.parent))]
-    if study == CHAPTERS:
-        rows = [row for row in rows if row["metrics"]]  # those that train
-    rows.sort(key=lambda row: (row["date"] or "", row["name"]))
-    if rows:
-        atomic_write(folder / "rows.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    if not any(folder.glob("*/run.json")):
+        return []
+    with lock(folder / ".locks" / "rows.lock"):
+        rows = [found for path in folder.glob("*/run.json") if (found := row(path.parent))]
+        if study == CHAPTERS:
+            rows = [row for row in rows if row["metrics"]]  # those that train
+        rows.sort(key=lambda row: (row["date"] or "", row["name"]))
+        if rows:
+            clear_parts(folder / "rows.jsonl")
+            atomic_write(folder / "rows.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return rows

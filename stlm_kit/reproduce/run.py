@@ -18,9 +18,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from stlm_kit.errors import KitError
+from stlm_kit.locks import Lock
 from stlm_kit.paths import atomic_write, runs_dir
 from stlm_kit.reproduce.run_hash import identity, run_hash
 
@@ -75,16 +74,19 @@ class Run:
         return record.get("status") == "out_of_memory" or (record.get("status") == "done" and whole)
 
     @property
-    def lock(self) -> FileLock:
-        """The lock that whoever executes the run holds; the system frees it when its holder dies."""
-        folder = runs_dir().absolute() / self.study / ".locks"
+    def lock(self) -> Lock:
+        """The lock that whoever executes the run holds; it is free again when its holder dies (see locks.py)."""
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            self._lock_file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise KitError(
                 f"Cannot keep runs in {runs_dir()}: {error.strerror}; set STLM_RUNS to a folder that can be written."
             ) from error
-        return FileLock(folder / f"{self.folder.name}.lock")
+        return Lock(self._lock_file)
+
+    @property
+    def _lock_file(self) -> Path:
+        return self.folder.parent / ".locks" / f"{self.folder.name}.lock"
 
     @property
     def kept(self) -> Path:
@@ -109,7 +111,7 @@ class Run:
         """
         if self.finished:
             return self.record["status"]
-        if self._held():
+        if Lock(self._lock_file).held():
             return "running"
         status = self.record.get("status")
         if status in ("failed", "interrupted"):
@@ -124,15 +126,6 @@ class Run:
         found, asked = read_record(older), identity(self.notebook, self.parameters)
         refused = found.get("found_stale", {}).get("source") == asked["source"]
         return not refused and {**found.get("identity", {}), "source": asked["source"]} == asked
-
-    def _held(self) -> bool:
-        if not (self.folder.parent / ".locks" / f"{self.folder.name}.lock").exists():
-            return False
-        try:
-            with self.lock.acquire(timeout=0):
-                return False
-        except Timeout:
-            return True
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -7,13 +7,14 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
-from filelock import Timeout
 from tqdm.auto import tqdm
 
 from stlm_kit.code_hash import rooms_hash
 from stlm_kit.errors import Interrupted, KitError
 from stlm_kit.interrupts import StopSignal
+from stlm_kit.locks import MOMENT, Held
 from stlm_kit.paths import cache_dir, runs_dir
 from stlm_kit.provenance import duration
 from stlm_kit.reproduce.fits import refusals
@@ -97,17 +98,32 @@ def _one(run: Run, stop: StopSignal, force: bool, bar: tqdm) -> Ended:
         return Ended(run, "skipped", "up to date")
     lock = run.lock
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
+        lock.acquire(MOMENT)  # somebody may just be looking at it
+    except Held:
         return Ended(run, "held", "another job is at it; left to that one")
-    with lock:
-        if run.finished and not force:  # that job finished it while we came here
+    try:
+        if not force and (run.finished or _record_late(run)):  # that job finished it while we came here
             return Ended(run, "skipped", "up to date")
         if rooms_hash.__wrapped__() != rooms_hash():  # a kernel would import other code than the hash names
             return Ended(run, "failed", "not started: the kit's source has changed meanwhile; start the command again")
         if force and run.folder.exists():
             shutil.rmtree(run.folder)
+        for part in run.folder.rglob("*.part-*"):  # of a killed writer: we hold the lock
+            part.unlink(missing_ok=True)
+        run.executed.unlink(missing_ok=True)  # its being there says that this execution ended
         return _execute(run, stop, lambda cell, cells: bar.set_postfix_str(f"cell {cell} of {cells}"))
+    finally:
+        lock.release()
+
+
+def _record_late(run: Run) -> bool:
+    """Whether a run's notebook is whole and its runner was killed before run.json said so; then it is said now."""
+    before = run.record
+    if before.get("status") != "running" or not run.executed.is_file():
+        return False
+    seconds = run.executed.stat().st_mtime - datetime.fromisoformat(before["started"]).timestamp()
+    end(run, _status(run, "done"), max(seconds, 0.0))
+    return True
 
 
 def _execute(run: Run, stop: StopSignal, on_cell: Callable[[int, int], None]) -> Ended:

@@ -13,11 +13,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import BaseModel, ValidationError
 
 from stlm_kit.errors import KitError, OtherRun
-from stlm_kit.paths import atomic_write
+from stlm_kit.locks import Held, lock
+from stlm_kit.paths import atomic_write, clear_parts
 
 
 class RunFolder:
@@ -31,15 +31,17 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self.path / ".lock")
-            self._lock.acquire(timeout=5)  # a killed run's last process needs a moment to go
-        except Timeout as error:
+            self._lock = lock(self.path / ".lock")
+            self._lock.acquire(wait=5)  # a killed run's last process needs a moment to go
+        except Held as error:
             raise KitError(
                 f"Another process is training in {self.path}; wait for it or choose another run directory."
             ) from error
         except OSError as error:
             raise KitError(f"Cannot use {self.path} as a run directory: {error.strerror}; choose another.") from error
         try:
+            for name in ("config.json", "metrics.jsonl", "result.json", "checkpoint/latest"):
+                clear_parts(self.path / name)
             self._claim()
         except BaseException:
             self._lock.release()

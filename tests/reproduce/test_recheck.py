@@ -85,6 +85,15 @@ def test_a_run_of_other_rooms_is_to_be_checked_and_kept(later, runs, capsys):
     assert "Nothing is to be checked" in capsys.readouterr().out
 
 
+def test_two_that_check_at_once_move_a_run_once(later):
+    run = plan(later)[0]
+    recheck.move(run)
+    weights = run.folder / "checkpoint" / "latest"
+    assert weights.is_file()
+    recheck.move(run)  # the other one, which had found it to be checked as well
+    assert weights.is_file() and run.state() == "done"
+
+
 def test_another_number_makes_its_kind_stale(later, monkeypatch, capsys):
     monkeypatch.setattr(TrainingSettings, "learning_rate_at", lambda self, step: 2 * self.learning_rate)
     assert main(arguments(later, "--recheck")) == 1

@@ -6,12 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import nbformat
 import pytest
-from filelock import FileLock
 
 import stlm_kit
 from stlm_kit.cli import main
@@ -128,8 +128,8 @@ def test_a_run_held_by_another_job_is_left_to_it(course, go):
     course.chapter("01_free", "2")
     held, free = plan(Request(notebooks=course.folder))
     program = f"""
-import sys, filelock
-with filelock.FileLock({held.lock.lock_file!r}):
+import sys, pathlib, stlm_kit.locks
+with stlm_kit.locks.lock(pathlib.Path({str(held.lock.path)!r})):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -142,6 +142,42 @@ with filelock.FileLock({held.lock.lock_file!r}):
         assert not held.folder.exists()
         job.stdin.close()
     assert free.finished and held.state() == "missing"
+
+
+def test_a_look_at_a_run_is_no_job_at_it(course, go):
+    import fcntl
+
+    course.chapter("00_a", "1")
+    [run] = plan(Request(notebooks=course.folder))
+    with run.lock.path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_SH)  # somebody lists the runs' states
+        assert run.state() == "missing"
+        threading.Timer(0.05, fcntl.flock, (file, fcntl.LOCK_UN)).start()
+        assert [end.status for end in go()] == ["done"]
+
+
+def test_a_run_whose_runner_was_killed_before_it_said_done_is_not_computed_again(course, go):
+    course.chapter("00_a", "print('computed')")
+    [first] = go()
+    executed = first.run.executed.read_bytes()
+    first.run.write_record(status="running", ended=None, seconds=None)
+    assert first.run.state() == "interrupted"
+    [again] = go()
+    assert (again.status, first.run.state()) == ("skipped", "done")
+    assert first.run.executed.read_bytes() == executed
+    assert first.run.record["ended"] and first.run.record["seconds"] > 0
+    assert [end.status for end in go(force=True)] == ["done"]
+
+
+def test_what_killed_writers_left_in_a_run_is_cleared_when_it_is_started_again(course, go):
+    course.chapter("00_a", "1")
+    [run] = plan(Request(notebooks=course.folder))
+    for name in ("run.json.part-4711", "ledger/stlm.x.json.part-0a1b2c3d4e5f"):
+        (run.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (run.folder / name).write_text("half")
+    run.write_record(status="running")
+    assert [end.status for end in go()] == ["done"]
+    assert not list(run.folder.rglob("*.part*"))
 
 
 def test_killed_outright_it_leaves_no_kernel_and_goes_on(course, go, start, forks, runs):
@@ -242,7 +278,7 @@ def test_signals_are_noted_and_passed_on():
 def test_locks_are_kept_apart_from_what_they_lock(course):
     course.chapter("00_a", "1")
     [run] = plan(Request(notebooks=course.folder))
-    assert isinstance(run.lock, FileLock) and not Path(run.lock.lock_file).is_relative_to(run.folder)
+    assert not run.lock.path.is_relative_to(run.folder)
 
 
 def test_runs_that_cannot_be_kept_are_one_sentence(course, tmp_path, monkeypatch):

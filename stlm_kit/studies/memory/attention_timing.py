@@ -48,8 +48,10 @@ def record_attention(backend: str, length: int, device: str = "cpu") -> dict[str
     metrics = time_attention(backend, length, device)
     name, threads = f"attention-{backend}-{length}", torch.get_num_threads()
     row = results.new_row("memory", name, configuration, metrics, device, threads=threads)
-    path = results.checkout_folder() / "memory.jsonl"
-    before = results.read_rows(path) if path.is_file() else []
-    kept = [other for other in before if (other["name"], other["device"]) != (row["name"], row["device"])]
-    results.write_rows(path, [*kept, row])
+
+    def in_place(before: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        kept = [other for other in before if (other["name"], other["device"]) != (row["name"], row["device"])]
+        return [*kept, row]
+
+    results.change_rows(results.checkout_folder() / "memory.jsonl", in_place)
     return row

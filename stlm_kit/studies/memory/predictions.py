@@ -87,7 +87,7 @@ def write_predictions(name: str, anew: bool = False) -> list[dict[str, Any]]:
         if row is None or row["configuration"] != configuration or row["source"] != rooms_hash(ROOMS):
             row = results.new_row(path.stem, cell, configuration, predict(configuration), rooms=ROOMS)
         rows.append(row)
-    results.write_rows(path, rows)
+    results.change_rows(path, lambda _: rows)
     predicted.cache_clear()
     return rows
 

@@ -1,0 +1,174 @@
+"""Locks between processes, on one machine and on the nodes of a cluster that share a folder.
+
+    with lock(folder / "rows.lock"):           # waits for its turn
+    with lock(folder / "run.lock", wait=5):    # Held, one sentence, where another process keeps it longer
+
+Where the file system has flock, the lock is the system's: it is free in the moment its holder dies, kill -9 included.
+Elsewhere it is a lease (lease.py), a file that its holder renews. Elsewhere is a file system that refuses flock (some
+mounts of NFS, Lustre and FUSE do), and one whose mount options say that flock reaches no further than the node. That a
+mount keeps flock to the node is not always to be seen: STLM_LOCKS=lease, set on every node, asks for leases.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from stlm_kit.errors import KitError, UsageError
+from stlm_kit.lease import Lease
+
+MOMENT = 1.0  # seconds: what a look at a lock, or the end of a killed process, may take
+NO_FLOCK = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
+# {type of a file system: the mount options under which flock counts for one node alone; None: it always does}
+ONE_NODE = {
+    "nfs": {"nolock", "local_lock=flock", "local_lock=all"},
+    "nfs4": {"nolock", "local_lock=flock", "local_lock=all"},
+    "lustre": {"localflock"},
+    "cifs": {"nobrl"},
+    "smb3": {"nobrl"},
+    "beegfs": None,  # unless its configuration file says otherwise
+    "fuse.sshfs": None,
+}
+
+
+class Held(KitError):
+    """Another process holds the lock."""
+
+
+class Lock:
+    """A lock at a path; `lock` makes one. The context of one process and thread at a time, and not reentrant."""
+
+    def __init__(self, path: Path, wait: float | None = None):
+        self.path, self.wait = Path(path), wait
+
+    def acquire(self, wait: float | None = None) -> None:
+        """Take it, waiting `wait` seconds at most (default: the lock's own; None: as long as it takes).
+
+        Raises Held where another process keeps it longer, KitError where no lock can be made.
+        """
+        wait = self.wait if wait is None else wait
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._holds = FileLock(self.path) if has_flock(self.path.parent) else Lease(self.path)
+            self._holds.acquire(timeout=-1 if wait is None else wait, poll_interval=0.02)
+        except Timeout:
+            raise Held(f"Another process holds {self.path}; wait for it to end.") from None
+        except OSError as error:
+            raise KitError(
+                f"Cannot lock {self.path}: {error.strerror}; choose a folder that can be written."
+            ) from error
+
+    def release(self) -> None:
+        self._holds.release()
+
+    def __enter__(self) -> Lock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def held(self) -> bool:
+        """Whether a process holds it. A look hinders nobody for longer than a MOMENT, other looks not at all."""
+        if not self.path.parent.is_dir():
+            return False
+        try:
+            if not has_flock(self.path.parent):
+                return Lease(self.path).held()
+        except OSError:  # nothing can be written here, and a look at a flock need not
+            pass
+        try:
+            import fcntl
+        except ImportError:  # Windows: there is no shared look
+            try:
+                with FileLock(self.path).acquire(timeout=0):
+                    return False
+            except Timeout:
+                return True
+        try:
+            handle = os.open(self.path, os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(handle)
+        return False
+
+
+def lock(path: Path, wait: float | None = None) -> Lock:
+    """The lock at a path, to be held as a context. wait: seconds to wait for its holder; None: as long as it takes."""
+    return Lock(path, wait)
+
+
+_found: dict[int, bool] = {}  # {device: whether it has flock}, for the whole of a process
+
+
+def has_flock(folder: Path) -> bool:
+    """Whether flock excludes all processes that see this folder: tried once a file system, unless STLM_LOCKS says.
+
+    Raises OSError where nothing can be written there, UsageError for another value of STLM_LOCKS.
+    """
+    asked = os.environ.get("STLM_LOCKS", "")
+    if asked not in ("", "flock", "lease"):
+        raise UsageError(f"STLM_LOCKS={asked} will not do; set it to flock or lease, or leave it out.")
+    if asked:
+        return asked == "flock"
+    device = folder.stat().st_dev
+    if device not in _found:
+        _found[device] = not flock_is_one_nodes(folder) and _takes_flock(folder)
+    return _found[device]
+
+
+def _takes_flock(folder: Path) -> bool:
+    """Whether a new file here can be locked; asked thrice before a no: a server's lock service may be starting."""
+    try:
+        import fcntl
+    except ImportError:  # Windows, whose files can be locked
+        return True
+    handle, name = tempfile.mkstemp(prefix=".flock-", dir=folder)
+    try:
+        for attempt in range(3):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except OSError as error:
+                if error.errno not in NO_FLOCK:
+                    raise
+                time.sleep(0.1 * attempt)
+        return False
+    finally:
+        os.close(handle)
+        with suppress(OSError):
+            Path(name).unlink()
+
+
+def flock_is_one_nodes(folder: Path, mounts: str | None = None) -> bool:
+    """Whether the mount that holds a folder says that flock counts for one node alone.
+
+    mounts: as /proc/self/mountinfo has them; read from there by default, and "" where the system has no such file.
+    """
+    if mounts is None:
+        try:
+            mounts = Path("/proc/self/mountinfo").read_text("utf-8", errors="replace")
+        except OSError:
+            mounts = ""
+    folder, best, found = folder.resolve(), -1, False
+    for line in mounts.splitlines():
+        here, _, there = (part.split() for part in line.partition(" - "))
+        if len(here) < 6 or len(there) < 1:
+            continue
+        place = Path(here[4].replace("\\040", " "))
+        if folder.is_relative_to(place) and len(place.parts) >= best:  # of two at one place the later one is seen
+            options = {*here[5].split(","), *(there[2].split(",") if len(there) > 2 else ())}
+            best, named = len(place.parts), ONE_NODE.get(there[0], set())
+            found = named is None or bool(named & options)
+    return found
