@@ -67,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
         added.set_defaults(command=function)
         return added
 
-    from stlm_kit.commands import compare, course, dev, ledger, plan, predict, reproduce, train
+    from stlm_kit.commands import compare, course, dev, ledger, plan, predict, reproduce, results, train
 
     reproduce.add_reproduce(
         command("reproduce", reproduce.run_reproduce, "Execute chapters or a study; write the report.")
@@ -75,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_predict(command("predict", predict.run_predict, "Predict what a training step takes in memory."))
     plan.add_plan(command("plan", plan.run_plan, "Memory, operations, hours and disk of a study's runs."))
     compare.add_compare(command("compare", compare.run_compare, "A study's runs side by side: memory and time."))
+    results.add_results(command("results", results.run_results, "Scores over a grid: means, intervals, differences."))
     ledger.add_ledger(command("ledger", ledger.run_ledger, "Published numbers beside what the kit found."))
     train.add_train(command("train", train.run_train, "Train a preset's model on a corpus, resumably."))
     _add_generate(command("generate", run_generate, "Continue a prompt with a trained model."))

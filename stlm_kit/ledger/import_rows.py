@@ -16,12 +16,13 @@ from filelock import FileLock
 from pydantic import ValidationError
 
 from stlm_kit.errors import KitError, first_sentence
-from stlm_kit.ledger.full_size import FREE, FULL_SIZE, answers_of, imported_file, label
+from stlm_kit.ledger.full_size import FULL_SIZE, answers_of, imported_file, label
 from stlm_kit.reproduce.results import ResultRow, configuration_hash, read_rows, write_rows
 from stlm_kit.reproduce.rows import own_row, row
 from stlm_kit.reproduce.run import CHAPTERS, FINISHED, read_record
 from stlm_kit.reproduce.run_hash import without
 from stlm_kit.reproduce.study_file import load_study
+from stlm_kit.reproduce.study_runs import FREE
 from stlm_kit.training.run_folder import read_json
 
 
