@@ -98,12 +98,8 @@ def draw(table: Table, path: Path) -> None:
     """The picture of a table as a file. KitError where it cannot be written."""
     from stlm_kit.plots.results import results
 
-    panels = {
-        metric: [(arm.label, table.estimates[place, metric]) for place, arm in enumerate(table.arms)]
-        for metric in table.metrics
-    }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        results(panels, ", ".join(table.by)).savefig(path)
+        results(table.panels, ", ".join(table.by)).savefig(path)
     except OSError as error:
         raise KitError(f"Could not write {path}: {error.strerror}; choose another folder.") from error

@@ -39,6 +39,7 @@ def results(panels: Mapping[str, Sequence[tuple[str, Measured]]], ylabel: str = 
         axis.set(xlabel=metric.replace("_", " "))
         axis.grid(axis="y", visible=False)
         axis.margins(x=0.08)
+        axis.locator_params(axis="x", nbins=5)
     first = axes[0][0]
     first.set(yticks=range(len(arms)), ylim=(len(arms) - 0.4, -0.6), ylabel=ylabel.replace("_", " "))
     first.set_yticklabels(arms, fontsize=8)

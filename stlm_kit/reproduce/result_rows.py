@@ -21,6 +21,7 @@ from stlm_kit.reproduce.result_columns import Sample
 from stlm_kit.reproduce.result_table import counted, listed
 from stlm_kit.reproduce.rows import collect
 from stlm_kit.reproduce.run import CHAPTERS, read_record
+from stlm_kit.reproduce.run_hash import content_of, names_a_file
 from stlm_kit.reproduce.study_file import Cell, Study, load_study, study_names
 
 Row = dict[str, Any]
@@ -68,7 +69,7 @@ def _of_name(name: str, profile: str | None) -> list[Row]:
     """Rows that are recorded under a name, or lie under it among the runs, without a study file."""
     rows = known_rows(name)
     if not rows:
-        recorded = {*study_names(), *results.rows_hashes(), *_with_rows()}
+        recorded = {*study_names(), *results.recorded_names(), *_with_rows()}
         listing = near(name, recorded) or f" There are {', '.join(sorted(recorded))}."
         raise UsageError(f"There is no study {name!r}, and no row is recorded under this name.{listing}")
     return _at(rows, profile, name)
@@ -145,10 +146,20 @@ def _why_not(row: Row, cells: dict[str, Cell], profile: str) -> str:
     from stlm_kit.reproduce.study_runs import differs_in
 
     try:
-        differs = differs_in(row["configuration"], cell.parameters, profile)
+        differs = differs_in({**row["configuration"], **_same_texts(row, cell)}, cell.parameters, profile)
     except UsageError:
         return "with settings that today's kit has not"
     return f"with another {differs.split()[1]}" if differs else ""
+
+
+def _same_texts(row: Row, cell: Cell) -> dict[str, Any]:
+    """The paths of a cell's texts whose content is that of the row's, which may have lain elsewhere."""
+    return {
+        name: cell.parameters[name]
+        for name, content in ((row.get("asked") or {}).get("contents") or {}).items()
+        if names_a_file(name, cell.parameters.get(name))
+        and content_of(name, Path(cell.parameters[name]).expanduser().resolve()) == content
+    }
 
 
 def _unfinished(study: Study, profile: str) -> dict[str, tuple[str, str]]:

@@ -54,6 +54,14 @@ class Table:
         """{(place of the arm, metric): estimate}"""
         return {(i, metric): arm.estimate(metric) for i, arm in enumerate(self.arms) for metric in self.metrics}
 
+    @property
+    def panels(self) -> dict[str, list[tuple[str, Estimate]]]:
+        """{metric: [(arm, estimate), ...]}, as plots.results draws them."""
+        return {
+            metric: [(arm.label, self.estimates[i, metric]) for i, arm in enumerate(self.arms)]
+            for metric in self.metrics
+        }
+
 
 def tabulate(
     samples: Sequence[Sample],
