@@ -67,7 +67,19 @@ def build_parser() -> argparse.ArgumentParser:
         added.set_defaults(command=function)
         return added
 
-    from stlm_kit.commands import compare, course, dev, ledger, plan, predict, reproduce, status, submit, train
+    from stlm_kit.commands import (
+        compare,
+        course,
+        dev,
+        ledger,
+        plan,
+        predict,
+        reproduce,
+        results,
+        status,
+        submit,
+        train,
+    )
 
     reproduce.add_reproduce(
         command("reproduce", reproduce.run_reproduce, "Execute chapters or a study; write the report.")
@@ -77,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     submit.add_submit(command("submit", submit.run_submit, "Hand a study's unfinished runs to Slurm."))
     status.add_status(command("status", status.run_status, "Where a study's runs stand, and how long they will take."))
     compare.add_compare(command("compare", compare.run_compare, "A study's runs side by side: memory and time."))
+    results.add_results(command("results", results.run_results, "Scores over a grid: means, intervals, differences."))
     ledger.add_ledger(command("ledger", ledger.run_ledger, "Published numbers beside what the kit found."))
     train.add_train(command("train", train.run_train, "Train a preset's model on a corpus, resumably."))
     _add_generate(command("generate", run_generate, "Continue a prompt with a trained model."))

