@@ -17,6 +17,7 @@ from stlm_kit.reproduce.rows import collect
 from stlm_kit.reproduce.run import CHAPTERS, Run, read_record
 from stlm_kit.reproduce.runner import Ended, execute_runs, studies_of
 from stlm_kit.reproduce.study_file import load_study, study_names
+from stlm_kit.tracking import ready_for_kernels
 
 MARKS = {"done": "green", "failed": "red", "to be checked": "yellow", "stale": "yellow", "interrupted": "yellow"}
 MARKS |= {"running": "cyan"}
@@ -142,6 +143,7 @@ def reproduce(
     figures/ of the project; of a study of one's own, its own folder where one works). See `execute_runs` for what is
     refused and what is raised; KitError at the end where a notebook failed or a run was refused.
     """
+    ready_for_kernels()
     runs = plan(request)
     ended = execute_runs(runs, force=force, unchecked=unchecked)
     if report:
