@@ -53,7 +53,9 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-report", action="store_true", help="leave the report to another job")
     parser.add_argument("--force", action="store_true", help="run again what is done, from the beginning")
     parser.add_argument(
-        "--unchecked", action="store_true", help="at mig20, also start runs that are predicted not to fit into memory"
+        "--unchecked",
+        action="store_true",
+        help="at mig20, also start runs that are predicted not to fit, or whose data is not there",
     )
     parser.add_argument(
         "--recheck",
@@ -184,6 +186,8 @@ def _raise_for(ended: list[Ended], unit: str) -> None:
         sentences.append(f"{len(failed)} of {len(ended)} {unit}s failed: {', '.join(failed)}")
     if refused := [end.run.name for end in ended if end.status == "refused"]:
         sentences.append(f"{len(refused)} of {len(ended)} {unit}s cannot fit into memory: {', '.join(refused)}")
+    if unread := [end.run.name for end in ended if end.status == "no_data"]:
+        sentences.append(f"{len(unread)} of {len(ended)} {unit}s have nothing to read here: {', '.join(unread)}")
     if sentences:
         raise KitError(f"{'; '.join(sentences)}; the lines above{' and the report' if failed else ''} say why.")
 

@@ -17,19 +17,21 @@ from stlm_kit.interrupts import StopSignal
 from stlm_kit.locks import MOMENT, Held
 from stlm_kit.paths import cache_dir, runs_dir
 from stlm_kit.provenance import duration
+from stlm_kit.reproduce.data_needed import missing_data
 from stlm_kit.reproduce.fits import refusals
 from stlm_kit.reproduce.request import declared, need_gpu
 from stlm_kit.reproduce.rows import collect, own_row
 from stlm_kit.reproduce.run import Run
 from stlm_kit.reproduce.run_record import begin, end
+from stlm_kit.reproduce.study_file import FULL_SIZE
 
 BAR = "{desc} |{bar}| {n_fmt} of {total_fmt} [{elapsed}{postfix}]"
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How one run ended here: done, out_of_memory, failed, interrupted, refused because it cannot fit into memory, or
-    skipped because done or held elsewhere."""
+    """How one run ended here: done, out_of_memory, failed, interrupted, refused because it cannot fit into memory or
+    because what it reads is not there (no_data), or skipped because done or held elsewhere."""
 
     run: Run
     status: str
@@ -42,21 +44,22 @@ class Ended:
 def execute_runs(runs: list[Run], *, force: bool = False, unchecked: bool = False) -> list[Ended]:
     """Execute runs, as far as they are not done, and collect the rows of their studies.
 
-    Runs at mig20 that are predicted not to fit into memory are refused (not so if `unchecked`); the others run. A
-    failing notebook does not stop the others.
+    Runs at mig20 whose text, tokenizer or weights are not there and cannot be fetched, and those that are predicted
+    not to fit into memory, are refused (not so if `unchecked`); the others run. A failing notebook does not stop the
+    others.
 
     Raises UsageError before anything starts; KitError at once where no run fits; Interrupted after a signal, when what
     was running has been saved.
     """
     need_gpu(runs)
-    refused = {} if unchecked else refusals(runs)
+    refused = {} if unchecked else _refused(runs)
     _announce(refused, runs)
     ended: list[Ended] = []
     quiet = not sys.stderr.isatty()
     with StopSignal() as stop, tqdm(total=len(runs), bar_format=BAR, disable=quiet, leave=False) as bar:
         for run in runs:
             bar.set_description(run.name)
-            ended.append(Ended(run, "refused", refused[run]) if run in refused else _one(run, stop, force, bar))
+            ended.append(refused.get(run) or _one(run, stop, force, bar))
             bar.set_postfix_str("")
             if run not in refused:  # said already
                 bar.write(str(ended[-1]))
@@ -76,18 +79,32 @@ def studies_of(runs: list[Run]) -> list[str]:
     return sorted({run.study for run in runs if not run.is_chapter})
 
 
-def _announce(refused: dict[Run, str], runs: list[Run]) -> None:
+def _refused(runs: list[Run]) -> dict[Run, Ended]:
+    """The runs at mig20 that are not to start, each with why not and what to do."""
+    asked = [run for run in runs if run.profile == FULL_SIZE]
+    without = missing_data(asked, may_fetch=True)
+    found = {run: Ended(run, "no_data", f"refused: {why}") for run, why in without.items()}
+    large = refusals(run for run in asked if run not in without)
+    return found | {run: Ended(run, "refused", f"refused: it {why}") for run, why in large.items()}
+
+
+def _announce(refused: dict[Run, Ended], runs: list[Run]) -> None:
     """Say which runs do not start and why, before any starts. KitError where none is left to start."""
     if not refused:
         return
     others = [run.name for run in runs if run not in refused]
     if not others and len(refused) == 1:
-        raise KitError("".join(f"{run.name} cannot fit: it {why}" for run, why in refused.items()))
-    for run, why in refused.items():
-        print(Ended(run, "refused", f"refused: it {why}"))
+        (end,) = refused.values()
+        what = "cannot fit" if end.status == "refused" else "has nothing to read"
+        raise KitError(f"{end.run.name} {what}: {end.sentence.removeprefix('refused: ')}")
+    for end in refused.values():
+        print(end)
+    memory = all(end.status == "refused" for end in refused.values())
     if not others:
-        raise KitError(f"None of the {len(runs)} runs can fit; the lines above say what would.")
-    print(f"These fit and are run: {', '.join(others)}", flush=True)
+        raise KitError(
+            f"None of the {len(runs)} runs can {'fit' if memory else 'start'}; the lines above say what would."
+        )
+    print(f"These {'fit and ' if memory else ''}are run: {', '.join(others)}", flush=True)
 
 
 def _one(run: Run, stop: StopSignal, force: bool, bar: tqdm) -> Ended:

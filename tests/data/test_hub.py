@@ -17,10 +17,8 @@ from stlm_kit.data.hub_corpora import CORPORA, SPEAKLEASH
 
 
 @pytest.fixture(autouse=True)
-def cache(empty_cache, monkeypatch):
-    """A cache of its own, and no network: what a computing node has."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return empty_cache
+def cache(computing_node):
+    return computing_node
 
 
 @pytest.fixture
