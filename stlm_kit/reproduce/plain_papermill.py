@@ -79,14 +79,14 @@ def start(declared: dict[str, Any]) -> dict[str, Any]:
 def begin(run: Run) -> None:
     """Make this kernel the one that executes `run`: in its folder, under its lock, noted in its run.json.
 
-    Raises KitError where another process is at it, where it cannot fit into memory, or where its GPU is missing.
+    Raises KitError where another process is at it, and where its GPU, its data or the memory that it needs is missing.
     """
-    from stlm_kit.reproduce.fits import refusals
     from stlm_kit.reproduce.request import need_gpu
+    from stlm_kit.reproduce.runner import refused_runs
 
     need_gpu([run])
-    for why in refusals([run]).values():
-        raise KitError(f"{run.name} cannot fit: it {why}")
+    for refused in refused_runs([run]).values():
+        raise KitError(f"{run.name} is {refused.sentence}")
     lock = run.lock
     try:
         lock.acquire(5)  # a killed papermill's kernel needs a moment to go

@@ -52,7 +52,7 @@ def execute_runs(runs: list[Run], *, force: bool = False, unchecked: bool = Fals
     was running has been saved.
     """
     need_gpu(runs)
-    refused = {} if unchecked else _refused(runs)
+    refused = {} if unchecked else refused_runs(runs)
     _announce(refused, runs)
     ended: list[Ended] = []
     quiet = not sys.stderr.isatty()
@@ -79,7 +79,7 @@ def studies_of(runs: list[Run]) -> list[str]:
     return sorted({run.study for run in runs if not run.is_chapter})
 
 
-def _refused(runs: list[Run]) -> dict[Run, Ended]:
+def refused_runs(runs: list[Run]) -> dict[Run, Ended]:
     """The runs at mig20 that are not to start, each with why not and what to do."""
     asked = [run for run in runs if run.profile == FULL_SIZE]
     without = missing_data(asked, may_fetch=True)
