@@ -40,7 +40,7 @@ def add_status(parser: argparse.ArgumentParser) -> None:
 def run_status(options: argparse.Namespace) -> int:
     """`stlm status`; gives 1 where a run has failed, else 0.
 
-    Raises what `plan` raises, and KitError where Slurm does not answer.
+    Raises what `plan` raises.
     """
     if options.watch is not None and not options.watch > 0:
         raise UsageError(f"--watch {options.watch:g} will not do; give seconds above 0.")
@@ -50,7 +50,7 @@ def run_status(options: argparse.Namespace) -> int:
     planned = planned_hours(runs, options.profile)
     shown = None
     while True:
-        found = standings(runs, slurm.queue(job_name(runs[0].study, options.profile)), planned)
+        found = standings(runs, slurm.queue_if_any(job_name(runs[0].study, options.profile)), planned)
         if options.json:
             print(json.dumps([one.to_dict() for one in found], indent=1), flush=True)
         elif (now := in_words(found)) != shown:  # in a log a table is worth printing only when something changed

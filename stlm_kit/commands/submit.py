@@ -56,7 +56,7 @@ def run_submit(options: argparse.Namespace) -> int:
     if any(run.is_chapter for run in runs):
         raise UsageError(f"{options.study!r} is a chapter, which takes minutes; stlm submit takes a study.")
     name = job_name(runs[0].study, options.profile)
-    queued = slurm.queue(name)
+    queued = slurm.queue_if_any(name) if options.dry_run else slurm.queue(name)
     open_runs = {index: run for index, run in enumerate(runs, 1) if not run.finished and index not in queued}
     said = _left_out(runs, queued)
     if not open_runs:

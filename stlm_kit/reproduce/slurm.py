@@ -7,7 +7,6 @@ them one by one. Here a run is a command that goes on where it stopped, so an ar
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 import shutil
@@ -102,21 +101,21 @@ class Request:
 
     @staticmethod
     def _sbatch(name: str, limit: str, memory_gib: int, cpus: int) -> list[str]:
-        options = {"job-name": name, "time": limit, "mem": f"{memory_gib}G", "cpus-per-task": cpus, "export": "ALL"}
+        options = {"job-name": name, "time": limit, "mem": f"{memory_gib}G", "cpus-per-task": cpus, "export": places()}
         return ["sbatch", "--parsable", *(f"--{option}={value}" for option, value in options.items())]
 
 
-def environment() -> dict[str, str]:
-    """This process's environment, and what a job needs to find the same kit, runs and caches."""
-    places = {"STLM_RUNS": str(runs_dir().absolute()), "STLM_CACHE": str(cache_dir().absolute())}
-    return {**os.environ, "STLM_PYTHON": sys.executable, **places}
+def places() -> str:
+    """For sbatch's --export: all of this process's environment, and where a job finds the same kit, runs and caches."""
+    found = {"PYTHON": sys.executable, "RUNS": runs_dir().absolute(), "CACHE": cache_dir().absolute()}
+    return ",".join(["ALL", *(f"STLM_{name}={value}" for name, value in found.items())])
 
 
 def submit(command: list[str]) -> str:
     """Hand one command to sbatch; gives the job's number. KitError with what sbatch said where it refuses."""
     if not shutil.which("sbatch"):
         raise KitError("There is no sbatch on this machine; run this on a login node of the cluster, or use --dry-run.")
-    said = subprocess.run(command, capture_output=True, text=True, env=environment())
+    said = subprocess.run(command, capture_output=True, text=True)
     if said.returncode:
         reason = " ".join(said.stderr.split()) or f"status {said.returncode}"
         raise KitError(f"sbatch refused: {reason.rstrip('.')}; the command was: {shlex.join(command)}")
@@ -132,6 +131,15 @@ class Queued:
     reason: str
 
 
+def queue_if_any(name: str) -> dict[int, Queued]:
+    """`queue` for a look only: where Slurm does not answer, standard error says so, and nothing counts as queued."""
+    try:
+        return queue(name)
+    except KitError as error:
+        print(f"stlm: {error}", file=sys.stderr)
+        return {}
+
+
 def queue(name: str) -> dict[int, Queued]:
     """{place in the grid: its task} of the arrays of this name in the queue; {} on a machine without Slurm.
 
@@ -142,7 +150,8 @@ def queue(name: str) -> dict[int, Queued]:
     command = ["squeue", "--noheader", "--array", f"--name={name}", "--me", "--format=%F|%K|%T|%r"]
     said = subprocess.run(command, capture_output=True, text=True)
     if said.returncode:
-        raise KitError(f"squeue did not answer ({' '.join(said.stderr.split()).rstrip('.')}); try again in a moment.")
+        reason = next(reversed(said.stderr.strip().splitlines()), "no reason given").removeprefix("squeue: ")
+        raise KitError(f"Slurm's queue did not answer ({reason.rstrip('.')}); try again in a moment.")
     found = {}
     for line in said.stdout.splitlines():
         if match := re.fullmatch(r"(\d+)\|(\d+)\|(\w+)\|(.*)", line.strip()):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stlm_kit.errors import KitError
+from stlm_kit.progress import Waiting
 from stlm_kit.provenance import duration
 from stlm_kit.reproduce.run import FINISHED, Run, read_record
 from stlm_kit.reproduce.slurm import Queued
@@ -76,14 +77,17 @@ def planned_hours(runs: list[Run], profile: str) -> dict[int, float | None]:
     from stlm_kit.reproduce.cost import work_of
     from stlm_kit.reproduce.estimate import cost_of, means_for
 
-    means, found = means_for(profile, None, 0.3, 0), {}
-    for index, run in enumerate(runs, 1):
-        if run.finished or progress(run.folder)[1] is not None:
-            continue
-        try:
-            found[index] = cost_of(index, work_of(run), means).hours
-        except KitError:
-            found[index] = None
+    found = {}
+    begun = [run.finished or progress(run.folder)[1] is not None for run in runs]
+    if all(begun):
+        return found
+    means = means_for(profile, None, 0.3, 0)
+    with Waiting("planning") as waiting:
+        for index, run in waiting.over([(i, run) for i, run in enumerate(runs, 1) if not begun[i - 1]], "run"):
+            try:
+                found[index] = cost_of(index, work_of(run), means).hours
+            except KitError:
+                found[index] = None
     return found
 
 
