@@ -38,6 +38,14 @@ def add_results(parser: argparse.ArgumentParser) -> None:
         "--against", metavar="ARM", help="paired differences from this arm: as printed, a value of it, or COLUMN=VALUE"
     )
     parser.add_argument("--profile", help="laptop or mig20 (default: a study's laptop, any of other rows)")
+    parser.add_argument(
+        "-p",
+        dest="parameters",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="what a study's runs were given",
+    )
     parser.add_argument("--all", action="store_true", help="also rows whose settings the study does not ask for")
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--csv", action="store_true", help="one line an arm and metric, numbers unrounded")
@@ -48,6 +56,7 @@ def add_results(parser: argparse.ArgumentParser) -> None:
 
 def run_results(options: argparse.Namespace) -> int:
     """`stlm results`. Raises what `gather` and `tabulate` raise, UsageError for a picture of another kind."""
+    from stlm_kit.commands.reproduce import given_parameters
     from stlm_kit.reproduce.result_rows import gather
     from stlm_kit.reproduce.result_table import tabulate
     from stlm_kit.reproduce.study_file import PROFILES
@@ -56,7 +65,7 @@ def run_results(options: argparse.Namespace) -> int:
         raise UsageError(f"There is no profile {options.profile!r}; choose {' or '.join(PROFILES)}.")
     if options.figure and options.figure.suffix.lower() not in PICTURES:
         raise UsageError(f"--figure {options.figure} will not do; let the name end in {', '.join(PICTURES)}.")
-    found = gather(options.names, options.profile, options.all)
+    found = gather(options.names, options.profile, options.all, given_parameters(options.parameters))
     table = tabulate(found.samples, options.metric, options.by, options.over or ["seed"], options.against)
     table.notes.extend(found.notes)
     show(table, "csv" if options.csv else "latex" if options.latex else "json" if options.json else "plain")

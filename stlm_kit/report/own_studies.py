@@ -47,12 +47,12 @@ def homes(runs: list[Run], request: Request, folder: Path | None) -> dict[Path, 
     return found
 
 
-def scores(file: str, profile: str) -> Scores:
-    """The results of a study so far; nothing where no run is done. A row that cannot be read is said in a note."""
+def scores(file: str, request: Request) -> Scores:
+    """The results so far of a study that was asked for; a note that says why where there are none."""
     from stlm_kit.plots.results import results
 
     try:
-        found = gather([file], profile)
+        found = gather([file], request.profile, given=request.parameters)
         table = tabulate(found.samples)
     except KitError as error:
         return Scores(notes=[str(error)])

@@ -112,7 +112,7 @@ def write_report(runs: list[Run], request: Request | None = None, folder: Path |
     for table in tables:
         if table.name in own:
             file, study = own[table.name]
-            table.title, table.scores = study.title, scores(file, request.profile)
+            table.title, table.scores = study.title, scores(file, request)
     return atomic_write(folder / "report.html", render(sections, tables, ledger_summary() if course else None))
 
 

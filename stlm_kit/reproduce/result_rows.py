@@ -17,9 +17,10 @@ from typing import Any
 from stlm_kit.errors import KitError, UsageError, near
 from stlm_kit.paths import runs_dir
 from stlm_kit.reproduce import results
+from stlm_kit.reproduce.request import absolute_paths
 from stlm_kit.reproduce.result_columns import Sample
 from stlm_kit.reproduce.result_table import counted, listed
-from stlm_kit.reproduce.rows import collect
+from stlm_kit.reproduce.rows import row as row_of
 from stlm_kit.reproduce.run import CHAPTERS, read_record
 from stlm_kit.reproduce.run_hash import content_of, names_a_file
 from stlm_kit.reproduce.study_file import Cell, Study, load_study, study_names
@@ -35,11 +36,17 @@ class Gathered:
     notes: list[str] = field(default_factory=list)
 
 
-def gather(names: Iterable[str], profile: str | None = None, everything: bool = False) -> Gathered:
+def gather(
+    names: Iterable[str],
+    profile: str | None = None,
+    everything: bool = False,
+    given: dict[str, Any] | None = None,
+) -> Gathered:
     """The rows that these names stand for: studies, names of recorded rows, .yaml and .jsonl files.
 
     profile: default laptop for a study, any for other rows. everything: take in a study's rows whose settings it does
-    not ask for. Raises UsageError for an unknown name, KitError where one has no row, or a line that is no row.
+    not ask for. given: parameters, as of `stlm reproduce -p`, with which a study's runs were made. Raises UsageError
+    for an unknown name, KitError where one has no row, or a line that is no row.
     """
     found = Gathered()
     for name in dict.fromkeys(names):
@@ -47,7 +54,10 @@ def gather(names: Iterable[str], profile: str | None = None, everything: bool = 
             rows = _of_file(Path(name), profile)
         elif name.endswith(".yaml") or name in study_names():
             study = load_study(name)
-            rows = _of_study(study, name, profile or "laptop", everything, found.notes)
+            cells = {run: with_given(cell, given or {}) for run, cell in study.cells(profile or "laptop").items()}
+            options = "".join(f" -p {parameter}={value}" for parameter, value in (given or {}).items())
+            command = f"`stlm reproduce {name} --profile {profile or 'laptop'}{options}`"
+            rows = _of_study(study, cells, command, profile or "laptop", everything, found.notes)
             name = study.name
         else:
             rows = _of_name(name, profile)
@@ -92,12 +102,15 @@ def _with_rows() -> set[str]:
 
 
 def known_rows(name: str) -> list[Row]:
-    """The rows of a study: committed, imported, and of the runs on this machine; of one hash the latest."""
-    own = runs_dir() / name / "rows.jsonl"
+    """The rows of a study: committed, imported, collected, and of the runs on this machine; of one hash the latest.
+
+    Nothing is written: collected rows may have come from another machine, without the folders of their runs.
+    """
+    files = (results.rows_file(name), runs_dir() / "imported" / f"{name}.jsonl", runs_dir() / name / "rows.jsonl")
+    rows = [each for path in files if path and path.is_file() for each in results.read_rows(path)]
+    rows += [made for path in sorted((runs_dir() / name).glob("*/run.json")) if (made := row_of(path.parent))]
     found: dict[tuple[str, str], Row] = {}
-    files = (results.rows_file(name), runs_dir() / "imported" / f"{name}.jsonl")
-    rows = [row for path in files if path and path.is_file() for row in results.read_rows(path)]
-    for row in [*rows, *(collect(name) or (results.read_rows(own) if own.is_file() else []))]:
+    for row in rows:
         same = (row["name"], row["hash"])
         before = found.get(same)
         if before is None or (row["date"] or "") >= (before["date"] or ""):
@@ -108,8 +121,14 @@ def known_rows(name: str) -> list[Row]:
 # --- a study's ---
 
 
-def _of_study(study: Study, named: str, profile: str, everything: bool, notes: list[str]) -> list[Row]:
-    cells = study.cells(profile)
+def with_given(cell: Cell, given: dict[str, Any]) -> Cell:
+    """A cell with the parameters that its run was given besides."""
+    return Cell({**cell.parameters, **absolute_paths(given)}, cell.labels)
+
+
+def _of_study(
+    study: Study, cells: dict[str, Cell], command: str, profile: str, everything: bool, notes: list[str]
+) -> list[Row]:
     rows = known_rows(study.name)
     kept, refused, done = [], Counter(), set()
     for row in rows:
@@ -120,7 +139,6 @@ def _of_study(study: Study, named: str, profile: str, everything: bool, notes: l
             kept.append({**row, "labels": cells[row["name"]].labels} if row["name"] in cells else row)
         else:
             refused[why] += 1
-    command = f"`stlm reproduce {named} --profile {profile}`"
     if not kept:
         raise KitError(_nothing(study, profile, rows, cells, command))
     if refused:
@@ -141,7 +159,7 @@ def _why_not(row: Row, cells: dict[str, Cell], profile: str) -> str:
     cell = cells.get(row["name"])
     if cell is None:
         return "with names that its grid has not"
-    if "seed" in cell.parameters and row["seed"] != cell.parameters["seed"]:
+    if "seed" in cell.parameters and str(row["seed"]) != str(cell.parameters["seed"]):
         return "with another seed than its run's name says"
     from stlm_kit.reproduce.study_runs import differs_in
 

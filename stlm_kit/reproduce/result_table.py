@@ -157,11 +157,14 @@ def reference_of(arms: list[Arm], against: str) -> dict[str, Any]:
             for column, value in arm.values.items()
             if (column == name and shown(value) == text if equals else shown(value) == part)
         }
+        if equals and name not in arms[0].values:
+            told = near(name, arms[0].values) or f" Its columns are {', '.join(arms[0].values)}; --by adds others."
+            raise UsageError(f"The table has no column {name!r} to compare by.{told}")
         if not meant:
             options = {shown(value): 0 for arm in arms for value in arm.values.values()}
             options |= {f"{column}={shown(value)}": 0 for arm in arms for column, value in arm.values.items()}
             told = near(part, [*(arm.label for arm in arms), *options])
-            raise UsageError(f"No arm is {part!r}.{told or ' The arms are ' + '; '.join(arm.label for arm in arms)}")
+            raise UsageError(f"No arm is {part!r}.{told or f' The arms are {listed([arm.label for arm in arms])}.'}")
         if len(meant) > 1:
             ways = " or ".join(f"{column}={part}" for column, _ in meant)
             raise UsageError(f"{part!r} may mean several arms; write {ways}.")

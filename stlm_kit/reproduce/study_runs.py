@@ -6,11 +6,12 @@ from typing import Any
 
 from stlm_kit.errors import UsageError
 from stlm_kit.options import settings_from, values_from
+from stlm_kit.reproduce import result_columns
 from stlm_kit.reproduce.parameters import check
 
 OF_THE_RUN = ("measure_memory",)  # what is no setting of the training; the notebook declares it beside them
 
-FREE = {"seed", "device", "checkpoint_every"}  # another seed or device is another sample of the same run
+FREE = {"seed", *result_columns.FREE}  # another seed or device is another sample of the same run
 
 # What a run has where its study says nothing: a GPU where there is one, and on a laptop a score that takes seconds.
 ASSUMED = {"laptop": {"device": "auto", "eval_documents": 3}, "mig20": {"device": "auto"}}

@@ -105,6 +105,14 @@ def test_a_study_of_ones_own(study, rows, capsys):
     assert found == {(0.001, 3, 3), (0.001, 4, 1), (0.003, 3, 2)}
 
 
+def test_runs_that_were_given_parameters_are_asked_for_by_them(study, rows, capsys):
+    assert main(["results", str(study), "-p", "steps=4", "--metric", "bits_per_byte", "--json"]) == 0
+    shown = capsys.readouterr()
+    assert [(each["name"], each["n"]) for each in json.loads(shown.out)] == [("lr-0.001", 1)]
+    assert "missing 1 of 2 runs: lr-0.003; `stlm reproduce" in shown.err and "-p steps=4`" in shown.err
+    assert "6 rows left out (6 with another steps)" in shown.err
+
+
 def test_missing_and_failed_runs_are_named(study, runs, capsys):
     name = load_study(study).name
     failed = {"study": name, "name": "lr-0.003", "status": "failed", "profile": "laptop", "sentence": "It broke."}

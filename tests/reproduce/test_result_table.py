@@ -175,7 +175,9 @@ def test_columns_left_open_pair_each_arm_with_its_like():
         ({"over": ["sed"]}, r"no column 'sed'.*'seed'"),
         ({"by": ["seed"]}, r"'seed' cannot both"),
         ({"against": "0.3"}, r"No arm is '0.3'"),
-        ({"against": "lerning_rate=0.1"}, r"Did you mean 'learning_rate=0.1'"),
+        ({"against": "learning_rate=0.11"}, r"Did you mean 'learning_rate=0.1'"),
+        ({"against": "lerning_rate=0.1"}, r"no column 'lerning_rate'.*Did you mean 'learning_rate'"),
+        ({"against": "seed=1"}, r"no column 'seed' to compare by. Its columns are learning_rate; --by adds others"),
         ({"against": "same", "by": ["kind", "other"]}, r"write kind=same or other=same"),
     ],
 )
