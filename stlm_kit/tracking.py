@@ -162,7 +162,8 @@ class WandB(Tracker):
     def close(self, failed: bool) -> None:
         if self.run is not None:
             self.run.finish(exit_code=1 if failed else 0)
-            if shutil.disk_usage(self.run.dir).free == 0:  # which W&B keeps to itself
+            folder = (self.run_dir or Path.cwd()) / "wandb"
+            if folder.is_dir() and shutil.disk_usage(folder).free == 0:  # which W&B keeps to itself
                 raise OSError("its disk is full, so the last rows may be missing there")
 
     def give_up(self) -> None:

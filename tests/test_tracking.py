@@ -212,6 +212,12 @@ def test_a_folder_that_is_a_file_costs_a_sentence(small, tmp_path, capfd):
     assert "from step 1 on ([Errno 17] File exists" in sentence(capfd.readouterr().err, "TensorBoard")
 
 
+def test_where_it_is_switched_off_there_is_no_sentence(small, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    train_from_text(small(), tmp_path / "run", wandb="test")
+    assert "stlm:" not in capfd.readouterr().err and not processes(tmp_path / "run")
+
+
 def test_without_a_login_it_costs_a_sentence(small, tmp_path, capfd, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("HOME", str(tmp_path))

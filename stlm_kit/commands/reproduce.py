@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from stlm_kit.commands.console import plain_table, print_table
-from stlm_kit.errors import KitError, UsageError
+from stlm_kit.errors import Interrupted, KitError, UsageError
 from stlm_kit.provenance import duration
 from stlm_kit.reproduce.recheck import Checked, recheck_runs
 from stlm_kit.reproduce.recheck_rows import recheck_rows
@@ -16,7 +17,9 @@ from stlm_kit.reproduce.request import Request, parse_shard, plan
 from stlm_kit.reproduce.rows import collect
 from stlm_kit.reproduce.run import CHAPTERS, Run, read_record
 from stlm_kit.reproduce.runner import Ended, execute_runs, studies_of
-from stlm_kit.reproduce.study_file import load_study, study_names
+from stlm_kit.reproduce.side_by_side import run_workers, settle_as_worker, status_of
+from stlm_kit.reproduce.study_file import FULL_SIZE, load_study, study_names
+from stlm_kit.slices import chosen_slices, unused_slices
 from stlm_kit.tracking import ready_for_kernels
 
 MARKS = {"done": "green", "failed": "red", "to be checked": "yellow", "stale": "yellow", "interrupted": "yellow"}
@@ -51,6 +54,11 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
         "--collect", action="store_true", help="run nothing; collect the rows of what is done and write the report"
     )
     parser.add_argument("--no-report", action="store_true", help="leave the report to another job")
+    parser.add_argument(
+        "--slices",
+        metavar="auto|UUID,UUID",
+        help="share the runs among workers on this machine, one on each MIG slice: on all of them, or on these",
+    )
     parser.add_argument("--force", action="store_true", help="run again what is done, from the beginning")
     parser.add_argument(
         "--unchecked",
@@ -77,6 +85,7 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
 
 def run_reproduce(options: argparse.Namespace) -> int:
     """`stlm reproduce`; gives its exit status. Raises what `reproduce` raises."""
+    settle_as_worker()
     if options.rows and not options.recheck:
         raise UsageError("--rows says what to check; give --recheck as well.")
     if options.against and not options.rows:
@@ -93,6 +102,8 @@ def run_reproduce(options: argparse.Namespace) -> int:
         shard=None if options.shard is None else parse_shard(options.shard),
         notebooks=options.notebooks,
     )
+    if options.slices is not None:
+        return reproduce_on_slices(request, options)
     if options.list:
         list_runs(plan(request))
         return 0
@@ -147,11 +158,45 @@ def reproduce(
     """
     ready_for_kernels()
     runs = plan(request)
+    if request.profile == FULL_SIZE and len(runs) > 1 and (note := unused_slices()):
+        print(f"stlm: {note}", file=sys.stderr, flush=True)
     ended = execute_runs(runs, force=force, unchecked=unchecked)
     if report:
         tell(runs, request, figures)
     _raise_for(ended, "chapter" if all(run.is_chapter for run in runs) else "run")
     return ended
+
+
+NOT_ON_SLICES = ("list", "recheck", "collect", "force")  # each worker would force every run anew
+
+
+def reproduce_on_slices(request: Request, options: argparse.Namespace) -> int:
+    """A worker a slice side by side, then rows, comparison and report once; gives the exit status of them all.
+
+    Raises UsageError and KitError before any worker starts, Interrupted when all have stopped after a signal.
+    """
+    for name in NOT_ON_SLICES:
+        if getattr(options, name):
+            raise UsageError(f"--slices starts workers that share runs out; leave out --{name}.")
+    ready_for_kernels()
+    runs = plan(request)
+    slices = chosen_slices(options.slices)[: sum(not run.finished for run in runs)]
+    statuses = run_workers(slices, worker_arguments(options))
+    if Interrupted.exit_status in statuses:
+        raise Interrupted("Stopped; what was finished is kept, and the same command goes on from there.")
+    if not options.no_report:
+        collect_runs(request, options.figures)
+    return status_of(statuses, all(run.finished for run in runs))
+
+
+def worker_arguments(options: argparse.Namespace) -> list[str]:
+    """The same request for a worker, which leaves the report to whoever started it."""
+    named = {"--profile": options.profile, "--only": options.only, "--shard": options.shard}
+    named |= {"--notebooks": options.notebooks}
+    given = [f"{name}={value}" for name, value in named.items() if value is not None]
+    given += [part for text in options.parameters for part in ("-p", text)]
+    flags = [f"--{name}" for name in ("unchecked", "debug") if getattr(options, name)]
+    return ["reproduce", *given, *flags, "--no-report", "--", *options.names]
 
 
 def tell(runs: list[Run], request: Request, figures: Path | None) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 from stlm_kit.reproduce.results import FIRST
 from stlm_kit.reproduce.rows import has_row, is_out_of_memory, numbers_of, record_row, run_folder
+from stlm_kit.slices import mig_profile
 
 if TYPE_CHECKING:
     from stlm_kit.train_from_text import RunSettings
@@ -107,9 +107,3 @@ def device_facts(device: str) -> dict[str, Any]:
         "flash_attn": versions().get("flash-attn"),
         "highest_allocated_mib": torch.cuda.max_memory_allocated(device) / 2**20,
     }
-
-
-def mig_profile(name: str) -> str | None:
-    """The MIG profile in a device's name, such as "1g.20gb" of "NVIDIA A100-SXM4-80GB MIG 1g.20gb"; None for none."""
-    found = re.search(r"\bMIG (\d+g\.\d+gb\S*)", name)
-    return found[1] if found else None
