@@ -21,7 +21,7 @@ def study(tmp_path, runs, monkeypatch) -> Path:
     axes = {"size": {"short": {"steps": 10}, "long": {"steps": 2_000_000}}, "seed": [0, 1]}
     grid = {"name": "{size}-{seed}", "grid": axes, "parameters": parameters, "profiles": {"laptop": {}}}
     path = tmp_path / "batch.yaml"
-    path.write_text(yaml.safe_dump({"source": "batch", "title": "t", "citation": "c", "runs": [grid]}))
+    path.write_text(yaml.safe_dump({"source": "batch", "title": "t", "citation": "c", "runs": [grid]}, sort_keys=False))
     return path
 
 
@@ -114,6 +114,6 @@ def test_the_summary_adds_up_what_is_left():
     assert in_words([one("done", 0.0)] * 2) == "2 runs: 2 done; nothing is left to compute."
     found = [one("running", 1.0), one("running", 2.0), one("queued", 3.0), one("missing", None), one("failed", 0.5)]
     assert in_words(found) == (
-        "5 runs: 2 running, 1 queued, 1 missing, 1 failed; about 6 h 30 min of computing left and 1 runs of unknown "
-        "length, 3 h 15 min with 2 side by side."
+        "5 runs: 2 running, 1 queued, 1 missing, 1 failed; about 6 h 30 min of computing left and 1 of unknown length, "
+        "3 h 15 min with 2 side by side."
     )

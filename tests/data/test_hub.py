@@ -2,13 +2,16 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import types
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from hub_folders import ARTICLES, FOLDERS, WIKITEXT, parquet
+from local_hub import COMMIT, local_hub
 
 from stlm_kit import KitError, load_corpus
 from stlm_kit.data import corpus_names, hub
@@ -262,6 +265,27 @@ def test_a_hub_name_without_network_is_one_sentence(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_every_corpus_over_the_hubs_own_interface_at_its_pinned_revision(tmp_path):
+    """From a server on this machine that answers as the hub does: addresses, revisions and patterns as they go out."""
+    repository = tmp_path / "repository"
+    repository.mkdir()
+    for make in {FOLDERS[name] for name in hub.HUB}:
+        make(repository)
+    with local_hub(repository) as (address, asked):
+        env = os.environ | {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")}
+        command = [sys.executable, "-m", "stlm_kit", "data", "get", *hub.HUB]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    for name, entry in hub.HUB.items():
+        paths = [path for path in asked if f"/{entry.repo}/" in path]
+        revision = quote(entry.revision, safe="")
+        assert any("/resolve/" in path for path in paths) and all(f"/{revision}" in path for path in paths), name
+        parts = manifest_of(find_kept(name, entry.first))["splits"]
+        assert {part["from"] for part in parts.values()} == {f"the hub, commit {COMMIT}"}
+        hub.fetch(name, base=repository)  # it is there, so nothing is fetched again
+        assert all(documents(name).values()), name
+
+
 def test_speakleash_missing_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "speakleash", None)
     with pytest.raises(KitError, match="pip install speakleash"):
@@ -281,8 +305,13 @@ class Server:
         return found if name == "forum_forum_poradnikogrodniczy_pl_corpus" else None
 
 
-def test_speakleash_documents(monkeypatch):
+def test_speakleash_documents(tmp_path, monkeypatch):
+    config = types.SimpleNamespace(load_config=lambda: {"url_datasets_text_pl": f"{tmp_path.as_uri()}/"})
     monkeypatch.setitem(sys.modules, "speakleash", types.SimpleNamespace(Speakleash=Server))
+    monkeypatch.setitem(sys.modules, "speakleash.config_loader", types.SimpleNamespace(ConfigLoader=config))
+    with pytest.raises(KitError, match="lies on Speakleash's server, which did not answer"):
+        load_corpus("speakleash-forum")
+    (tmp_path / "forum_forum_poradnikogrodniczy_pl_corpus.manifest").write_text("{}")
     with pytest.raises(KitError, match="did not offer"):
         load_corpus("speakleash-forum")
     monkeypatch.setattr(Server, "posts", [f"Post {i}\nz dwiema liniami" for i in range(30)] + [""])
@@ -314,6 +343,9 @@ def test_speakleash_with_its_own_package_and_a_server_of_the_same_layout(tmp_pat
         assert sum(len(rows) for rows in load_corpus("speakleash-forum").values()) == 30
         server.shutdown()
     assert package and documents("speakleash-forum")["train"][29] == "Post 29\nz dwiema liniami"  # without its server
+    shutil.rmtree(kept_folder("speakleash-forum", None))
+    with pytest.raises(KitError, match="lies on Speakleash's server, which did not answer"):
+        load_corpus("speakleash-forum")
 
 
 def test_the_columns_are_those_of_the_folders(tmp_path):

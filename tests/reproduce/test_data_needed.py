@@ -1,15 +1,13 @@
 """A run whose text, tokenizer or weights are not there is told so before it waits in a queue or starts."""
 
-import json
 import os
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import yaml
 from hub_folders import FOLDERS
+from local_hub import local_hub
 
 from stlm_kit import KitError
 from stlm_kit.cli import main
@@ -109,30 +107,12 @@ def test_a_run_without_data_is_refused_and_the_others_run(tmp_path, monkeypatch,
     assert list(missing_data([web, mine])) == [web]
 
 
-class Hub(BaseHTTPRequestHandler):
-    """Answers as the hub does when it is asked for a data set."""
-
-    def do_GET(self):
-        name, _, revision = self.path.removeprefix("/api/datasets/").partition("/revision/")
-        body = json.dumps({"id": name, "sha": revision, "private": False, "siblings": [], "tags": []}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-def test_where_the_hub_answers_a_run_may_fetch_its_text_itself():
+def test_where_the_hub_answers_a_run_may_fetch_its_text_itself(tmp_path):
     """Not so before a queue: the node that the run comes to may have no network."""
     code = "from stlm_kit.reproduce.data_needed import why_no_corpus as why\n"
     code += "print([bool(why('c4', None, True)), bool(why('c4'))])"
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        env = os.environ | {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_OFFLINE": "0"}
+    with local_hub(tmp_path) as (address, _):
+        env = os.environ | {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path / "home")}
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)
-        server.shutdown()
     assert done.stdout.strip() == "[False, True]", done.stderr
     assert "did not answer" in why_no_corpus("c4", None, may_fetch=True)  # here none does
