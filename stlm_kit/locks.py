@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.lease import Lease
 
-MOMENT = 1.0  # seconds: what a look at a lock, or the end of a killed process, may take
+MOMENT = 5.0  # seconds: what looks at a lock may take, one after the other
 NO_FLOCK = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 # {type of a file system: the mount options under which flock counts for one node alone; None: it always does}
 ONE_NODE = {
@@ -64,6 +64,17 @@ class Lock:
                 f"Cannot lock {self.path}: {error.strerror}; choose a folder that can be written."
             ) from error
 
+    def acquire_unless_held(self) -> None:
+        """Take it now, or raise Held; somebody who only looks at it, as `held` does, is waited for."""
+        end = time.monotonic() + MOMENT
+        while True:
+            try:
+                return self.acquire(0)
+            except Held:
+                if time.monotonic() > end or self.held():
+                    raise
+            time.sleep(0.01)
+
     def release(self) -> None:
         self._holds.release()
 
@@ -75,7 +86,7 @@ class Lock:
         self.release()
 
     def held(self) -> bool:
-        """Whether a process holds it. A look hinders nobody for longer than a MOMENT, other looks not at all."""
+        """Whether a process holds it. Looks do not hinder each other, and `acquire_unless_held` waits for them."""
         if not self.path.parent.is_dir():
             return False
         try:
