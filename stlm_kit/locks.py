@@ -15,7 +15,6 @@ import errno
 import os
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -145,21 +144,16 @@ def _takes_flock(folder: Path) -> bool:
         import fcntl
     except ImportError:  # Windows, whose files can be locked
         return True
-    handle, name = tempfile.mkstemp(prefix=".flock-", dir=folder)
-    try:
+    with tempfile.TemporaryFile(dir=folder) as file:  # it has no name, so a kill leaves none
         for attempt in range(3):
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
             except OSError as error:
                 if error.errno not in NO_FLOCK:
                     raise
                 time.sleep(0.1 * attempt)
-        return False
-    finally:
-        os.close(handle)
-        with suppress(OSError):
-            Path(name).unlink()
+    return False
 
 
 def flock_is_one_nodes(folder: Path, mounts: str | None = None) -> bool:

@@ -49,6 +49,7 @@ def say(word):
     os.write(journal, f"{word} {seed} {os.getppid()} {time.time()}\\n".encode())
 
 say("begin")
+time.sleep(1)  # longer than a start, so that most kills meet it here
 digest = str(seed)
 for link in range(LINKS):
     digest = hashlib.sha256(digest.encode()).hexdigest()
