@@ -122,13 +122,9 @@ class Lease:
 
     def _now(self) -> float:
         """The time by the clock that sets the times of these files."""
-        handle, name = tempfile.mkstemp(prefix=".now-", dir=self.path.parent)
-        try:
-            os.write(handle, b".")
-            return os.fstat(handle).st_mtime
-        finally:
-            os.close(handle)
-            Path(name).unlink(missing_ok=True)
+        with tempfile.TemporaryFile(dir=self.path.parent, buffering=0) as file:
+            file.write(b".")
+            return os.fstat(file.fileno()).st_mtime
 
     def _renew(self, stop: threading.Event, number: int) -> None:
         """Touch our state until we are told to stop; end this process where another one has followed it."""

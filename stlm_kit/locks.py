@@ -15,7 +15,6 @@ import errno
 import os
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -23,7 +22,7 @@ from filelock import FileLock, Timeout
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.lease import Lease
 
-MOMENT = 1.0  # seconds: what a look at a lock, or the end of a killed process, may take
+MOMENT = 5.0  # seconds: what looks at a lock may take, one after the other
 NO_FLOCK = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 # {type of a file system: the mount options under which flock counts for one node alone; None: it always does}
 ONE_NODE = {
@@ -64,6 +63,17 @@ class Lock:
                 f"Cannot lock {self.path}: {error.strerror}; choose a folder that can be written."
             ) from error
 
+    def acquire_unless_held(self) -> None:
+        """Take it now, or raise Held; somebody who only looks at it, as `held` does, is waited for."""
+        end = time.monotonic() + MOMENT
+        while True:
+            try:
+                return self.acquire(0)
+            except Held:
+                if time.monotonic() > end or self.held():
+                    raise
+            time.sleep(0.01)
+
     def release(self) -> None:
         self._holds.release()
 
@@ -75,7 +85,7 @@ class Lock:
         self.release()
 
     def held(self) -> bool:
-        """Whether a process holds it. A look hinders nobody for longer than a MOMENT, other looks not at all."""
+        """Whether a process holds it. Looks do not hinder each other, and `acquire_unless_held` waits for them."""
         if not self.path.parent.is_dir():
             return False
         try:
@@ -134,21 +144,16 @@ def _takes_flock(folder: Path) -> bool:
         import fcntl
     except ImportError:  # Windows, whose files can be locked
         return True
-    handle, name = tempfile.mkstemp(prefix=".flock-", dir=folder)
-    try:
+    with tempfile.TemporaryFile(dir=folder) as file:  # it has no name, so a kill leaves none
         for attempt in range(3):
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
             except OSError as error:
                 if error.errno not in NO_FLOCK:
                     raise
                 time.sleep(0.1 * attempt)
-        return False
-    finally:
-        os.close(handle)
-        with suppress(OSError):
-            Path(name).unlink()
+    return False
 
 
 def flock_is_one_nodes(folder: Path, mounts: str | None = None) -> bool:

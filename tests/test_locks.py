@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from stlm_kit import lease, locks
+from stlm_kit import lease
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.lease import Lease, State
 from stlm_kit.locks import Held, flock_is_one_nodes, has_flock, lock
@@ -159,8 +159,10 @@ def test_a_look_hinders_no_start_and_no_other_look(tmp_path):
         fcntl.flock(file, fcntl.LOCK_SH)  # as a look does, for longer
         assert not one.held()
         threading.Timer(0.05, fcntl.flock, (file, fcntl.LOCK_UN)).start()
-        one.acquire(locks.MOMENT)
+        one.acquire_unless_held()
     assert lock(one.path).held()
+    with pytest.raises(Held):
+        lock(one.path).acquire_unless_held()
     one.release()
 
 

@@ -13,7 +13,7 @@ from stlm_kit.errors import KitError, UsageError
 from stlm_kit.paths import project_dir
 
 FUZZ = ["tests/memory/test_fuzz.py", "tests/memory/test_real_steps.py", "tests/model/test_fuzz_huggingface.py"]
-FUZZ += ["tests/course/test_mangled.py"]
+FUZZ += ["tests/course/test_mangled.py", "tests/reproduce/test_hundred_runs.py"]
 FUZZ += ["tests/memory/test_public_memory.py", "tests/test_gpu_benchmark.py"]  # all published rows; the oldest torch
 
 
@@ -23,7 +23,9 @@ def add_commands(command) -> None:
     test.add_argument("pytest_arguments", nargs=argparse.REMAINDER, help="passed on to pytest instead of the defaults")
     command("lint", run_lint, "Check code and notebooks with ruff.")
     fuzz = command(
-        "fuzz", run_fuzz, "Random tests: memory of configurations, edited folders of Hugging Face's, mangled notebooks."
+        "fuzz",
+        run_fuzz,
+        "Random tests: memory of configurations, edited folders of Hugging Face's, mangled notebooks, killed runs.",
     )
     fuzz.add_argument("--examples", type=int, default=200, metavar="N", help="of each kind (default: 200)")
     lab = command("lab", run_lab, "Open JupyterLab on 127.0.0.1 with a token.")

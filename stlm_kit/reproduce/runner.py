@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from stlm_kit.code_hash import rooms_hash
 from stlm_kit.errors import Interrupted, KitError
 from stlm_kit.interrupts import StopSignal
-from stlm_kit.locks import MOMENT, Held
+from stlm_kit.locks import Held
 from stlm_kit.paths import cache_dir, runs_dir
 from stlm_kit.provenance import duration
 from stlm_kit.reproduce.data_needed import missing_data
@@ -115,7 +115,7 @@ def _one(run: Run, stop: StopSignal, force: bool, bar: tqdm) -> Ended:
         return Ended(run, "skipped", "up to date")
     lock = run.lock
     try:
-        lock.acquire(MOMENT)  # somebody may just be looking at it
+        lock.acquire_unless_held()
     except Held:
         return Ended(run, "held", "another job is at it; left to that one")
     try:

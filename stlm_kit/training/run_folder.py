@@ -40,8 +40,14 @@ class RunFolder:
         except OSError as error:
             raise KitError(f"Cannot use {self.path} as a run directory: {error.strerror}; choose another.") from error
         try:
-            for name in ("config.json", "metrics.jsonl", "result.json", "checkpoint/latest"):
-                clear_parts(self.path / name)
+            for name in (
+                "config.json",
+                "metrics.jsonl",
+                "result.json",
+                "checkpoint/latest",
+                "checkpoint/frozen.safetensors",
+            ):
+                clear_parts(self.path / name)  # of a killed writer: we hold the lock
             self._claim()
         except BaseException:
             self._lock.release()
