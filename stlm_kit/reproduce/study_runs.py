@@ -36,8 +36,8 @@ def run_parameters(cell: dict[str, Any], profile: str, given: dict[str, Any] | N
 def differs_in(configuration: dict[str, Any], cell: dict[str, Any], profile: str) -> str:
     """How a row's configuration differs from what a cell asks for, as a clause on the first setting; "" if it does not.
 
-    Both as today's `RunSettings` in JSON: what the kit had no setting for has its default. Settings in ANOTHER_SAMPLE do not
-    count. Raises UsageError where today's kit knows a setting of the row no more.
+    Both as today's `RunSettings` in JSON: what the kit had no setting for has its default. Seed, device and
+    checkpoints do not count. Raises UsageError where today's kit knows a setting of the row no more.
     """
     from stlm_kit.train_from_text import run_settings
 
