@@ -60,6 +60,8 @@ def run_plan(options: argparse.Namespace) -> int:
             works.append(work_of(run))
             costs.append(cost_of(runs.index(run) + 1, works[-1], means))
     notes = notes_on(costs, works, means)
+    if any(cost.fits != "no" and cost.time_limit for cost in costs):
+        notes.append(f"For Slurm: stlm submit {options.study} --profile {options.profile} (--dry-run shows it first).")
     if options.json:
         budget = None if means.budget is None else means.budget.mib
         about = {"study": chosen[0].study, "profile": options.profile, "budget_mib": budget}

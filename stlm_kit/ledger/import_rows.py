@@ -146,9 +146,8 @@ def _must_agree_with_config(record: dict[str, Any], config: dict[str, Any]) -> N
         raise KitError("its config.json was written by other code than its run.json names.")
     settings = run_settings(**{**config["run"], **config["training"]})
     asked = settings_from(record["parameters"].get("settings", {}))
-    for name in sorted(
-        record["parameters"].get("settings", {}).keys() & type(asked).model_fields.keys() - ANOTHER_SAMPLE
-    ):
+    given = record["parameters"].get("settings", {}).keys() - ANOTHER_SAMPLE
+    for name in sorted(given & type(asked).model_fields.keys()):
         value, used = getattr(asked, name), getattr(settings, name)
         if used != value:
             raise KitError(

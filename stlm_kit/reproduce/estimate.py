@@ -157,8 +157,4 @@ def notes_on(costs: list[Cost], works: list[Work], means: Means) -> list[str]:
     notes += [f"Token files of {name}: {mib:,.1f} MiB in the cache, once for all runs." for name, mib in shared.items()]
     notes.append(f"Limits: {MARGIN:g} times the hours and 10 minutes, for a slower node and start-up, in quarters.")
     notes += [f"{cost.name} cannot fit: it {cost.refusal}" for cost in costs if cost.fits == "no"]
-    if any(cost.fits != "no" and cost.time_limit for cost in costs):
-        notes.append(
-            f"For Slurm: `stlm submit {works[0].run.study} --profile {works[0].run.profile}` (--dry-run first)."
-        )
     return notes

@@ -45,7 +45,7 @@ def test_the_plan_of_a_study(study, capsys):
     assert small["time_limit"] == "00:15:00" and 0 < small["hours"] < 1
     assert main(["plan", study]) == 0
     shown = capsys.readouterr().out
-    assert "b64" in shown and "`stlm submit mine --profile laptop`, with --dry-run to see it first." in shown
+    assert "b64" in shown and f"For Slurm: stlm submit {study} --profile laptop (--dry-run shows it first)." in shown
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the hours of a device that is not here")
