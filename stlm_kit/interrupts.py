@@ -90,3 +90,10 @@ class StopSignal(StopRequests):
             yield
         finally:
             self._kernel = lambda: None
+
+
+def ignored_from_now_on() -> None:
+    """A stop that comes while the interpreter shuts down finds the work done, and does not change the exit status."""
+    for name in STOPS:
+        if number := getattr(signal, name, None):
+            signal.signal(number, signal.SIG_IGN)

@@ -117,17 +117,17 @@ def _memory_gib() -> float:
 
 def _gpus() -> list[str]:
     """Each GPU and MIG slice, as nvidia-smi lists them, without their serial numbers; [] where there is none."""
-    return [line.split("(UUID")[0].strip() for line in _nvidia_smi("-L") if "(UUID" in line]
+    return [line.split("(UUID")[0].strip() for line in nvidia_smi("-L") if "(UUID" in line]
 
 
 @cache
 def driver() -> str | None:
     """The version of the NVIDIA driver, as nvidia-smi tells it; None where there is none."""
-    lines = _nvidia_smi("--query-gpu=driver_version", "--format=csv,noheader")
+    lines = nvidia_smi("--query-gpu=driver_version", "--format=csv,noheader")
     return lines[0].strip() if lines else None
 
 
-def _nvidia_smi(*options: str) -> list[str]:
+def nvidia_smi(*options: str) -> list[str]:
     """What nvidia-smi prints, line by line; [] where there is none."""
     if not shutil.which("nvidia-smi"):
         return []

@@ -31,9 +31,10 @@ from stlm_kit.model.language_model import LanguageModel
 from stlm_kit.processor import cost_in_words, evaluation_recipe
 from stlm_kit.provenance import source_hash, versions
 from stlm_kit.saved_models import copy_state, pick_device, start_from, weights_hash
+from stlm_kit.tracking import trackers_for
 from stlm_kit.training.loop import TrainResult, train
 from stlm_kit.training.recipe import Recipe
-from stlm_kit.training.run_folder import as_json, read_json
+from stlm_kit.training.run_folder import read_json
 from stlm_kit.training.settings import TrainingSettings
 
 
@@ -149,21 +150,23 @@ def train_from_text(
     run_dir: Path | str | None = None,
     *,
     progress: bool = True,
-    wandb: str | None = None,
     loggers: Sequence[Callable[[dict], None]] = (),
     begin_with: Path | None = None,
     say: Callable[[str], None] | None = None,
+    **trackers: str | bool | None,
 ) -> TrainResult:
     """Train a preset's model on a corpus; see `train` for what lies in `run_dir` and what is raised.
 
     Validation perplexity (a token) and bits per byte are measured at evaluations and at the end, on whole documents; in
     fp32 where the recipe's precision is slow on this processor, as "evaluation_precision" beside them tells.
-    `wandb` names a Weights & Biases project to log to as well; each of `loggers` is called with each row of metrics.
+    Each of `loggers` is called with each row of metrics, and so is each tracker: `wandb` names a project of Weights &
+    Biases, `tensorboard` a folder (True: the usual ones); without them STLM_WANDB and STLM_TENSORBOARD do.
     `begin_with`: the folder of a run whose last checkpoint and metrics this one begins with (see continuation.py).
     `say` is called before training, with a line on what was read; config.json keeps the same under "read". A precision
     that is slow here costs one more sentence, which goes to standard error where there is no `say`.
     """
     device = pick_device(settings.device)
+    tracked = trackers_for(trackers, run_dir, settings.model_dump(mode="json"))
     tokenizer, tokens, config, read = prepare_and_record(settings)
     if say:
         say(said_of(read))
@@ -209,11 +212,6 @@ def train_from_text(
             copy_state(begin_with, folder)
 
     with ExitStack() as stack:
-        loggers = list(loggers)
-        if wandb:
-            from stlm_kit.training.tracking import WandbLogger
-
-            loggers.append(stack.enter_context(WandbLogger(wandb, as_json(about), Path(run_dir or "."))))
         result = train(
             model,
             batches,
@@ -223,7 +221,7 @@ def train_from_text(
             sample=sample if settings.sample_every else None,
             about=about,
             keep=keep,
-            loggers=loggers,
+            loggers=[*loggers, *(stack.enter_context(tracker) for tracker in tracked)],
             progress=progress,
         )
     if run_dir is not None:

@@ -63,3 +63,12 @@ def runs(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("STLM_RUNS", str(folder))
     monkeypatch.delenv("STLM_RUN_DIR", raising=False)
     return folder
+
+
+@pytest.fixture
+def computing_node(tmp_path, monkeypatch) -> Path:
+    """A cache of one's own, and no hub, whether or not this machine has a network."""
+    monkeypatch.setenv("STLM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # read once, when it is imported
+    return tmp_path / "cache"

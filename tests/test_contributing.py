@@ -1,6 +1,7 @@
 """CONTRIBUTING.md's examples, followed to the letter."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,22 @@ def test_a_study(tmp_path):
 
     for parameters in runs.values():
         assert run_parameters(parameters, "laptop")["settings"]["steps"] == 10
+    assert load_study(path).name == "example"
+
+
+def test_results(tmp_path, monkeypatch, capsys):
+    from stlm_kit.cli import build_parser, main
+
+    monkeypatch.setenv("STLM_RUNS", str(tmp_path / "runs"))
+    monkeypatch.chdir(tmp_path)
+    commands = [shlex.split(line)[1:] for line in example("results").splitlines()]
+    for command in commands:
+        if command[1].endswith(".yaml"):  # of rows that the reader makes
+            assert build_parser().parse_args(command).over == ["seed", "split_seed"]
+        else:
+            assert main(command) == 0, capsys.readouterr().err
+    assert (tmp_path / "schedules.png").stat().st_size > 5000
+    assert r"\midrule" in capsys.readouterr().out
 
 
 def test_a_chapter(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Pictures show what they say, in one style, and leave the reader's settings alone."""
 
 import io
+from itertools import pairwise
 
 import matplotlib
 import numpy as np
@@ -159,3 +160,25 @@ def test_decoder_size_counts_the_preset_and_heads_change_nothing():
     assert titles == {"55,888,896 parameters"}
     with pytest.raises(kit.UsageError, match="does not divide"):
         plots.decoder_size(n_heads=7)
+
+
+def test_results_have_a_line_an_arm_and_an_interval_where_there_are_runs():
+    from stlm_kit.plots.results import results
+    from stlm_kit.reproduce.intervals import Estimate
+
+    values = {f"an arm of a longer name, {i}": Estimate(tuple(2 + i + j / 10 for j in range(i % 4))) for i in range(20)}
+    drawn = results({"bits_per_byte": list(values.items()), "loss": list(values.items())}, "learning_rate")
+    left, right = drawn.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == list(values)
+    assert (left.get_xlabel(), right.get_xlabel(), left.get_ylabel()) == ("bits per byte", "loss", "learning rate")
+    points = [line for line in left.lines if line.get_alpha()]
+    assert sum(len(line.get_xdata()) for line in points) == sum(found.n for found in values.values())
+    assert [(bar.lines[0].get_xdata()[0], bar.has_xerr) for bar in left.containers] == [
+        (found.mean, found.n > 1) for found in values.values() if found.n
+    ]
+    bars = [path.vertices for bar in left.containers for one in bar.lines[2] for path in one.get_paths()]
+    widths = [ends[1, 0] - ends[0, 0] for ends in bars]
+    assert widths == pytest.approx([2 * found.half for found in values.values() if found.n > 1])
+    boxes = [label.get_window_extent() for label in left.get_yticklabels()]
+    assert all(above.y0 >= below.y1 - 1 for above, below in pairwise(boxes))  # none over another
+    assert min(box.x0 for box in boxes) >= 0

@@ -88,6 +88,7 @@ def test_every_package_that_the_kit_imports_is_declared():
 OPTIONAL = {
     "transformers",
     "wandb",
+    "tensorboard",
     "flash-attn",
     "speakleash",
     "ruff",

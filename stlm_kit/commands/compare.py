@@ -28,7 +28,7 @@ def run_compare(options: argparse.Namespace) -> int:
     if found is None:
         raise KitError(
             f"The study {study} has no row with measured memory at the profile {options.profile}; "
-            f"make them with `stlm reproduce {study} --profile {options.profile}`."
+            f"make them with `stlm reproduce {options.study} --profile {options.profile}`."
         )
     if options.figures:
         options.figures.mkdir(parents=True, exist_ok=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 from stlm_kit.commands.console import plain_table, print_table
-from stlm_kit.errors import KitError, UsageError
+from stlm_kit.errors import Interrupted, KitError, UsageError
 from stlm_kit.provenance import duration
 from stlm_kit.reproduce.recheck import Checked, recheck_runs
 from stlm_kit.reproduce.recheck_rows import recheck_rows
@@ -16,7 +17,10 @@ from stlm_kit.reproduce.request import Request, parse_shard, plan
 from stlm_kit.reproduce.rows import collect
 from stlm_kit.reproduce.run import CHAPTERS, Run, read_record
 from stlm_kit.reproduce.runner import Ended, execute_runs, studies_of
-from stlm_kit.reproduce.study_file import load_study, study_names
+from stlm_kit.reproduce.side_by_side import run_workers, settle_as_worker, status_of
+from stlm_kit.reproduce.study_file import FULL_SIZE, load_study, study_names
+from stlm_kit.slices import chosen_slices, unused_slices
+from stlm_kit.tracking import ready_for_kernels
 
 MARKS = {"done": "green", "failed": "red", "to be checked": "yellow", "stale": "yellow", "interrupted": "yellow"}
 MARKS |= {"running": "cyan"}
@@ -46,9 +50,20 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--shard", metavar="I/N", help="every N-th run beginning with the I-th, for N jobs side by side"
     )
+    parser.add_argument(
+        "--collect", action="store_true", help="run nothing; collect the rows of what is done and write the report"
+    )
+    parser.add_argument("--no-report", action="store_true", help="leave the report to another job")
+    parser.add_argument(
+        "--slices",
+        metavar="auto|UUID,UUID",
+        help="share the runs among workers on this machine, one on each MIG slice: on all of them, or on these",
+    )
     parser.add_argument("--force", action="store_true", help="run again what is done, from the beginning")
     parser.add_argument(
-        "--unchecked", action="store_true", help="at mig20, also start runs that are predicted not to fit into memory"
+        "--unchecked",
+        action="store_true",
+        help="at mig20, also start runs that are predicted not to fit, or whose data is not there",
     )
     parser.add_argument(
         "--recheck",
@@ -59,12 +74,18 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against", type=Path, metavar="DIR", help="with --rows: a copy of the kit that made them, to compare with"
     )
-    parser.add_argument("--figures", type=Path, metavar="DIR", help="where report and figures go (default: figures/)")
+    parser.add_argument(
+        "--figures",
+        type=Path,
+        metavar="DIR",
+        help="where report and figures go (default: figures/; of a study of your own, NAME-report/ here)",
+    )
     parser.add_argument("--notebooks", type=Path, metavar="DIR", help="a folder of chapters of your own")
 
 
 def run_reproduce(options: argparse.Namespace) -> int:
     """`stlm reproduce`; gives its exit status. Raises what `reproduce` raises."""
+    settle_as_worker()
     if options.rows and not options.recheck:
         raise UsageError("--rows says what to check; give --recheck as well.")
     if options.against and not options.rows:
@@ -81,6 +102,8 @@ def run_reproduce(options: argparse.Namespace) -> int:
         shard=None if options.shard is None else parse_shard(options.shard),
         notebooks=options.notebooks,
     )
+    if options.slices is not None:
+        return reproduce_on_slices(request, options)
     if options.list:
         list_runs(plan(request))
         return 0
@@ -91,7 +114,11 @@ def run_reproduce(options: argparse.Namespace) -> int:
         for study in studies_of(runs):
             collect(study)
         return status
-    reproduce(request, force=options.force, figures=options.figures, unchecked=options.unchecked)
+    if options.collect:
+        collect_runs(request, options.figures)
+        return 0
+    report = not options.no_report
+    reproduce(request, force=options.force, figures=options.figures, unchecked=options.unchecked, report=report)
     return 0
 
 
@@ -116,27 +143,85 @@ def show_checks(checks: Iterable[Checked]) -> int:
 
 
 def reproduce(
-    request: Request, *, force: bool = False, figures: Path | None = None, unchecked: bool = False
+    request: Request,
+    *,
+    force: bool = False,
+    figures: Path | None = None,
+    unchecked: bool = False,
+    report: bool = True,
 ) -> list[Ended]:
-    """Execute what was asked for, as far as it is not done, and write the report.
+    """Execute what was asked for, as far as it is not done, and write the report unless another job does.
 
     Every parameter is validated before anything starts. `figures` is where the report and the figures go (default:
-    figures/ of the project). See `execute_runs` for what is refused and what is raised; KitError at the end where a
-    notebook failed or a run was refused.
+    figures/ of the project; of a study of one's own, its own folder where one works). See `execute_runs` for what is
+    refused and what is raised; KitError at the end where a notebook failed or a run was refused.
     """
+    ready_for_kernels()
     runs = plan(request)
+    if request.profile == FULL_SIZE and len(runs) > 1 and (note := unused_slices()):
+        print(f"stlm: {note}", file=sys.stderr, flush=True)
     ended = execute_runs(runs, force=force, unchecked=unchecked)
-    from stlm_kit.report.report import write_report
+    if report:
+        tell(runs, request, figures)
+    _raise_for(ended, "chapter" if all(run.is_chapter for run in runs) else "run")
+    return ended
+
+
+NOT_ON_SLICES = ("list", "recheck", "collect", "force")  # each worker would force every run anew
+
+
+def reproduce_on_slices(request: Request, options: argparse.Namespace) -> int:
+    """A worker a slice side by side, then rows, comparison and report once; gives the exit status of them all.
+
+    Raises UsageError and KitError before any worker starts, Interrupted when all have stopped after a signal.
+    """
+    for name in NOT_ON_SLICES:
+        if getattr(options, name):
+            raise UsageError(f"--slices starts workers that share runs out; leave out --{name}.")
+    ready_for_kernels()
+    runs = plan(request)
+    slices = chosen_slices(options.slices)[: sum(not run.finished for run in runs)]
+    statuses = run_workers(slices, worker_arguments(options))
+    if Interrupted.exit_status in statuses:
+        raise Interrupted("Stopped; what was finished is kept, and the same command goes on from there.")
+    if not options.no_report:
+        collect_runs(request, options.figures)
+    return status_of(statuses, all(run.finished for run in runs))
+
+
+def worker_arguments(options: argparse.Namespace) -> list[str]:
+    """The same request for a worker, which leaves the report to whoever started it."""
+    named = {"--profile": options.profile, "--only": options.only, "--shard": options.shard}
+    named |= {"--notebooks": options.notebooks}
+    given = [f"{name}={value}" for name, value in named.items() if value is not None]
+    given += [part for text in options.parameters for part in ("-p", text)]
+    flags = [f"--{name}" for name in ("unchecked", "debug") if getattr(options, name)]
+    return ["reproduce", *given, *flags, "--no-report", "--", *options.names]
+
+
+def tell(runs: list[Run], request: Request, figures: Path | None) -> None:
+    """Print how the runs of a study compare, and write the report."""
+    from stlm_kit.report.report import write_reports
     from stlm_kit.studies.memory.comparison import compare_or_why_not
 
     for study in studies_of(runs):
         _, lines = compare_or_why_not(study, request.profile)
         print("\n".join(["", *lines, ""]) if lines else "", end="", flush=True)
     # A job of several shows what the others have done, too.
-    report = write_report(plan(replace(request, only=None, shard=None)), request, figures)
-    print(f"Report: {report}")
-    _raise_for(ended, "chapter" if all(run.is_chapter for run in runs) else "run")
-    return ended
+    for report in write_reports(plan(replace(request, only=None, shard=None)), request, figures):
+        print(f"Report: {report}")
+
+
+def collect_runs(request: Request, figures: Path | None = None) -> None:
+    """Run nothing: collect the rows of a study's finished runs, name those that have none, and write the report."""
+    runs = plan(request)
+    for study in studies_of(runs):
+        print(f"{study}: {len(collect(study))} rows")
+    without = {run.name: run.state() for run in runs if not run.finished}
+    if without:
+        print(f"{len(without)} of {len(runs)} runs have no result: ", end="")
+        print(", ".join(f"{name} ({state})" for name, state in without.items()))
+    tell(runs, request, figures)
 
 
 def _raise_for(ended: list[Ended], unit: str) -> None:
@@ -146,6 +231,8 @@ def _raise_for(ended: list[Ended], unit: str) -> None:
         sentences.append(f"{len(failed)} of {len(ended)} {unit}s failed: {', '.join(failed)}")
     if refused := [end.run.name for end in ended if end.status == "refused"]:
         sentences.append(f"{len(refused)} of {len(ended)} {unit}s cannot fit into memory: {', '.join(refused)}")
+    if unread := [end.run.name for end in ended if end.status == "no_data"]:
+        sentences.append(f"{len(unread)} of {len(ended)} {unit}s have nothing to read here: {', '.join(unread)}")
     if sentences:
         raise KitError(f"{'; '.join(sentences)}; the lines above{' and the report' if failed else ''} say why.")
 

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stlm_kit import tracking
 from stlm_kit.errors import OtherRun, UsageError
 from stlm_kit.paths import runs_dir
 from stlm_kit.provenance import duration
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from stlm_kit.train_from_text import RunSettings
     from stlm_kit.training.loop import TrainResult
 
-OF_A_CONTINUATION = {"steps", "run_dir", "wandb", "json", "debug", "command", "continue_from"}
+OF_A_CONTINUATION = {"steps", "run_dir", "json", "debug", "command", "continue_from", *tracking.TRACKERS}
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +46,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--continue-from", type=Path, metavar="RUN", help="extend this finished run to --steps, in a folder of its own"
     )
-    parser.add_argument("--wandb", metavar="PROJECT", help="log to Weights & Biases as well")
+    tracking.add_options(parser)
     parser.add_argument("--json", action="store_true", help="print result.json instead of a summary")
     plain_help = parser.format_help
     parser.format_help = lambda: f"{plain_help()}\n{settings_help()}"
@@ -103,7 +104,7 @@ def _trained(options: argparse.Namespace) -> tuple[Path, TrainResult]:
     from stlm_kit.train_from_text import train_from_text
 
     settings = settings_from_options(options)
-    how: dict[str, Any] = {"progress": not options.json, "wandb": options.wandb}
+    how: dict[str, Any] = {"progress": not options.json, **tracking.chosen(options)}
     how["say"] = None if options.json else partial(print, file=sys.stderr)  # which writes any file's name
     if options.run_dir:
         return options.run_dir, train_from_text(settings, options.run_dir, **how)
@@ -142,7 +143,6 @@ def _continued(options: argparse.Namespace) -> tuple[Path, TrainResult]:
         raise UsageError("--continue-from needs --steps, the number of steps in all.")
     run_dir = options.run_dir or options.continue_from.with_name(f"{options.continue_from.name}-to-{options.steps}")
     say = (lambda sentence: None) if options.json else print
-    trained = continue_from(
-        options.continue_from, options.steps, run_dir, say=say, progress=not options.json, wandb=options.wandb
-    )
+    how = {"progress": not options.json, **tracking.chosen(options)}
+    trained = continue_from(options.continue_from, options.steps, run_dir, say=say, **how)
     return run_dir, trained

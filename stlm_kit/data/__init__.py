@@ -1,19 +1,24 @@
-"""Text to batches: corpora of documents, tokenizers, memory-mapped token files and two ways to make batches."""
+"""Text to batches: corpora of documents, tokenizers, memory-mapped token files and two ways to make batches.
 
-from stlm_kit.data.batches import IGNORE, Batch, DocumentBatches, PackedBatches
-from stlm_kit.data.corpora import corpus_names, load_corpus
-from stlm_kit.data.token_files import TokenFile, tokenize_corpus
-from stlm_kit.data.tokenizers import Tokenizer, load_tokenizer
+Names are imported on first use: a look at what is in the cache does without torch, which the batches need.
+"""
 
-__all__ = [
-    "IGNORE",
-    "Batch",
-    "DocumentBatches",
-    "PackedBatches",
-    "TokenFile",
-    "Tokenizer",
-    "corpus_names",
-    "load_corpus",
-    "load_tokenizer",
-    "tokenize_corpus",
-]
+from __future__ import annotations
+
+import importlib
+
+_WHERE = {
+    "batches": ["IGNORE", "Batch", "DocumentBatches", "PackedBatches"],
+    "corpora": ["corpus_names", "load_corpus"],
+    "token_files": ["TokenFile", "tokenize_corpus"],
+    "tokenizers": ["Tokenizer", "load_tokenizer"],
+}
+_MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
+
+__all__ = sorted(_MODULE_OF)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'stlm_kit.data' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"stlm_kit.data.{_MODULE_OF[name]}"), name)

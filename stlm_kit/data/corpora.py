@@ -13,7 +13,7 @@ from stlm_kit.data.layout import SPLITS
 from stlm_kit.data.open_file import shown
 from stlm_kit.data.reading import Record, read_path
 from stlm_kit.data.shipped import SHIPPED, package_folder, play_text
-from stlm_kit.data.splits import FEWEST_DOCUMENTS, SHARES, contiguous_blocks, draw_split
+from stlm_kit.data.splits import FEWEST_DOCUMENTS, SHARES, contiguous_blocks, draw_split, hold_out_articles
 from stlm_kit.errors import KitError, UsageError, near
 
 if TYPE_CHECKING:
@@ -89,9 +89,14 @@ def load_corpus(
         return split_documents(islice(read(), max_documents), split_seed, origin, name)
     if name in hub.NAMES:
         splits, origin = hub.load_documents(name, max_documents)
-        if "train" in splits and len(splits) == 3:
+        if "test" not in splits:
+            return split_documents(splits["train"], split_seed, origin, name)
+        if "validation" in splits:
             return _given_split(splits, origin, name)
-        return split_documents(splits["train"], split_seed, origin, name)
+        how = (
+            f"Its own test part; a tenth of the other articles, drawn with split_seed {split_seed}, is for validation."
+        )
+        return _given_split(hold_out_articles(splits, split_seed, name), origin, name, how=how)
     kind = _kind(path)
     if kind is None:
         if isinstance(name_or_path, Path) or path.suffix or len(path.parts) > 1:
@@ -152,13 +157,17 @@ def split_documents(
 
 
 def _given_split(
-    splits: dict[str, list[Document]], origin: str, name: str, record: Record | None = None
+    splits: dict[str, list[Document]],
+    origin: str,
+    name: str,
+    record: Record | None = None,
+    how: str = "Split as the corpus brings it.",
 ) -> DatasetDict:
     empty = [split for split in SPLITS if not splits[split]]
     if empty:
         raise KitError(f"The {empty[0]} part of the corpus {name} holds no documents; give one with text.")
     parts = {split: _dataset(splits[split]) for split in SPLITS}
-    return _dataset_dict(parts, origin, "Split as the corpus brings it.", record)
+    return _dataset_dict(parts, origin, how, record)
 
 
 def _dataset(rows: list[Document]) -> Dataset:

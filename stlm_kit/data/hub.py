@@ -1,216 +1,160 @@
-"""Corpora of the Hugging Face hub (and Speakleash's): one pinned table, one function for hub and local folder.
+"""Corpora of the Hugging Face hub (and Speakleash's): fetched once, kept in the cache, read from there.
 
-Only Parquet and JSON-lines files are read, with the library's own readers; loading scripts never run (datasets 4 and
-later refuse them). Hub access could not be tried where the kit was written: what is tested is this same code on small
-local folders of the same layout and schema.
+Hub access could not be tried where the kit was written. What is tested is this same code on small local folders of the
+same layout and schema, and on a server beside it that answers as the hub does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+import shutil
 from itertools import islice
 from pathlib import Path
-from typing import Literal
-from urllib.parse import quote
+from typing import Any
 
 from stlm_kit.data.documents import Document
-from stlm_kit.data.fields import check_unicode, jsonl_text, parquet_documents
-from stlm_kit.data.wikitext import wikitext_articles
+from stlm_kit.data.hub_cache import (
+    damage,
+    enter,
+    find_kept,
+    keep,
+    kept_documents,
+    kept_folder,
+    kept_records,
+    manifest_of,
+    split_files,
+)
+from stlm_kit.data.hub_corpora import CORPORA, HUB, SPEAKLEASH, HubCorpus
+from stlm_kit.data.hub_sources import archive_of, check_reachable, place_of, rows
+from stlm_kit.data.splits import hold_out_articles
 from stlm_kit.errors import KitError
 from stlm_kit.locks import lock
-from stlm_kit.paths import cache_dir, clear_parts, part_of
+from stlm_kit.paths import cache_dir
 
-Splits = dict[str, list[Document]]
-
-
-@dataclass(frozen=True)
-class HubCorpus:
-    """Where a hub corpus lies and how its rows become documents.
-
-    `revision`: a commit, or the hub's branch of Parquet conversions, which has no other pin; `files`: split -> pattern
-    below the repository; a corpus that brings only "train" is split here, 85/10/5; `first`: how many documents are
-    streamed unless the caller says otherwise (None: all of them).
-    """
-
-    repo: str
-    revision: str
-    kind: Literal["parquet", "json"]
-    files: dict[str, str]
-    text_field: str
-    licence: str
-    first: int | None = None
-    group: Callable[[Iterable[str]], Iterator[str]] = iter  # rows to documents
-
-
-def _wikitext(config: str) -> HubCorpus:
-    files = {split: f"{config}/{split}-*.parquet" for split in ("train", "validation", "test")}
-    commit = "b08601e04326c79dfdd32d625aee71d232d685c3"
-    return HubCorpus(
-        "Salesforce/wikitext", commit, "parquet", files, "text", "CC BY-SA 3.0 and GFDL", group=wikitext_articles
-    )
-
-
-HUB: dict[str, HubCorpus] = {
-    "wikitext-103": _wikitext("wikitext-103-raw-v1"),
-    "wikitext-2": _wikitext("wikitext-2-raw-v1"),
-    "penn-treebank": HubCorpus(  # one sentence a row, and a document each: the corpus marks no others
-        "ptb-text-only/ptb_text_only",
-        "refs/convert/parquet",
-        "parquet",
-        {split: f"penn_treebank/{split}/*.parquet" for split in ("train", "validation", "test")},
-        "sentence",
-        "Linguistic Data Consortium, for research only",
-    ),
-    "c4": HubCorpus(
-        "allenai/c4",
-        "1588ec454efa1a09f29cd18ddd04fe05fc8653a2",
-        "json",
-        {"train": "en/c4-train.*.json.gz"},
-        "text",
-        "ODC-BY and Common Crawl's terms",
-        first=10_000,
-    ),
-    # The 1B-token sample (the full set lies outside the hub, behind a loading script), and of it the Common Crawl part,
-    # RedPajama's largest: its files are one source each, so the first N of all would be arXiv papers only.
-    "redpajama": HubCorpus(
-        "togethercomputer/RedPajama-Data-1T-Sample",
-        "98f93b765c118b999b1af570c3e399c207d08da7",
-        "json",
-        {"train": "cc_*_sample.jsonl"},
-        "text",
-        "Common Crawl's terms",
-        first=10_000,
-    ),
-}
-SPEAKLEASH = {"speakleash-forum": "forum_forum_poradnikogrodniczy_pl_corpus"}  # what the memory study trained on
-NAMES = (*HUB, *SPEAKLEASH)
+NAMES = tuple(CORPORA)
+MIB = 2**20
 
 
 def describe() -> dict[str, str]:
     """{name: where it lies, its licence, and that it is fetched when asked for} of every corpus in the tables."""
     found = {name: f"{entry.repo} on the Hugging Face hub ({entry.licence})" for name, entry in HUB.items()}
-    found |= {name: f"Speakleash's {corpus}, through the package speakleash" for name, corpus in SPEAKLEASH.items()}
+    found |= {
+        name: f"Speakleash's {archive_of(entry)}, through the package speakleash" for name, entry in SPEAKLEASH.items()
+    }
     return {name: f"{where}; fetched only when asked for by name" for name, where in found.items()}
 
 
-def load_documents(name: str, max_documents: int | None = None, base: str | Path | None = None) -> tuple[Splits, str]:
+def load_documents(name: str, max_documents: int | None = None) -> tuple[dict[str, list[Document]], str]:
     """(split -> documents, one phrase on their origin) of a corpus in the table.
 
-    `base`: a local folder laid out as the repository is; without it the corpus comes from the cache or, the first
-    time, from the hub, and is then kept in the cache, so that a computing node without network finds it.
-    Raises KitError when the hub does not answer or what it gives cannot be read.
+    It comes from the cache, or, the first time, from its server, and is then kept in the cache, so that a computing
+    node without network finds it. Raises KitError when the hub does not answer or what it gives cannot be read.
     """
-    if name in SPEAKLEASH:
-        return speakleash_documents(SPEAKLEASH[name], max_documents)
-    entry = HUB[name]
-    wanted = max_documents or entry.first
-    place = f"{base}" if base is not None else f"hf://datasets/{entry.repo}@{quote(entry.revision, safe='')}"
+    entry, wanted, files = _kept(name, max_documents)
     origin = f"{entry.repo} at {entry.revision} ({entry.licence})"
     origin += f", the first {wanted:,} documents" if wanted else ""
-    if base is not None:
-        return {split: list(rows(entry, place, split, wanted)) for split in entry.files}, origin
-    folder = cache_dir() / "corpora" / f"{name}-{entry.revision.replace('/', '-')}-{wanted or 'all'}"
-    kept = {split: folder / f"{split}.parquet" for split in entry.files}
-    if not all(path.is_file() for path in kept.values()):
-        check_reachable(entry.repo, entry.revision, name)
-        with lock(folder.with_name(f"{folder.name}.lock")):  # of several that ask at once, one fetches it
-            for split, path in kept.items():
-                if not path.is_file():
-                    clear_parts(path)
-                    keep(rows(entry, place, split, wanted), path)
-    return {split: list(parquet_documents(path)) for split, path in kept.items()}, origin
+    return {split: list(islice(kept_documents(entry, path), wanted)) for split, path in files.items()}, origin
 
 
-def rows(entry: HubCorpus, place: str, split: str, wanted: int | None) -> Iterator[Document]:
-    """The first `wanted` documents of one split, streamed from `place`: the hub or a local folder."""
-    from datasets import load_dataset
-
-    pattern = f"{place}/{entry.files[split]}"
-    try:
-        # JSON lines are read as plain lines: the library's own JSON reader wants one schema in all files, and
-        # RedPajama's differ in their metadata.
-        reader = "text" if entry.kind == "json" else entry.kind
-        stream = load_dataset(reader, data_files={split: pattern}, split=split, streaming=True)
-        if entry.kind == "json":
-            fields = (jsonl_text(row["text"], entry.text_field, f"A line of {pattern}") for row in stream)
-        else:
-            fields = (row[entry.text_field] for row in stream)
-        texts = entry.group(fields)
-        for number, text in enumerate(islice((text for text in texts if text.strip()), wanted), start=1):
-            yield f"{split}#{number}", check_unicode(text, f"Document {number} of {pattern}")
-    except KeyError as error:
-        raise KitError(f"The files {pattern} have no field {error}; they are not of the pinned layout.") from error
-    except KitError:
-        raise
-    except Exception as error:  # the libraries below raise a dozen types for a file that is missing or damaged
-        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-        raise KitError(
-            f"Could not read {pattern} ({reason}); check the network, or that the files are complete."
-        ) from error
-
-
-def check_reachable(repo: str, revision: str, name: str) -> None:
-    """One short question to the hub before streaming, whose own retries would take minutes without a network."""
-    from huggingface_hub import HfApi
-
-    try:
-        HfApi().dataset_info(repo, revision=revision, timeout=15)
-    except Exception as error:  # no network, no such repository, offline mode: the reader's answer is the same
-        reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-        raise KitError(
-            f"The corpus {name!r} lies on the Hugging Face hub, which did not answer for {repo} ({reason}); run "
-            f"`stlm data get {name}` where there is a network, or give a path to a copy of it."
-        ) from None
-
-
-def keep(documents: Iterable[Document], path: Path) -> None:
-    """Write documents as Parquet, beside the final name first: a killed download leaves nothing that looks whole."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    part = part_of(path)
-    schema = pa.schema([("name", pa.string()), ("text", pa.string())])
-    source = iter(documents)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with pq.ParquetWriter(part, schema) as writer:
-            while chunk := list(islice(source, 1000)):
-                writer.write_batch(
-                    pa.record_batch([list(column) for column in zip(*chunk, strict=True)], schema=schema)
-                )
-        part.replace(path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise KitError(
-            f"Could not keep {path} ({reason}); free some space or set STLM_CACHE to another folder."
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def speakleash_documents(corpus: str, max_documents: int | None = None) -> tuple[Splits, str]:
-    """A corpus of Speakleash through its own package, which downloads it into the cache the first time.
-
-    Raises KitError when the package is missing or does not reach its server.
+def load_records(name: str, max_documents: int | None = None, split_seed: int = 0) -> dict[str, list[dict[str, Any]]]:
+    """The records that a corpus's documents are made of, under the splits of `load_corpus`: a prompt and its answer,
+    say, each by its own field. Raises KitError for a corpus whose documents are plain text.
     """
+    if CORPORA[name].records is None:
+        raise KitError(f"The documents of {name} are plain text without fields; load it with load_corpus({name!r}).")
+    entry, wanted, files = _kept(name, max_documents)
+    found = {split: list(islice(kept_records(entry, path), wanted)) for split, path in files.items()}
+    if entry.records.article and "validation" not in found:
+        found = hold_out_articles(found, split_seed, name)
+    return {split: [record for _, record in rows] for split, rows in found.items()}
+
+
+def _kept(name: str, max_documents: int | None) -> tuple[HubCorpus, int | None, dict[str, Path]]:
+    """A corpus, how many documents of each split are wanted, and the files in the cache that hold them."""
+    entry = CORPORA[name]
+    wanted = max_documents or entry.first
+    return entry, wanted, split_files(name, find_kept(name, wanted) or fetch(name, max_documents))
+
+
+def fetch(name: str, max_documents: int | None = None, base: str | Path | None = None, verify: bool = False) -> Path:
+    """Fetch a corpus into the cache, as far as it is not there, and give its folder.
+
+    `base`: a local folder laid out as the repository is, read in place of the hub. Splits that are kept already stay;
+    with `verify` one whose hash is not that of its manifest is fetched again. Raises KitError where the hub does not
+    answer, the disk is short, or what is read is not of the pinned layout.
+    """
+    wanted = max_documents or CORPORA[name].first
+    folder = kept_folder(name, wanted)
+    if base is not None:
+        base = Path(base).expanduser().absolute()
+        if not base.is_dir():
+            raise KitError(f"There is no folder {base}; give one that is laid out as the repository of {name} is.")
+    absent = _absent(name, folder, verify)
+    if not absent and not _unentered(name, folder):
+        return folder
+    source = str(base) if base is not None else check_reachable(CORPORA[name], name) if absent else ""
+    if absent:
+        need_room(name, wanted, base)
     try:
-        from speakleash import Speakleash
-    except ImportError:
+        folder.mkdir(parents=True, exist_ok=True)
+        with lock(folder.with_name(f"{folder.name}.lock")):
+            _fetch_locked(name, wanted, base, verify, source)
+    except OSError as error:
         raise KitError(
-            f"Speakleash's corpus {corpus} comes through the package speakleash; install it (pip install speakleash)."
-        ) from None
-    folder = cache_dir() / "speakleash"
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        found = Speakleash(str(folder)).get(corpus)
-        texts = found.data if found is not None else None
-    except Exception as error:
-        raise KitError(
-            f"Speakleash did not answer for {corpus} ({error}); try again where there is a network."
+            f"Could not keep {name} in {folder} ({error.strerror or error}); free some space or set STLM_CACHE to "
+            "another folder."
         ) from error
-    if texts is None:
-        raise KitError(f"Speakleash did not offer {corpus}; try again where there is a network.")
-    kept = islice((text for text in texts if text.strip()), max_documents)
-    documents = [(f"{corpus}#{number}", check_unicode(text, corpus)) for number, text in enumerate(kept, start=1)]
-    return {"train": documents}, f"Speakleash {corpus} (licence in its manifest)"
+    return folder
+
+
+def _fetch_locked(name: str, wanted: int | None, base: Path | None, verify: bool, source: str) -> None:
+    entry, folder = CORPORA[name], kept_folder(name, wanted)
+    for left_over in folder.glob("*.part-*"):  # of a process that was killed: we hold its lock
+        left_over.unlink(missing_ok=True)
+    for split, path in split_files(name, folder).items():
+        if path.is_file() and split in _unentered(name, folder):
+            try:
+                enter(name, folder, split, "fetched before there was a manifest")
+            except KitError:  # not to be read: it is fetched again
+                path.unlink()
+    for split, path in _absent(name, folder, verify).items():
+        path.unlink(missing_ok=True)
+        keep(rows(entry, place_of(entry) if base is None else str(base), split, wanted), path, entry.payload)
+        enter(name, folder, split, source)
+
+
+def _absent(name: str, folder: Path, verify: bool) -> dict[str, Path]:
+    """The files to fetch: those that are not there, and those that are damaged."""
+    wrong = damage(name, folder, hashes=verify)
+    return {split: path for split, path in split_files(name, folder).items() if split in wrong or not path.is_file()}
+
+
+def _unentered(name: str, folder: Path) -> list[str]:
+    return [split for split in split_files(name, folder) if split not in manifest_of(folder).get("splits", {})]
+
+
+def need_room(name: str, wanted: int | None, base: Path | None) -> None:
+    """KitError where a corpus is known to be larger than what the cache's disk has free."""
+    need, free = expected_bytes(name, wanted, base), free_bytes()
+    if need is not None and need > free:
+        raise KitError(
+            f"The corpus {name} takes about {need / MIB:,.1f} MiB and {cache_dir()} has {free / MIB:,.1f} MiB free; "
+            "free some space, set STLM_CACHE to another disk, or take fewer with --max-documents."
+        )
+
+
+def expected_bytes(name: str, wanted: int | None, base: Path | None = None) -> int | None:
+    """About how many bytes a corpus takes, at most; None where nobody knows beforehand."""
+    entry = CORPORA[name]
+    known = entry.expected_bytes(wanted)
+    if base is None:
+        return known
+    sizes = [path.stat().st_size for pattern in entry.files.values() for path in base.glob(pattern)]
+    return sum(sizes) if known is None or wanted is None else min(sum(sizes), known)
+
+
+def free_bytes() -> int:
+    """Bytes free on the disk that holds the cache."""
+    folder = cache_dir().absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

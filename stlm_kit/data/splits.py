@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
 import numpy as np
 
 from stlm_kit.data.documents import Document
 from stlm_kit.data.layout import SPLITS
 from stlm_kit.errors import KitError
+
+T = TypeVar("T", bound=tuple[str, Any])
 
 SHARES = (0.85, 0.10, 0.05)  # the memory study's split, of documents
 FEWEST_DOCUMENTS = 20  # with fewer, 5 % is less than one document
@@ -18,6 +22,23 @@ def draw_split(n_documents: int, split_seed: int) -> dict[str, np.ndarray]:
     n_validation, n_test = (max(1, round(share * n_documents)) for share in SHARES[1:])
     parts = np.split(order, [n_documents - n_validation - n_test, n_documents - n_test])
     return {split: np.sort(part) for split, part in zip(SPLITS, parts, strict=True)}
+
+
+def hold_out_articles(splits: dict[str, list[T]], split_seed: int, name: str) -> dict[str, list[T]]:
+    """Splits with a validation part: a tenth of train's articles, at least one, drawn whole with `split_seed`.
+
+    A row begins with its name, "ARTICLE#number". KitError where train is of one article only.
+    """
+    of = [row[0].rpartition("#")[0] for row in splits["train"]]
+    articles = list(dict.fromkeys(of))
+    if len(articles) < 2:
+        raise KitError(f"The train part of {name} is of one article, so none is left to validate on; take more of it.")
+    drawn = np.random.default_rng(split_seed).permutation(len(articles))[: max(1, round(SHARES[1] * len(articles)))]
+    held_out = {articles[i] for i in drawn}
+    parts: dict[str, list[T]] = {"train": [], "validation": []}
+    for article, row in zip(of, splits["train"], strict=True):
+        parts["validation" if article in held_out else "train"].append(row)
+    return splits | parts
 
 
 def contiguous_blocks(rows: list[Document], name: str) -> dict[str, list[Document]]:

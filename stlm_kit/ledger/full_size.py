@@ -24,8 +24,6 @@ from stlm_kit.paths import runs_dir
 from stlm_kit.reproduce import results
 from stlm_kit.reproduce.study_file import FULL_SIZE, Measure, Study, load_study
 
-FREE = {"seed", "device", "checkpoint_every"}  # another seed or device is another sample of the same run
-
 
 @dataclass(frozen=True)
 class Measured:
@@ -120,26 +118,10 @@ def must_be_asked_for(row: dict[str, Any], study: Study) -> None:
             f"it ran at the profile {row.get('profile')}, and a laptop's row never answers a full-scale claim; "
             f"run `stlm reproduce {study.name} --profile {FULL_SIZE}`."
         )
+    from stlm_kit.reproduce.study_runs import differs_in  # it imports torch
+
     runs = study.expand(FULL_SIZE)
     if row["name"] not in runs:
         raise KitError(f"the study {study.name} has no run {row['name']!r}.{near(row['name'], runs)}")
-    asked = settings_asked_for(runs[row["name"]])
-    ran = _as_settings(row["configuration"])
-    for name in sorted(asked.keys() - FREE):
-        if ran[name] != asked[name]:
-            raise KitError(f"its {name} is {ran[name]!r}, and the study asks for {asked[name]!r}.")
-
-
-def _as_settings(configuration: dict[str, Any]) -> dict[str, Any]:
-    """A row's configuration as today's `RunSettings` in JSON: what the kit had no setting for has its default."""
-    from stlm_kit.train_from_text import run_settings
-
-    return run_settings(**configuration).model_dump(mode="json")
-
-
-def settings_asked_for(parameters: dict[str, Any]) -> dict[str, Any]:
-    """A study's run at the published size as `RunSettings` in JSON."""
-    from stlm_kit.options import settings_from
-    from stlm_kit.reproduce.study_runs import run_parameters
-
-    return settings_from(run_parameters(parameters, FULL_SIZE)["settings"]).model_dump(mode="json")
+    if differs := differs_in(row["configuration"], runs[row["name"]], FULL_SIZE):
+        raise KitError(f"{differs}.")

@@ -15,12 +15,13 @@ from typing import Any
 from pydantic import ValidationError
 
 from stlm_kit.errors import KitError, first_sentence
-from stlm_kit.ledger.full_size import FREE, FULL_SIZE, answers_of, imported_file, label
+from stlm_kit.ledger.full_size import FULL_SIZE, answers_of, imported_file, label
 from stlm_kit.reproduce.results import ResultRow, append_rows, configuration_hash, read_rows
 from stlm_kit.reproduce.rows import own_row, row
 from stlm_kit.reproduce.run import CHAPTERS, FINISHED, read_record
 from stlm_kit.reproduce.run_hash import without
-from stlm_kit.reproduce.study_file import load_study
+from stlm_kit.reproduce.study_file import load_study, study_names
+from stlm_kit.reproduce.study_runs import FREE
 from stlm_kit.training.run_folder import read_json
 
 
@@ -60,6 +61,11 @@ def run_folders(folder: Path) -> list[Path]:
 
 def _import(folder: Path, dry_run: bool) -> Import:
     try:
+        study = read_record(folder).get("study")
+        if study not in (None, CHAPTERS, *study_names()):
+            raise KitError(
+                f"{study} is a study of your own, and its runs answer no published claim; see them with stlm results."
+            )
         checked = checked_row(folder)
         answers, unanswered = answers_of(checked, load_study(checked["study"]))
     except KitError as error:

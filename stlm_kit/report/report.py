@@ -17,6 +17,7 @@ from stlm_kit.paths import atomic_write, project_dir
 from stlm_kit.provenance import describe_machine, duration, now, source_hash, versions
 from stlm_kit.report.executed_notebook import Answer, Figure, answers, figures, plain, verdicts
 from stlm_kit.report.ledger_summary import ledger_summary
+from stlm_kit.report.own_studies import Scores, homes, own_studies, scores
 from stlm_kit.report.pages import html_page
 from stlm_kit.reproduce.request import Request, chapter_run
 from stlm_kit.reproduce.rows import row
@@ -77,19 +78,29 @@ class StudyTable:
     shared: dict[str, float]  # numbers that are the same in every run
     figures: list[Figure]
     sentences: list[str]  # what its comparison says
+    scores: Scores | None = None  # of a study of one's own
+
+
+def write_reports(runs: list[Run], request: Request, folder: Path | None = None) -> list[Path]:
+    """The report of these runs, in `folder`; without one, each study of one's own has a report of its own, in
+    <study>-report/ of the working folder. Gives the pages' paths."""
+    return [write_report(group, request, home) for home, group in homes(runs, request, folder).items()]
 
 
 def write_report(runs: list[Run], request: Request | None = None, folder: Path | None = None) -> Path:
     """Write report.html and the chapters' figures (<chapter>-<n>.png) into `folder` (default: figures/ of the project).
 
-    runs: what was just asked for; the course's other chapters are shown as they were last run. Gives the page's path.
+    runs: what was just asked for; the course's other chapters are shown as they were last run, and the ledger, but not
+    where all runs are of studies of one's own. Gives the page's path.
     """
     request = request or Request()
+    own = own_studies(request)
+    course = not runs or any(run.study not in own for run in runs)
     folder = Path(folder or project_dir() / "figures").absolute()
     folder.mkdir(parents=True, exist_ok=True)
     asked = {run.name: run for run in runs if run.is_chapter}
     sections = []
-    for chapter in chapters(request.notebooks or notebooks_dir()):
+    for chapter in chapters(request.notebooks or notebooks_dir()) if course else []:
         try:
             sections.append(_section(chapter, asked.get(chapter.name) or chapter_run(chapter.path), folder))
         except KitError as error:  # one that was not asked for: what was run is shown all the same
@@ -98,11 +109,15 @@ def write_report(runs: list[Run], request: Request | None = None, folder: Path |
         _write_figures(section, folder)
     studies = sorted({run.study for run in runs if not run.is_chapter})
     tables = [_study_table(name, [run for run in runs if run.study == name], folder) for name in studies]
-    return atomic_write(folder / "report.html", render(sections, tables))
+    for table in tables:
+        if table.name in own:
+            file, study = own[table.name]
+            table.title, table.scores = study.title, scores(file, request)
+    return atomic_write(folder / "report.html", render(sections, tables, ledger_summary() if course else None))
 
 
-def render(sections: list[Section], tables: list[StudyTable]) -> str:
-    """The page of these sections, all CSS and images inside it."""
+def render(sections: list[Section], tables: list[StudyTable], ledger: dict | None) -> str:
+    """The page of these sections, all CSS and images inside it. ledger: its summary; without one it is left out."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -122,7 +137,7 @@ def render(sections: list[Section], tables: list[StudyTable]) -> str:
         total=duration(sum(section.seconds or 0 for section in done)),
         n_checks=sum(len(section.checks) for section in done),
         verdicts=Counter(answer.verdict for section in done for answer in section.answers if answer.verdict),
-        ledger=ledger_summary(),
+        ledger=ledger,
         machine=describe_machine(),
         versions=versions(),
         source=source_hash()[:10],

@@ -150,7 +150,7 @@ def work_of(run: Run, *, fetch: bool = False) -> Work:
 
     settings = settings_from(run.parameters["settings"])
     recipe = Recipe.named(settings.recipe)
-    if not (fetch or on_this_machine(settings.corpus)):
+    if not (fetch or on_this_machine(settings.corpus, settings.max_documents)):
         changes = {"context_length": settings.context_length, **settings.overrides}
         share = _shares(settings, *known_padding(settings))
         return Work(run, settings, preset(settings.preset, **changes), recipe, *share, None, None)

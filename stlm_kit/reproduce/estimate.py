@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from stlm_kit.memory.report import MemoryReport, Semantics
 
 SLICE, SLICE_MULTIPROCESSORS = "A100 MIG 2g.20gb", DEVICES["mig-20gb"].multiprocessors  # where there is no GPU
-SCRIPT = "stlm_kit/reproduce/job_array.sbatch"
 
 
 @dataclass(frozen=True)
@@ -158,19 +157,8 @@ def notes_on(costs: list[Cost], works: list[Work], means: Means) -> list[str]:
     notes += [f"Token files of {name}: {mib:,.1f} MiB in the cache, once for all runs." for name, mib in shared.items()]
     notes.append(f"Limits: {MARGIN:g} times the hours and 10 minutes, for a slower node and start-up, in quarters.")
     notes += [f"{cost.name} cannot fit: it {cost.refusal}" for cost in costs if cost.fits == "no"]
-    if limits := [cost.time_limit for cost in costs if cost.fits != "no" and cost.time_limit]:
-        array = _ranges([cost.index for cost in costs if cost.fits != "no"])
-        longest = max(limits, key=lambda limit: (len(limit), limit))
-        notes.append(f"For a job array: sbatch --array={array} --time={longest} {SCRIPT} {works[0].run.study}")
+    if any(cost.fits != "no" and cost.time_limit for cost in costs):
+        notes.append(
+            f"For Slurm: `stlm submit {works[0].run.study} --profile {works[0].run.profile}` (--dry-run first)."
+        )
     return notes
-
-
-def _ranges(indices: list[int]) -> str:
-    """[1, 2, 3, 5] as "1-3,5"."""
-    found: list[list[int]] = []
-    for number in indices:
-        if found and found[-1][1] == number - 1:
-            found[-1][1] = number
-        else:
-            found.append([number, number])
-    return ",".join(f"{first}-{last}" if last > first else f"{first}" for first, last in found)

@@ -15,13 +15,13 @@ from pathlib import Path
 PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>: the signal to get when the parent ends
 
 
-def end_with_parent() -> None:
-    """Ask the system to kill this process when the process that started it ends."""
+def end_with_parent(number: signal.Signals | None = None) -> None:
+    """Ask the system for a signal (default: SIGKILL) to this process when the process that started it ends."""
     if sys.platform != "linux":
         return
     import ctypes
 
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number or signal.SIGKILL)
     if os.getppid() != int(os.environ.get("JPY_PARENT_PID") or os.getppid()):  # it had ended before we asked
         os._exit(1)
 

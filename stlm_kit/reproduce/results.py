@@ -115,10 +115,14 @@ def rows_file(study: str) -> Path | None:
     return next((folder / f"{study}.jsonl" for folder in _folders() if (folder / f"{study}.jsonl").is_file()), None)
 
 
+def recorded_names() -> set[str]:
+    """The names under which rows are recorded."""
+    return {file.stem for folder in _folders() for file in folder.glob("*.jsonl")}
+
+
 def rows_hashes() -> dict[str, str]:
     """{study: SHA-256 of the file of its rows} of all that is recorded."""
-    studies = {file.stem for folder in _folders() for file in folder.glob("*.jsonl")}
-    return {study: file_sha256(rows_file(study)) for study in sorted(studies)}
+    return {study: file_sha256(rows_file(study)) for study in sorted(recorded_names())}
 
 
 def recorded(study: str) -> list[dict[str, Any]]:
@@ -129,8 +133,7 @@ def recorded(study: str) -> list[dict[str, Any]]:
     """
     path = rows_file(study)
     if path is None:
-        known = sorted({file.stem for folder in _folders() for file in folder.glob("*.jsonl")})
-        raise UsageError(f"Nothing is recorded under the name {study!r}.{near(study, known)}")
+        raise UsageError(f"Nothing is recorded under the name {study!r}.{near(study, sorted(recorded_names()))}")
     return read_rows(path)
 
 

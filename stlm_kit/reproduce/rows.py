@@ -16,7 +16,8 @@ from typing import Any
 from stlm_kit.errors import KitError
 from stlm_kit.locks import lock
 from stlm_kit.paths import atomic_write, clear_parts, runs_dir
-from stlm_kit.reproduce.run import FINISHED, read_record
+from stlm_kit.reproduce.results import times_of
+from stlm_kit.reproduce.run import CHAPTERS, FINISHED, read_record
 
 # What torch and Python say when memory ends, on a GPU and on a CPU.
 OUT_OF_MEMORY = re.compile(r"OutOfMemoryError|MemoryError|can't allocate memory|CUDA out of memory|not enough memory")
@@ -55,7 +56,7 @@ def row(folder: Path) -> dict[str, Any] | None:
         return None
     trained = _json(folder / "config.json")
     given = record["parameters"].get("settings", record["parameters"])
-    configuration = {**trained["run"], **trained["training"]} if "training" in trained else given
+    configuration = {**trained.get("run", {}), **trained["training"]} if "training" in trained else given
     numbers = own_row(folder)
     status, said = numbers.pop("status", record["status"]), numbers.pop("said", record.get("sentence"))
     return {
@@ -77,8 +78,24 @@ def row(folder: Path) -> dict[str, Any] | None:
 
 
 def own_row(folder: Path) -> dict[str, Any]:
-    """The numbers that a run's notebook left; {} where it left none."""
-    return _json(folder / "row.json")
+    """The numbers that a run's notebook left, or else its training; {} where there are none."""
+    result = _json(folder / "result.json")
+    return _json(folder / "row.json") or (numbers_of(result) if "tokens" in result else {})
+
+
+def has_row(folder: Path | None) -> bool:
+    """Whether a run's folder holds its training's result and its notebook's row."""
+    return folder is not None and all((folder / name).is_file() for name in ("result.json", "row.json"))
+
+
+def numbers_of(result: dict[str, Any]) -> dict[str, Any]:
+    """What a row takes over of a training's result.json: its length, its losses and scores, its times."""
+    scores = result.get("validation") or {}
+    return {
+        **{name: result[name] for name in ("steps", "tokens", "loss")},
+        **scores,
+        **times_of(result),
+    }
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -98,6 +115,8 @@ def collect(study: str) -> list[dict[str, Any]]:
         return []
     with lock(folder / ".locks" / "rows.lock"):
         rows = [found for path in folder.glob("*/run.json") if (found := row(path.parent))]
+        if study == CHAPTERS:
+            rows = [row for row in rows if row["metrics"]]  # those that train
         rows.sort(key=lambda row: (row["date"] or "", row["name"]))
         if rows:
             clear_parts(folder / "rows.jsonl")

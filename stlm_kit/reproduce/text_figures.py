@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stlm_kit.config import preset_entry
-from stlm_kit.paths import cache_dir
 from stlm_kit.reproduce.study_file import load_study, study_names
 from stlm_kit.reproduce.trace_cache import kept
 
@@ -54,16 +53,14 @@ def known_padding(settings: RunSettings) -> tuple[float | None, float]:
     return None, 0.0
 
 
-def on_this_machine(corpus: str) -> bool:
+def on_this_machine(corpus: str, max_documents: int | None = None) -> bool:
     """Whether a corpus can be read without fetching anything."""
+    from stlm_kit.data import hub
     from stlm_kit.data.corpora import SHIPPED
-    from stlm_kit.data.hub import SPEAKLEASH
 
-    if corpus in SHIPPED or Path(corpus).expanduser().exists():
-        return True
-    if corpus in SPEAKLEASH:
-        return any((cache_dir() / "speakleash").glob("*"))
-    return any((cache_dir() / "corpora").glob(f"{corpus}-*/train.parquet"))
+    if corpus in hub.NAMES:
+        return hub.find_kept(corpus, max_documents or hub.CORPORA[corpus].first) is not None
+    return corpus in SHIPPED or Path(corpus).expanduser().exists()
 
 
 def _tokenizer_name(settings: RunSettings) -> str:

@@ -50,12 +50,16 @@ def made(tmp_path_factory):
 
 @pytest.fixture
 def mine(made, tmp_path, monkeypatch):
-    """A copy of the full-size run's folder; what it was asked to be stands for the kit's own study."""
+    """A copy of the full-size run's folder as if it were the kit's own study's, and what it was asked to be stood
+    there."""
     path, folder = made
     asked = Path(shutil.copy(path, tmp_path / "asked.yaml"))
     for module in (full_size, import_rows):
         monkeypatch.setattr(module, "load_study", lambda name: study_file.load_study(asked))
-    return shutil.copytree(folder, tmp_path / "copied" / "base-1")
+    copied = shutil.copytree(folder, tmp_path / "copied" / "base-1")
+    assert json.loads((copied / "run.json").read_text())["study"] == "my-stlm"  # no hash holds it
+    change(copied / "run.json", study="stlm")
+    return copied
 
 
 def change(path, **changes):
@@ -192,6 +196,12 @@ def test_two_rows_that_disagree_are_told(mine, capsys):
     said = capsys.readouterr()
     assert "Two answers to stlm.goal.48h disagree: measured by the run base-" in said.err
     assert "stlm.goal.48h" in {row["id"] for row in json.loads(said.out)}  # the later one counts
+
+
+def test_a_run_of_ones_own_study_answers_nothing(made):
+    _, folder = made
+    [refused] = import_runs(folder)
+    assert "my-stlm is a study of your own, and its runs answer no published claim" in refused.refusal
 
 
 def test_a_row_answers_only_while_the_study_asks_for_it(mine, tmp_path):

@@ -13,7 +13,7 @@ import pytest
 from stlm_kit import ledger
 from stlm_kit.report import ledger_summary as ledger_page
 from stlm_kit.report.executed_notebook import answers, figures, plain, verdicts
-from stlm_kit.report.report import readable, write_report
+from stlm_kit.report.report import readable, write_report, write_reports
 from stlm_kit.reproduce.request import Request, plan
 from stlm_kit.reproduce.run import Run
 from stlm_kit.reproduce.run_hash import identity
@@ -131,6 +131,29 @@ def test_studies_are_tables(course, tmp_path):
     text = write_report(runs, Request(["memory"]), tmp_path / "figures").read_text()
     assert f"1 of {len(runs)} runs of" in text and "12.500" in text and "1,016,960" in text
     assert text.count("not run yet") >= len(runs) - 1
+
+
+def test_a_study_of_ones_own_has_a_report_of_its_own(course, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "memory.yaml"
+    file.write_text(
+        "{source: memory, title: Two sizes, citation: me, runs: [{name: 'b{batch_size}-s{seed}', grid: {batch_size: "
+        "[2, 4], seed: [0, 1]}, parameters: {corpus: sotu}, profiles: {laptop: {}}}]}"
+    )
+    request = Request([str(file), "memory"])
+    runs = plan(request)
+    for run, score in zip(runs, (2.0, 2.2, 3.0), strict=False):
+        done = executed(course, run, identity=identity(run.notebook, run.parameters), study=run.study)
+        done.write_record(hash=run.hash, profile="laptop", labels=run.labels)
+        (done.folder / "row.json").write_text(json.dumps({"bits_per_byte": score, "device": "cpu"}))
+    monkeypatch.setattr("stlm_kit.report.own_studies.project_dir", lambda: tmp_path / "project")
+    own, published = (page.read_text() for page in write_reports(runs, request))
+    assert own == (tmp_path / "my-memory-report" / "report.html").read_text()
+    assert published == (tmp_path / "project" / "figures" / "report.html").read_text()
+    assert "Two sizes" in own and "3 of 4 runs of" in own and "bits per byte ± 95 %" in own
+    assert re.search(r"2\.1 ± 1\.3</td>", own) and "missing 1 of 4 runs: b4-s1" in own
+    assert "The ledger" not in own and "Chapter" not in own
+    assert "The ledger" in published and "Two sizes" not in published
 
 
 def test_the_ledger_is_counted_by_source_and_its_contradictions_are_told(page):

@@ -36,15 +36,16 @@ def study(tmp_path) -> str:
 @pytest.fixture
 def submit(study, tmp_path):
     """Start the script as the first task of an array. A stand-in for `scontrol` notes what it was asked."""
-    stlm = tmp_path / "stlm"
-    stlm.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m stlm_kit "$@" --figures {tmp_path}/figures\n')
     scontrol = tmp_path / "bin" / "scontrol"
     scontrol.parent.mkdir()
     scontrol.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
-    for program in (stlm, scontrol):
-        program.chmod(0o755)
-    environment = {**os.environ, "STLM": str(stlm), "PATH": f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}"}
-    environment |= {"SLURM_ARRAY_TASK_ID": "1", "SLURM_JOB_ID": "4711"}
+    scontrol.chmod(0o755)
+    environment = {
+        **os.environ,
+        "STLM_PYTHON": sys.executable,
+        "PATH": f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    environment |= {"SLURM_ARRAY_TASK_ID": "1", "SLURM_JOB_ID": "4712", "SLURM_ARRAY_JOB_ID": "4711"}
 
     def start(*arguments: str) -> subprocess.Popen:
         command = ["bash", str(SCRIPT), *(arguments or (study, "laptop"))]
@@ -55,9 +56,9 @@ def submit(study, tmp_path):
 
 def test_it_is_bash_and_names_only_options_that_exist():
     assert subprocess.run(["bash", "-n", SCRIPT]).returncode == 0
-    commands = re.findall(r'^"\$stlm" (.*) &$', SCRIPT.read_text(), re.MULTILINE)
+    commands = re.findall(r'^"\$python" -m stlm_kit (.*) &$', SCRIPT.read_text(), re.MULTILINE)
     assert len(commands) == 1
-    options = build_parser().parse_args(shlex.split(commands[0]))
+    options = build_parser().parse_args(shlex.split(commands[0].removesuffix('"${@:3}"')))
     assert options.names == ["$study"] and options.only == "$SLURM_ARRAY_TASK_ID" and options.profile == "$profile"
 
 
@@ -70,12 +71,12 @@ def test_a_run_stopped_by_the_batch_system_goes_on_when_it_comes_back(submit, ru
     job.send_signal(signal.SIGUSR1)  # to the script alone, as `--signal=B:USR1@600` has it
     said, _ = job.communicate(timeout=120)
     assert job.returncode == 3, said
-    assert (tmp_path / "asked").read_text() == "requeue 4711\n"
+    assert (tmp_path / "asked").read_text() == "requeue 4711_1\n"
 
     again = submit()
     said, _ = again.communicate(timeout=300)
     assert again.returncode == 0 and "resumed" in said, said
-    assert (tmp_path / "asked").read_text() == "requeue 4711\n"
+    assert (tmp_path / "asked").read_text() == "requeue 4711_1\n"
 
 
 def test_a_mistake_is_not_queued_again(submit, tmp_path):

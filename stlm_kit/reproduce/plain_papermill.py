@@ -1,0 +1,186 @@
+"""A notebook that papermill executes by itself, without `stlm reproduce`: `papermill run.ipynb out.ipynb -p steps 5`.
+
+All of this happens in the notebook's kernel, when the cell after its parameters calls `checks.parameters`. What
+papermill was given is read off the cell that it put in: papermill only warns of a name that the notebook does not
+declare, here it stops the run. Then the run gets the folder that `stlm reproduce` would give it, named by its hash,
+below STLM_RUNS: training goes on there after a kill, and the run's row joins those of its study when the last cell has
+ended.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from stlm_kit.errors import Interrupted, KitError
+from stlm_kit.locks import Held, Lock
+from stlm_kit.notebook_files import notebooks_dir, read_cells, tags
+from stlm_kit.reproduce import run_record
+from stlm_kit.reproduce.kernel import end_with_parent
+from stlm_kit.reproduce.rows import collect, is_out_of_memory, own_row
+from stlm_kit.reproduce.run import PAPERMILL, Run
+
+MARK = "STLM_PAPERMILL"  # set by papermill_hook.py: the process that imported papermill
+INJECTED = "# Parameters\n"  # how the cell that papermill puts in begins
+ITS_OWN = ("PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH")  # what `papermill --inject-paths` adds to it
+
+
+def executes_this() -> bool:
+    """Whether this process is the kernel of a notebook that papermill executes by itself."""
+    if os.environ.get("STLM_RUN_DIR") or _shell() is None:  # the runner's, and no kernel at all
+        return False
+    return os.environ.get(MARK) == str(os.getppid()) or any("papermill" in Path(word).name for word in _parent()[1])
+
+
+def given() -> dict[str, Any]:
+    """{name: value} of the parameters that papermill was given; {} where there are none."""
+    for source in reversed(_executed()):
+        if source.startswith(INJECTED):
+            lines = ast.parse(source).body
+            names = [target.id for line in lines if isinstance(line, ast.Assign) for target in line.targets]
+            return {name: _shell().user_ns[name] for name in names if name not in ITS_OWN}
+    return {}
+
+
+def notebook() -> Path:
+    """The notebook being executed, told by the cells that have been; KitError where it cannot be found."""
+    executed = [source.strip() for source in _executed() if not source.startswith(INJECTED)]
+    for path in _candidates():
+        with suppress(KitError, OSError):
+            if path.is_file() and [source.strip() for source in _sources(path)][: len(executed)] == executed:
+                return path.resolve()
+    raise KitError(
+        "papermill does not say which notebook it executes, and none with these cells lies in the working folder; "
+        "start papermill in the notebook's folder, or with --inject-input-path."
+    )
+
+
+def start(declared: dict[str, Any]) -> dict[str, Any]:
+    """Begin the run that the notebook's parameters and papermill's ask for; gives the parameters as they hold.
+
+    declared: the values of the parameters that the notebook declares. Raises UsageError for parameters that will not
+    do, and what `begin` raises.
+    """
+    from stlm_kit.reproduce.notebook_run import asked_for
+
+    parameters, run = asked_for(notebook(), declared, given())
+    begin(run)
+    return parameters
+
+
+def begin(run: Run) -> None:
+    """Make this kernel the one that executes `run`: in its folder, under its lock, noted in its run.json.
+
+    Raises KitError where another process is at it, and where its GPU, its data or the memory that it needs is missing.
+    """
+    from stlm_kit.reproduce.request import need_gpu
+    from stlm_kit.reproduce.runner import refused_runs
+
+    need_gpu([run])
+    for refused in refused_runs([run]).values():
+        raise KitError(f"{run.name} is {refused.sentence}")
+    lock = run.lock
+    try:
+        lock.acquire(5)  # a killed papermill's kernel needs a moment to go
+    except Held:
+        raise KitError(f"Another job is at this run ({run.folder}); wait for it, or change a parameter.") from None
+    end_with_parent(signal.SIGTERM)  # papermill killed outright: what trains saves at its next step
+    os.environ["STLM_RUN_DIR"] = str(run.folder)
+    print(f"This run keeps its files in {run.folder}")
+    shell = _shell()
+    shell.events.register("post_run_cell", _Watch(run, lock).after_cell)
+
+
+class _Watch:
+    """Follows the cells of a run and writes down how it ended; it holds the run's lock as long as the kernel lives."""
+
+    def __init__(self, run: Run, lock: Lock):
+        self._run, self._lock, self._started = run, lock, time.perf_counter()
+        self._sources = _sources(run.notebook)
+        self._cell = len([source for source in _executed() if not source.startswith(INJECTED)])
+        self._recorded = run.finished  # done before, and executed once more
+        if not self._recorded:
+            run_record.begin(run, by=PAPERMILL)
+
+    def after_cell(self, result) -> None:
+        """IPython calls this when a cell has ended, the present one first."""
+        error = result.error_before_exec or result.error_in_exec
+        if self._recorded:
+            return
+        seconds = time.perf_counter() - self._started
+        if error is not None:
+            self._recorded = True
+            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            line = next((line for line in self._sources[self._cell - 1].splitlines() if line.strip()), "")
+            run_record.end(self._run, _status_of(error), seconds, first[:400], self._cell, line.strip()[:120])
+        elif self._cell == len(self._sources):
+            self._recorded = True
+            short = own_row(self._run.folder).get("status") == "out_of_memory" and not self._run.is_chapter
+            run_record.end(self._run, "out_of_memory" if short else "done", seconds)
+            collect(self._run.study)
+        self._cell += 1
+
+
+def _status_of(error: BaseException) -> str:
+    if isinstance(error, (Interrupted, KeyboardInterrupt)):
+        return "interrupted"
+    return "out_of_memory" if is_out_of_memory(error) else "failed"
+
+
+# --- what a kernel can see ---
+
+
+def _shell():
+    """IPython's shell, None outside a notebook."""
+    if "IPython" not in sys.modules:
+        return None
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    return shell if hasattr(shell, "kernel") else None
+
+
+def _executed() -> list[str]:
+    """The sources of the cells executed so far, this one the last."""
+    return [source for source in _shell().history_manager.input_hist_raw if source.strip()]
+
+
+def _sources(path: Path) -> list[str]:
+    """The sources of the code cells that papermill executes; a cell that an earlier papermill put in is replaced."""
+    return [
+        cell["source"]
+        for cell in read_cells(path)
+        if cell["cell_type"] == "code" and cell["source"].strip() and "injected-parameters" not in tags(cell)
+    ]
+
+
+def _candidates() -> Iterator[Path]:
+    """Where the notebook may lie: as papermill was told, in the working folder, among the kit's own."""
+    if told := _shell().user_ns.get(ITS_OWN[0]):
+        yield Path(str(told))
+    folder, words = _parent()
+    yield from (folder / word for word in words if word.endswith(".ipynb"))
+    for path in sorted(Path.cwd().glob("*.ipynb")):
+        with suppress(OSError, ValueError):
+            if "papermill" not in json.loads(path.read_text("utf-8")).get("metadata", {}):  # not what it writes
+                yield path
+    yield from sorted(notebooks_dir().glob("*.ipynb"))
+
+
+def _parent() -> tuple[Path, list[str]]:
+    """(working folder, command line) of the program that started this kernel; empty where the system does not say."""
+    import psutil
+
+    try:
+        parent = psutil.Process(os.getppid())
+        return Path(parent.cwd()), parent.cmdline()
+    except (psutil.Error, OSError):
+        return Path.cwd(), []

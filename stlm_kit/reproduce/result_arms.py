@@ -1,0 +1,80 @@
+"""Arms: the runs of a table that belong together, each run once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from stlm_kit.reproduce.intervals import Estimate
+from stlm_kit.reproduce.result_columns import FREE, Sample, differ_in, is_time, key, shown
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Runs that agree in the columns that tell arms apart, each once."""
+
+    values: dict[str, Any]  # {column: value}
+    samples: list[Sample]
+
+    @property
+    def label(self) -> str:
+        return ", ".join(map(shown, self.values.values()))
+
+    @property
+    def out_of_memory(self) -> int:
+        """How many of its runs ran out of memory."""
+        return sum(not sample.done for sample in self.samples)
+
+    def measured(self, metric: str) -> list[Sample]:
+        return [sample for sample in self.samples if sample.value(metric) is not None]
+
+    def places(self, metric: str) -> list[str]:
+        """Where its values were measured."""
+        return sorted({sample.place for sample in self.measured(metric)})
+
+    def mixed(self, metric: str) -> bool:
+        """Whether its values are times of several machines, whose mean says nothing."""
+        return is_time(metric) and len(self.places(metric)) > 1
+
+    def estimate(self, metric: str) -> Estimate:
+        """Of no values where it has none, or times of several machines."""
+        values = [] if self.mixed(metric) else [sample.value(metric) for sample in self.measured(metric)]
+        return Estimate(tuple(values))
+
+
+def arms_of(samples: Sequence[Sample], by: list[str]) -> tuple[list[Arm], int]:
+    """(arms in order, how many rows were the same run made again)."""
+    groups: dict[str, dict[str, Sample]] = {}
+    repeated = 0
+    for sample in sorted(samples, key=lambda sample: (sample.done, sample.row.get("date") or "")):
+        runs = groups.setdefault(key([sample.column(name) for name in by]), {})
+        settings = {name: value for name, value in sample.settings.items() if name not in FREE}
+        name = "" if sample.is_training else sample.row["name"]  # two names of one training are one run
+        same = key([sample.row.get("profile"), name, settings])
+        repeated += same in runs
+        runs[same] = sample
+    arms = [
+        Arm({name: next(iter(runs.values())).column(name) for name in by}, list(runs.values()))
+        for runs in groups.values()
+    ]
+    first = {id(sample): place for place, sample in enumerate(samples)}
+    for arm in arms:
+        arm.samples.sort(key=lambda sample: first[id(sample)])
+    ranks = {name: _ranks(name, samples) for name in by}
+    return sorted(arms, key=lambda arm: [ranks[name][key(value)] for name, value in arm.values.items()]), repeated
+
+
+def _ranks(name: str, samples: Sequence[Sample]) -> dict[str, int]:
+    """The order of a column's values: by size where all are numbers, else as they come."""
+    values = {key(sample.column(name)): sample.column(name) for sample in samples}
+    if all(isinstance(value, (int, float)) for value in values.values()):
+        values = dict(sorted(values.items(), key=lambda item: item[1]))
+    return {name: rank for rank, name in enumerate(values)}
+
+
+def left_to_vary(arms: list[Arm], by: list[str], over: list[str]) -> list[str]:
+    """The columns in which runs of one arm differ: what is averaged over, and what nobody told apart."""
+    samples = [sample for arm in arms for sample in arm.samples]
+    settings = dict.fromkeys(name for sample in samples for name in sample.settings if name not in FREE)
+    return [name for name in {**dict.fromkeys(over), **settings} if name in over or differ_in(samples, name, by)]

@@ -1,0 +1,46 @@
+"""What a run's folder says of the run itself, written by whoever executes it: run.json when it begins and when it ends,
+and config.json and result.json where no training has written its own."""
+
+from __future__ import annotations
+
+import json
+
+from stlm_kit.paths import atomic_write
+from stlm_kit.provenance import describe_machine, now
+from stlm_kit.reproduce.run import FINISHED, Run
+from stlm_kit.reproduce.run_hash import identity
+
+
+def begin(run: Run, by: str = "stlm") -> None:
+    """Make the run's folder and write what was asked for. by: "stlm", the runner, or "papermill" without it."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    run.write_record(
+        study=run.study,
+        name=run.name,
+        notebook=run.notebook.name,
+        hash=run.hash,
+        profile=run.profile,
+        parameters=run.parameters,
+        labels=run.labels,
+        identity=identity(run.notebook, run.parameters),
+        machine=describe_machine(),
+        status="running",
+        started=now(),
+        ended=None,
+        seconds=None,
+        sentence="",
+        cell=None,
+        line="",
+        by=by,
+    )
+
+
+def end(run: Run, status: str, seconds: float, sentence: str = "", cell: int | None = None, line: str = "") -> None:
+    """Write how it ended. cell: which of the notebook's cells failed, from 1; line: that cell's first line of code."""
+    seconds = round(seconds, 2)
+    if status in FINISHED:
+        config = {"notebook": run.notebook.name, "profile": run.profile, "parameters": run.parameters, "hash": run.hash}
+        for name, content in {"config.json": config, "result.json": {"status": status, "seconds": seconds}}.items():
+            if not (run.folder / name).exists():
+                atomic_write(run.folder / name, json.dumps(content, indent=1) + "\n")
+    run.write_record(status=status, ended=now(), seconds=seconds, sentence=sentence, cell=cell, line=line)

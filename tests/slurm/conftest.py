@@ -1,0 +1,18 @@
+"""One cluster for all tests of this folder."""
+
+import os
+
+import pytest
+from cluster import Cluster, missing
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    if why := missing():
+        (pytest.fail if os.environ.get("STLM_REQUIRE_TOOLS") and os.geteuid() == 0 else pytest.skip)(why)
+    found = Cluster()
+    try:
+        found.start()
+        yield found
+    finally:
+        found.end()
