@@ -93,7 +93,7 @@ def _get(name: str, max_documents: int | None, base: Path | None) -> None:
     folder = hub.find_kept(name, wanted)
     if folder is None or _look(name, folder).hashes != "ok":
         size = hub.expected_bytes(name, wanted, base)
-        takes = "takes what nobody states beforehand" if size is None else f"takes at most {size / MIB:,.1f} MiB"
+        takes = "takes what nobody states beforehand" if size is None else f"takes about {size / MIB:,.1f} MiB"
         first = f", the first {wanted:,} documents" if wanted else ""
         print(f"{name}{first}: {takes}; {hub.free_bytes() / MIB:,.0f} MiB are free", flush=True)
         with Waiting(f"fetching {name}"):

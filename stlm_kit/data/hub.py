@@ -143,7 +143,7 @@ def need_room(name: str, wanted: int | None, base: Path | None) -> None:
 
 
 def expected_bytes(name: str, wanted: int | None, base: Path | None = None) -> int | None:
-    """About how many bytes a corpus takes, at most; None where nobody knows beforehand."""
+    """About how many bytes a corpus takes; None where nobody knows beforehand."""
     entry = CORPORA[name]
     known = entry.expected_bytes(wanted)
     if base is None:

@@ -39,8 +39,8 @@ class HubCorpus:
     below the repository. With "train" alone the corpus is split here, 85/10/5; with "train" and "test", validation is
     drawn from train's articles. `columns`: what is read, and its type. A document is the text of the one column, its
     texts grouped by `group`, or what `records` makes of several. `first`: how many documents are taken unless the
-    caller says otherwise (None: all of them). `size`: (documents, bytes) of the whole as its page states them, which
-    what is kept stays below; None where none is on record.
+    caller says otherwise (None: all of them). `size`: (documents, bytes) of the whole as public pages state them, of
+    its text or of its files, whichever they state; None where none is on record.
     """
 
     repo: str

@@ -24,14 +24,20 @@ def asked_for(notebook: Path, declared: dict[str, Any], given: dict[str, Any]) -
     declared: the values of the parameters that the notebook declares; given: those that papermill set, declared or not.
     Raises UsageError, one sentence, for an unknown name, a wrong type, or a value out of range.
     """
-    extra = {name: value for name, value in given.items() if name not in declared}
-    checked = vocabulary.check(declared, where="This notebook")
     if "settings" in declared:
-        return _one_run(notebook, checked, extra, given)
-    vocabulary.check(extra, list(declared), where=f"The notebook {notebook.name}")
+        extra = {name: value for name, value in given.items() if name not in declared}
+        return _one_run(notebook, vocabulary.check(declared, where="This notebook"), extra, given)
+    checked = check_given(declared, given, f"The notebook {notebook.name}")
     set_by_name = {name: checked[name] for name in given if name != "profile"}
     run = chapter_run(notebook, checked.get("profile", "laptop"), absolute_paths(set_by_name))
     return {**checked, **run.parameters}, run
+
+
+def check_given(declared: dict[str, Any], given: dict[str, Any], where: str = "This notebook") -> dict[str, Any]:
+    """The declared parameters, checked. UsageError for one that papermill was given and that is not declared."""
+    extra = {name: value for name, value in given.items() if name not in declared}
+    vocabulary.check(extra, list(declared), where=where)
+    return vocabulary.check(declared, where="This notebook")
 
 
 def _one_run(

@@ -28,7 +28,7 @@ from stlm_kit.reproduce.kernel import end_with_parent
 from stlm_kit.reproduce.rows import collect, is_out_of_memory, own_row
 from stlm_kit.reproduce.run import PAPERMILL, Run
 
-MARK = "STLM_PAPERMILL"  # set by papermill_hook.py: the process that imported papermill
+MARK, NOTEBOOK = "STLM_PAPERMILL", "STLM_NOTEBOOK"  # set by papermill_hook.py: papermill's process, the notebook's path
 INJECTED = "# Parameters\n"  # how the cell that papermill puts in begins
 ITS_OWN = ("PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH")  # what `papermill --inject-paths` adds to it
 
@@ -69,9 +69,16 @@ def start(declared: dict[str, Any]) -> dict[str, Any]:
     declared: the values of the parameters that the notebook declares. Raises UsageError for parameters that will not
     do, and what `begin` raises.
     """
-    from stlm_kit.reproduce.notebook_run import asked_for
+    from stlm_kit.reproduce.notebook_run import asked_for, check_given
 
-    parameters, run = asked_for(notebook(), declared, given())
+    try:
+        path = notebook()
+    except KitError as error:
+        if "settings" in declared:  # run.ipynb, whose training would be lost
+            raise
+        print(f"This run keeps no files: {error}")
+        return check_given(declared, given())
+    parameters, run = asked_for(path, declared, given())
     begin(run)
     return parameters
 
@@ -164,9 +171,10 @@ def _sources(path: Path) -> list[str]:
 
 def _candidates() -> Iterator[Path]:
     """Where the notebook may lie: as papermill was told, in the working folder, among the kit's own."""
-    if told := _shell().user_ns.get(ITS_OWN[0]):
-        yield Path(str(told))
     folder, words = _parent()
+    for told in (_shell().user_ns.get(ITS_OWN[0]), os.environ.get(NOTEBOOK)):
+        if told:  # papermill may have changed its folder since
+            yield from (place / str(told) for place in (Path.cwd(), folder, Path(os.environ.get("PWD", "."))))
     yield from (folder / word for word in words if word.endswith(".ipynb"))
     for path in sorted(Path.cwd().glob("*.ipynb")):
         with suppress(OSError, ValueError):

@@ -16,7 +16,7 @@ from local_hub import COMMIT, local_hub
 from stlm_kit import KitError, load_corpus
 from stlm_kit.data import corpus_names, hub
 from stlm_kit.data.hub_cache import damage, find_kept, keep, kept_folder, manifest_of, split_files
-from stlm_kit.data.hub_corpora import CORPORA, SPEAKLEASH
+from stlm_kit.data.hub_corpora import SPEAKLEASH
 
 
 @pytest.fixture(autouse=True)
@@ -346,9 +346,3 @@ def test_speakleash_with_its_own_package_and_a_server_of_the_same_layout(tmp_pat
     shutil.rmtree(kept_folder("speakleash-forum", None))
     with pytest.raises(KitError, match="lies on Speakleash's server, which did not answer"):
         load_corpus("speakleash-forum")
-
-
-def test_the_columns_are_those_of_the_folders(tmp_path):
-    """What DATA.md and `stlm data check` call the schema is what is read."""
-    for name, entry in CORPORA.items():
-        assert entry.text_field in entry.columns and (entry.records is None or len(entry.columns) > 1), name

@@ -157,6 +157,16 @@ def test_a_chapter_that_trains_has_its_folder_its_row_and_its_refusals(course, c
     assert row["seed"] == 4 and row["metrics"]["steps"] == 3 and row["configuration"]["preset"] == "laptop-gpt2"
 
 
+def test_a_python_call_from_another_folder_finds_its_notebook(course, corpus, runs, tmp_path):
+    notebook = course.chapter("05_small", TRAINS)
+    script = f"import papermill\npapermill.execute_notebook({str(notebook)!r}, 'out.ipynb', progress_bar=False)"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    ended = subprocess.run([sys.executable, "-c", script], cwd=elsewhere, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    assert chapter_run(notebook).state() == "done"
+
+
 def test_a_cell_that_fails_is_written_down_and_a_second_start_waits_for_no_lock(course, corpus, runs, tmp_path):
     notebook = course.chapter("05_small", TRAINS, "raise ValueError('the moon is full')")
     ended = papermill(tmp_path, notebook=notebook)
