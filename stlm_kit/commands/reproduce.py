@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from stlm_kit.cluster.side_by_side import run_workers, settle_as_worker, status_of
 from stlm_kit.commands.console import plain_table, print_table
 from stlm_kit.errors import Interrupted, KitError, UsageError
 from stlm_kit.provenance import duration
@@ -17,7 +18,6 @@ from stlm_kit.reproduce.request import Request, parse_shard, plan
 from stlm_kit.reproduce.rows import collect
 from stlm_kit.reproduce.run import CHAPTERS, Run, read_record
 from stlm_kit.reproduce.runner import Ended, execute_runs, studies_of
-from stlm_kit.reproduce.side_by_side import run_workers, settle_as_worker, status_of
 from stlm_kit.reproduce.study_file import FULL_SIZE, load_study, study_names
 from stlm_kit.slices import chosen_slices, unused_slices
 from stlm_kit.tracking import ready_for_kernels

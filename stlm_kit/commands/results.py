@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from stlm_kit.errors import KitError, UsageError
 
 if TYPE_CHECKING:
-    from stlm_kit.reproduce.result_table import Table
+    from stlm_kit.tables.table import Table
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -57,9 +57,9 @@ def add_results(parser: argparse.ArgumentParser) -> None:
 def run_results(options: argparse.Namespace) -> int:
     """`stlm results`. Raises what `gather` and `tabulate` raise, UsageError for a picture of another kind."""
     from stlm_kit.commands.reproduce import given_parameters
-    from stlm_kit.reproduce.result_rows import gather
-    from stlm_kit.reproduce.result_table import tabulate
     from stlm_kit.reproduce.study_file import PROFILES
+    from stlm_kit.tables.rows import gather
+    from stlm_kit.tables.table import tabulate
 
     if options.profile not in (None, *PROFILES):
         raise UsageError(f"There is no profile {options.profile!r}; choose {' or '.join(PROFILES)}.")
@@ -76,7 +76,7 @@ def run_results(options: argparse.Namespace) -> int:
 
 def show(table: Table, form: str) -> None:
     """Print the table. Notes follow it; beside CSV and JSON they go to standard error."""
-    from stlm_kit.reproduce.result_text import cells, csv_text, latex, records
+    from stlm_kit.tables.text import cells, csv_text, latex, records
 
     if form == "csv":
         if hasattr(sys.stdout, "reconfigure"):

@@ -6,15 +6,15 @@ import argparse
 import json
 import time
 
+from stlm_kit.cluster import slurm
+from stlm_kit.cluster.standing import Standing, in_words, planned_hours, standings
 from stlm_kit.commands.console import plain_table, print_table
 from stlm_kit.commands.reproduce import MARKS, given_parameters
 from stlm_kit.commands.submit import job_name
 from stlm_kit.errors import UsageError
 from stlm_kit.provenance import duration
-from stlm_kit.reproduce import slurm
 from stlm_kit.reproduce.request import Request, plan
 from stlm_kit.reproduce.run import FINISHED, Run
-from stlm_kit.reproduce.standing import Standing, in_words, planned_hours, standings
 
 OVER = (*FINISHED, "failed", "missing")  # nothing happens to such a run by itself
 

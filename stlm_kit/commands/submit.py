@@ -9,11 +9,11 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stlm_kit.cluster import slurm
 from stlm_kit.commands.reproduce import given_parameters
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.paths import runs_dir
 from stlm_kit.progress import Waiting
-from stlm_kit.reproduce import slurm
 from stlm_kit.reproduce.request import Request, plan
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from stlm_kit.reproduce.rows import own_row, row
 from stlm_kit.reproduce.run import CHAPTERS, FINISHED, read_record
 from stlm_kit.reproduce.run_hash import without
 from stlm_kit.reproduce.study_file import load_study, study_names
-from stlm_kit.reproduce.study_runs import FREE
+from stlm_kit.reproduce.study_runs import ANOTHER_SAMPLE
 from stlm_kit.training.run_folder import read_json
 
 
@@ -146,7 +146,9 @@ def _must_agree_with_config(record: dict[str, Any], config: dict[str, Any]) -> N
         raise KitError("its config.json was written by other code than its run.json names.")
     settings = run_settings(**{**config["run"], **config["training"]})
     asked = settings_from(record["parameters"].get("settings", {}))
-    for name in sorted(record["parameters"].get("settings", {}).keys() & type(asked).model_fields.keys() - FREE):
+    for name in sorted(
+        record["parameters"].get("settings", {}).keys() & type(asked).model_fields.keys() - ANOTHER_SAMPLE
+    ):
         value, used = getattr(asked, name), getattr(settings, name)
         if used != value:
             raise KitError(

@@ -11,7 +11,7 @@ from stlm_kit.plots.style import PALETTE, figure, house_style
 
 
 class Measured(Protocol):
-    """Values of one arm, and their mean ± half (both None where there is too little); see reproduce/intervals.py."""
+    """Values of one arm, and their mean ± half (both None where there is too little); see tables/intervals.py."""
 
     values: Sequence[float]
     mean: float | None

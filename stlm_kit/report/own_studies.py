@@ -14,11 +14,11 @@ from stlm_kit.errors import KitError
 from stlm_kit.paths import project_dir
 from stlm_kit.report.executed_notebook import Figure
 from stlm_kit.reproduce.request import Request
-from stlm_kit.reproduce.result_rows import gather
-from stlm_kit.reproduce.result_table import tabulate
-from stlm_kit.reproduce.result_text import Cells, cells
 from stlm_kit.reproduce.run import Run
 from stlm_kit.reproduce.study_file import Study, load_study
+from stlm_kit.tables.rows import gather
+from stlm_kit.tables.table import tabulate
+from stlm_kit.tables.text import Cells, cells
 
 
 @dataclass

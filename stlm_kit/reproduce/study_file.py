@@ -45,6 +45,7 @@ from stlm_kit.reproduce.study_names import beside, name_of, studies_dir, study_n
 
 PROFILES = ("laptop", "mig20")
 FULL_SIZE = "mig20"
+FREE = ("device", "checkpoint_every")  # settings that change no number of a run, but for its times
 Axis = list[bool | int | float | str] | dict[str, dict[str, Any]]
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from stlm_kit.errors import UsageError
 from stlm_kit.options import settings_from, values_from
-from stlm_kit.reproduce import result_columns
 from stlm_kit.reproduce.parameters import check
+from stlm_kit.reproduce.study_file import FREE
 
 OF_THE_RUN = ("measure_memory",)  # what is no setting of the training; the notebook declares it beside them
 
-FREE = {"seed", *result_columns.FREE}  # another seed or device is another sample of the same run
+ANOTHER_SAMPLE = {"seed", *FREE}  # another seed or device is another sample of the same run
 
 # What a run has where its study says nothing: a GPU where there is one, and on a laptop a score that takes seconds.
 ASSUMED = {"laptop": {"device": "auto", "eval_documents": 3}, "mig20": {"device": "auto"}}
@@ -36,14 +36,14 @@ def run_parameters(cell: dict[str, Any], profile: str, given: dict[str, Any] | N
 def differs_in(configuration: dict[str, Any], cell: dict[str, Any], profile: str) -> str:
     """How a row's configuration differs from what a cell asks for, as a clause on the first setting; "" if it does not.
 
-    Both as today's `RunSettings` in JSON: what the kit had no setting for has its default. Settings in FREE do not
-    count. Raises UsageError where today's kit knows a setting of the row no more.
+    Both as today's `RunSettings` in JSON: what the kit had no setting for has its default. Seed, device and
+    checkpoints do not count. Raises UsageError where today's kit knows a setting of the row no more.
     """
     from stlm_kit.train_from_text import run_settings
 
     asked = settings_from(run_parameters(cell, profile)["settings"]).model_dump(mode="json")
     ran = run_settings(**configuration).model_dump(mode="json")
-    for name in sorted(asked.keys() - FREE):
+    for name in sorted(asked.keys() - ANOTHER_SAMPLE):
         if ran[name] != asked[name]:
             return f"its {name} is {ran[name]!r}, and the study asks for {asked[name]!r}"
     return ""

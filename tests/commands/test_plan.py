@@ -11,7 +11,6 @@ from stlm_kit.cli import main
 from stlm_kit.memory.devices import CONTEXT_MIB, DEVICES
 from stlm_kit.reproduce import estimate
 from stlm_kit.reproduce.cost import work_of
-from stlm_kit.reproduce.estimate import _ranges
 from stlm_kit.reproduce.request import Request, plan
 
 
@@ -46,7 +45,7 @@ def test_the_plan_of_a_study(study, capsys):
     assert small["time_limit"] == "00:15:00" and 0 < small["hours"] < 1
     assert main(["plan", study]) == 0
     shown = capsys.readouterr().out
-    assert "b64" in shown and "--array=1-2 --time=00:15:00 stlm_kit/reproduce/job_array.sbatch mine" in shown
+    assert "b64" in shown and "`stlm submit mine --profile laptop`, with --dry-run to see it first." in shown
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="the hours of a device that is not here")
@@ -147,11 +146,6 @@ def test_a_run_that_cannot_fit_is_refused_and_the_others_run(study, tmp_path, mo
 
     assert main([*command, "--unchecked"]) == 0  # on the CPU it does fit
     assert large.state() == "done"
-
-
-def test_ranges_of_a_job_array():
-    assert _ranges([1, 2, 3, 5, 7, 8]) == "1-3,5,7-8"
-    assert _ranges([4]) == "4"
 
 
 @pytest.mark.parametrize(("slow", "size"), [(True, "256 x 256"), (False, "1,024 x 1,024")])

@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from stlm_kit import cli
-from stlm_kit.reproduce import slurm
+from stlm_kit.cluster import slurm
+from stlm_kit.cluster.standing import Standing, in_words, progress, standings
 from stlm_kit.reproduce.request import Request, plan
-from stlm_kit.reproduce.standing import Standing, in_words, progress, standings
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from scipy import stats
 
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.reproduce import results
-from stlm_kit.reproduce.intervals import Estimate, holm, rounded
-from stlm_kit.reproduce.result_columns import Sample, telling_apart
-from stlm_kit.reproduce.result_table import tabulate
-from stlm_kit.reproduce.result_text import cells, csv_text, escaped, latex, records
+from stlm_kit.tables.columns import Sample, telling_apart
+from stlm_kit.tables.intervals import Estimate, holm, rounded
+from stlm_kit.tables.table import tabulate
+from stlm_kit.tables.text import cells, csv_text, escaped, latex, records
 
 SCORES = {0: 2.0, 1: 2.2, 2: 2.1}
 BETTER = {0: 1.9, 1: 2.15, 2: 2.0}

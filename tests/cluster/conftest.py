@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from cluster import Cluster, missing
+from one_node import Cluster, missing
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,9 @@ import pytest
 import yaml
 
 from stlm_kit import cli
+from stlm_kit.cluster.side_by_side import run_workers, status_of
 from stlm_kit.errors import Interrupted
 from stlm_kit.notebook_files import notebooks_dir
-from stlm_kit.reproduce.side_by_side import run_workers, status_of
 from stlm_kit.slices import Slice
 
 UUIDS = ["MIG-41b35414-aa4b-5c38-9c6f-1d8b0a7bd4a1", "MIG-c6d4f1ef-42e4-5de3-91c7-45d71c87eb3f"]

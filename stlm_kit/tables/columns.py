@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from stlm_kit.config import PRESETS
+from stlm_kit.reproduce.study_file import FREE
 
-FREE = ("device", "checkpoint_every")  # settings that change no number of a run, but for its times
 TIME = re.compile(r"(^|_)(seconds?|s|hours?)(_|$)|per_second|slowdown")
 
 

@@ -8,15 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import yaml
 
 from stlm_kit.cli import build_parser
-from stlm_kit.reproduce import run as runs_of_studies
+from stlm_kit.cluster.slurm import SCRIPT
 
-SCRIPT = Path(runs_of_studies.__file__).with_name("job_array.sbatch")
 pytestmark = pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
 
 

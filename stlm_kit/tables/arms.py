@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stlm_kit.reproduce.intervals import Estimate
-from stlm_kit.reproduce.result_columns import FREE, Sample, differ_in, is_time, key, shown
+from stlm_kit.reproduce.study_file import FREE
+from stlm_kit.tables.columns import Sample, differ_in, is_time, key, shown
+from stlm_kit.tables.intervals import Estimate
 
 
 @dataclass(frozen=True)

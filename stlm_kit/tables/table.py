@@ -18,9 +18,9 @@ from functools import cached_property
 from typing import Any
 
 from stlm_kit.errors import KitError, UsageError, near
-from stlm_kit.reproduce.intervals import Estimate, holm
-from stlm_kit.reproduce.result_arms import Arm, arms_of, left_to_vary
-from stlm_kit.reproduce.result_columns import Sample, follows_from, is_time, key, names_of, shown, telling_apart
+from stlm_kit.tables.arms import Arm, arms_of, left_to_vary
+from stlm_kit.tables.columns import Sample, follows_from, is_time, key, names_of, shown, telling_apart
+from stlm_kit.tables.intervals import Estimate, holm
 
 SCORES = ("bits_per_byte", "perplexity")  # what a table shows where nobody asked for a metric
 MANY = 4  # names in a note; the rest are counted

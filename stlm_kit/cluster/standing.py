@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from stlm_kit.cluster.slurm import Queued
 from stlm_kit.errors import KitError
 from stlm_kit.progress import Waiting
 from stlm_kit.provenance import duration
 from stlm_kit.reproduce.run import FINISHED, Run, read_record
-from stlm_kit.reproduce.slurm import Queued
 
 LAST = 50  # steps whose time tells how long the rest will take
 

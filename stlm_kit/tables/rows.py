@@ -18,12 +18,12 @@ from stlm_kit.errors import KitError, UsageError, near
 from stlm_kit.paths import runs_dir
 from stlm_kit.reproduce import results
 from stlm_kit.reproduce.request import absolute_paths
-from stlm_kit.reproduce.result_columns import Sample
-from stlm_kit.reproduce.result_table import counted, listed
 from stlm_kit.reproduce.rows import row as row_of
 from stlm_kit.reproduce.run import CHAPTERS, read_record
 from stlm_kit.reproduce.run_hash import content_of, names_a_file
 from stlm_kit.reproduce.study_file import Cell, Study, load_study, study_names
+from stlm_kit.tables.columns import Sample
+from stlm_kit.tables.table import counted, listed
 
 Row = dict[str, Any]
 

@@ -8,10 +8,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from stlm_kit.reproduce.intervals import LEVEL, Estimate, rounded
-from stlm_kit.reproduce.result_arms import Arm
-from stlm_kit.reproduce.result_columns import shown
-from stlm_kit.reproduce.result_table import Difference, Table
+from stlm_kit.tables.arms import Arm
+from stlm_kit.tables.columns import shown
+from stlm_kit.tables.intervals import LEVEL, Estimate, rounded
+from stlm_kit.tables.table import Difference, Table
 
 PERCENT = f"{100 * LEVEL:.0f} %"
 SPECIAL = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
