@@ -101,7 +101,7 @@ def in_words(found: list[Standing]) -> str:
     if not left:
         return f"{len(found)} runs: {states}; nothing is left to compute."
     known = [hours for hours in left if hours is not None]
-    unknown = f" and {len(left) - len(known)} runs of unknown length" if len(known) < len(left) else ""
+    unknown = f" and {len(left) - len(known)} of unknown length" if len(known) < len(left) else ""
     running = sum(one.state == "running" for one in found)
     beside = f", {duration(3600 * sum(known) / running)} with {running} side by side" if running > 1 else ""
     total = duration(3600 * math.fsum(known)) if known else "0 s"

@@ -35,7 +35,7 @@ ITS_OWN = ("PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH")  # what `papermill -
 
 def executes_this() -> bool:
     """Whether this process is the kernel of a notebook that papermill executes by itself."""
-    if os.environ.get("STLM_RUN_DIR") or _shell() is None:  # the runner's, and no kernel at all
+    if os.environ.get("STLM_RUN_DIR") or _shell() is None or not _executed():  # the runner's, no kernel, nbval's
         return False
     return os.environ.get(MARK) == str(os.getppid()) or any("papermill" in Path(word).name for word in _parent()[1])
 

@@ -11,6 +11,7 @@ import nbformat
 import pytest
 
 from stlm_kit import ledger
+from stlm_kit.provenance import now
 from stlm_kit.report import ledger_summary as ledger_page
 from stlm_kit.report.executed_notebook import answers, figures, plain, verdicts
 from stlm_kit.report.report import readable, write_report, write_reports
@@ -144,7 +145,7 @@ def test_a_study_of_ones_own_has_a_report_of_its_own(course, tmp_path, monkeypat
     runs = plan(request)
     for run, score in zip(runs, (2.0, 2.2, 3.0), strict=False):
         done = executed(course, run, identity=identity(run.notebook, run.parameters), study=run.study)
-        done.write_record(hash=run.hash, profile="laptop", labels=run.labels)
+        done.write_record(hash=run.hash, profile="laptop", labels=run.labels, machine={"cores": 2}, ended=now())
         (done.folder / "row.json").write_text(json.dumps({"bits_per_byte": score, "device": "cpu"}))
     monkeypatch.setattr("stlm_kit.report.own_studies.project_dir", lambda: tmp_path / "project")
     own, published = (page.read_text() for page in write_reports(runs, request))
