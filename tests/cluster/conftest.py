@@ -16,3 +16,8 @@ def cluster():
         yield found
     finally:
         found.end()
+
+
+@pytest.fixture(autouse=True)
+def _runs_of_its_own(runs):
+    """No test of this folder reads or writes the reader's runs."""
