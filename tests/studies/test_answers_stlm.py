@@ -7,6 +7,7 @@ from stlm_kit import ledger
 from stlm_kit.ledger.answers import evidence
 from stlm_kit.reproduce.study_file import load_study
 from stlm_kit.studies.stlm.model import counted, vocabulary_share
+from stlm_kit.studies.stlm.tables import passes
 from stlm_kit.training import TrainingSettings
 
 
@@ -54,3 +55,12 @@ def test_every_contradicted_or_undecided_claim_says_which_reading_would_be_right
         answer = ledger.computed(claim)
         if ledger.row(claim, answer)["verdict"] in ("contradicted", "underdetermined"):
             assert claim.reading, claim.id
+
+
+def test_passes_over_the_corpus_are_what_both_chapters_print():
+    times = {reading: round(count, 1) for reading, count in passes().items()}
+    assert list(times.values()) == [88.2, 135.5, 6.8, 9.0]
+    claim = ledger.find_claim("stlm.tokens.ten_times")
+    answer = ledger.best_answer(claim, None)
+    assert answer["found"] == {reading: times[reading] for reading in list(times)[:2]}
+    assert ledger.verdict_of(claim, answer) == "contradicted"
