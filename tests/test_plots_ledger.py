@@ -36,8 +36,21 @@ def test_only_the_farthest_contradicted_claims_are_named_once_each():
     rows += [row(1, {"a": 1e3, "b": 1e4}, "contradicted", "farthest"), row(5, 1e6, "underdetermined", "no mistake")]
     axes = plots.published_found(rows, labels=3).axes[0]
     assert {text.get_text() for text in axes.texts} == {"farthest", "claim.7", "claim.6"}
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["underdetermined (1)", "contradicted (9)"]
-    assert axes.get_xscale() == axes.get_yscale() == "log" and axes.get_xlim() == axes.get_ylim()
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["underdetermined (1)", "contradicted (9)"]
+    assert axes.get_xscale() == "log"
+
+
+def test_no_dot_hides_another_and_what_is_not_drawn_is_counted():
+    rows = [row(100, 100, claim_id=f"claim.{i}") for i in range(30)] + [row(100, 150, claim_id="far")]
+    axes = plots.published_found(rows).axes[0]
+    dots = [tuple(dot) for dot in axes.collections[0].get_offsets().tolist()]
+    assert len(set(dots)) == len(dots) == 8  # seven of the thirty, and one by itself
+    assert [text.get_text() for text in axes.texts] == ["+ 23"]
+
+
+def test_settings_are_no_findings():
+    rows = [row(1, 1), row(2, 2, "setting", "a.setting") | {"kind": "config"}]
+    assert [label.get_text() for label in plots.published_found(rows).axes[0].get_yticklabels()] == ["exact (1)"]
 
 
 def test_no_rows_draw_an_empty_picture():

@@ -1,8 +1,9 @@
-"""The ledger as one picture: what was published against what was found, over many orders of magnitude."""
+"""The ledger as one picture: how far what was found lies from what was published, verdict by verdict."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +11,6 @@ from matplotlib.figure import Figure
 
 from stlm_kit.plots.style import PALETTE, figure, house_style
 
-# In the order of drawing, so that what disagrees lies on top of what agrees.
 VERDICT_COLOURS = {
     "setting": PALETTE[7],
     "exact": PALETTE[0],
@@ -20,7 +20,9 @@ VERDICT_COLOURS = {
     "underdetermined": PALETTE[4],
     "contradicted": PALETTE[1],
 }
-NAMED_FROM = 0.005  # decades: a point nearer to the diagonal lies on it to the eye and gets no name
+NAMED_FROM = 0.005  # decades: a number nearer to the published one looks equal to it and gets no name
+COLUMN = 0.03  # decades: numbers as near to each other as this are stacked, so that none hides another
+TALLEST = 7  # dots in a stack; a number says how many more there are
 LEADER = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkB": 3}
 
 
@@ -42,7 +44,7 @@ def points(rows: Iterable[Mapping[str, Any]]) -> list[Point]:
     """The positive numbers of `ledger.rows()` that a logarithmic axis can show; yes or no, text and zero cannot.
 
     A claim read in several ways gives a point for each reading, a list one for each element. A published range stands
-    at its geometric mean; a number found inside it is drawn on the diagonal, where it belongs.
+    at its geometric mean; a number found inside it counts as equal to it.
     """
     found = []
     for row in rows:
@@ -69,42 +71,62 @@ def _positive(value: Any) -> bool:
 
 @house_style
 def published_found(
-    rows: Iterable[Mapping[str, Any]], labels: int = 5, title: str = "published against found, each in its own unit"
+    rows: Iterable[Mapping[str, Any]], labels: int = 5, title: str = "found over published, one dot for each number"
 ) -> Figure:
-    """Every number of `ledger.rows()` on two logarithmic axes, coloured by verdict; agreement is the diagonal.
+    """The numbers of `ledger.rows()`, a line for each verdict; agreement is 1. Near dots are stacked.
 
-    labels: how many contradicted claims are named, those farthest from the diagonal first, once each.
+    A value of a configuration that a preset uses (a row of kind "config") is no finding and is left out. labels: how
+    many contradicted claims are named, those farthest from 1 first, once each.
     """
-    shown = points(rows)
-    new, axes = figure(size=(7, 4))
-    for verdict, colour in VERDICT_COLOURS.items():
+    shown = points(row for row in rows if row.get("kind") != "config")
+    lines = [verdict for verdict in reversed(VERDICT_COLOURS) if any(point.verdict == verdict for point in shown)]
+    new, axes = figure(size=(7, 1.2 + 0.6 * max(1, len(lines))))
+    axes.axvline(1, color="#777777", linewidth=0.8, zorder=1)
+    for height, verdict in enumerate(reversed(lines)):
         group = [point for point in shown if point.verdict == verdict]
-        if group:
-            claims = len({point.id for point in group})
-            axes.scatter(
-                [point.published for point in group], [point.found for point in group], color=colour, s=18, alpha=0.8,
-                linewidths=0, zorder=3, label=f"{verdict.replace('_', ' ')} ({claims})",
-            )  # fmt: skip
-    axes.set(xscale="log", yscale="log", xlabel="published", ylabel="found", title=title)
-    if shown:
-        ends = [min(min(p.published, p.found) for p in shown) / 2, max(max(p.published, p.found) for p in shown) * 2]
-        axes.plot(ends, ends, color="#777777", linewidth=0.8, zorder=1)
-        axes.set(xlim=ends, ylim=ends)
-        axes.legend(title="verdict (claims)", loc="upper left", bbox_to_anchor=(1, 1))
-    named = _farthest(shown, labels)
-    for side in (True, False):  # names stand in the two empty corners, in the order of their points, so no lines cross
-        column = sorted((point for point in named if (point.decades > 0) == side), key=lambda point: -point.found)
-        for place, point in enumerate(column):
-            corner = (0.03, 0.94 - 0.07 * place) if side else (0.97, 0.07 * (len(column) - place))
-            axes.annotate(
-                point.id, (point.published, point.found), xytext=corner, textcoords="axes fraction", fontsize=8,
-                ha="left" if side else "right", va="center", zorder=4, arrowprops=LEADER,
-            )  # fmt: skip
+        axes.scatter(
+            *zip(*_stacked(group, height), strict=True), color=VERDICT_COLOURS[verdict], s=14, linewidths=0, zorder=3
+        )
+        for column, count in Counter(map(_column, group)).items():
+            if count > TALLEST:
+                place = (10 ** (COLUMN * (column + 0.7)), height + 0.3)
+                axes.annotate(f"+ {count - TALLEST}", place, fontsize=8, va="center")
+    names = [f"{verdict.replace('_', ' ')} ({_claims(shown, verdict)})" for verdict in reversed(lines)]
+    axes.set_yticks(range(len(lines)), names)
+    axes.set(xscale="log", xlabel="found / published", title=title, ylim=(-0.3, len(lines) + 0.6))
+    axes.grid(axis="y", visible=False)
+    for place, point in enumerate(sorted(_farthest(shown, labels), key=lambda point: point.decades)):
+        corner = (0.02 + 0.2 * place, 0.99 - 0.07 * (place % 3))
+        axes.annotate(
+            point.id, (point.found / point.published, len(lines) - 1), xytext=corner, textcoords="axes fraction",
+            fontsize=7, va="center", zorder=4, arrowprops=LEADER,
+        )  # fmt: skip
     return new
 
 
+def _column(point: Point) -> int:
+    """The stack that a number stands in."""
+    return round(point.decades / COLUMN)
+
+
+def _stacked(group: list[Point], height: float) -> list[tuple[float, float]]:
+    """(x, y) of a dot for each number: in a stack the nearest to 1 lies lowest; only the first few are drawn."""
+    seen: Counter[int] = Counter()
+    dots = []
+    for point in sorted(group, key=lambda point: abs(point.decades)):
+        if (place := seen[_column(point)]) < TALLEST:
+            dots.append((10 ** (COLUMN * _column(point)), height + 0.11 * place))
+        seen[_column(point)] += 1
+    return dots
+
+
+def _claims(shown: list[Point], verdict: str) -> int:
+    """How many claims the points of a verdict belong to."""
+    return len({point.id for point in shown if point.verdict == verdict})
+
+
 def _farthest(shown: list[Point], number: int) -> list[Point]:
-    """The contradicted points to be named: the farthest from the diagonal, one a claim."""
+    """The contradicted points to be named: the farthest from 1, one a claim."""
     farthest: dict[str, Point] = {}
     for point in sorted(shown, key=lambda point: -abs(point.decades)):
         if point.verdict == "contradicted" and abs(point.decades) > NAMED_FROM:
