@@ -64,3 +64,8 @@ def test_passes_over_the_corpus_are_what_both_chapters_print():
     answer = ledger.best_answer(claim, None)
     assert answer["found"] == {reading: times[reading] for reading in list(times)[:2]}
     assert ledger.verdict_of(claim, answer) == "contradicted"
+
+
+def test_sharing_one_block_makes_the_whole_model_as_small_as_the_abstract_says_and_bytes_alone_do_not():
+    found = ledger.computed(ledger.find_claim("stlm.byte.reduction_whole_model"))["found"]
+    assert list(found.values()) == [41.5, 59.9, 90.0, 93.2]

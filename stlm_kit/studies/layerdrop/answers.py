@@ -196,10 +196,20 @@ def states_overflow_the_gpu(setting):
 # Plan and form
 
 
-@answers("ld.plan.weeks_sum", *(f"ld.plan.phase{phase}_weeks" for phase in range(1, 6)))
+@answers("ld.plan.weeks_sum", *(f"ld.plan.phase{phase}_weeks" for phase in (1, 2, 3, 5)))
 def calendar_weeks(setting):
     """The days from the first date to the last, both included, over 7."""
     return ((date.fromisoformat(setting["end"]) - date.fromisoformat(setting["start"])).days + 1) / 7
+
+
+@answers("ld.plan.phase4_weeks")
+def weeks_of_its_own(setting):
+    """The days from the first date to the last over 7; and without the days that other phases take as well."""
+    alone = date.fromisoformat(setting["buffer_start"]) - date.fromisoformat(setting["phase_3_end"])
+    return {
+        "from its first day to its last": calendar_weeks(setting),
+        "without the days shared with phase 3 and the buffer": (alone.days - 1) / 7,
+    }
 
 
 @answers("ld.plan.numbering")

@@ -62,10 +62,13 @@ def lies_between(setting):
 
 
 @answers("poster.size.compact")
-def smallest_of_its_family(setting):
-    """Whether the student stands before every model of its teacher's family in the poster's order by size."""
+def smaller_than(setting):
+    """Whether the student stands before a model of its teacher's family in the poster's order by size."""
     place = setting["by_size"].index
-    return place(setting["student"]) < min(place(model) for model in setting["family"])
+    return Answer(
+        {f"beside {model}": place(setting["student"]) < place(model) for model in setting["family"]},
+        missing="beside which model it is compact, and its number of parameters",
+    )
 
 
 @answers("poster.sharing.params_constant")

@@ -128,13 +128,13 @@ def feed_forward_matrices(setting):
 
 @answers("stlm.ffn.majority")
 def feed_forwards_hold_most(setting):
-    """Feed-forwards over all parameters, under every reading of Table 1"""
+    """Feed-forwards over all parameters and over those of the blocks, under every reading of Table 1"""
     tables = {reading: counted(setting["preset"], **change) for reading, change in setting["readings"].items()}
     shares = {reading: 100 * table["feed_forward"] / table["total"] for reading, table in tables.items()}
     of_blocks = [100 * t["feed_forward"] / (t["feed_forward"] + t["attention"] + t["norms"]) for t in tables.values()]
     shown = ", ".join(f"{share:.1f} % ({reading})" for reading, share in shares.items())
     return Answer(
-        min(shares.values()) > 50,
+        {"of the whole model": min(shares.values()) > 50, "of its transformer blocks": min(of_blocks) > 50},
         how=f"feed-forwards hold {shown} of the model, {min(of_blocks):.0f} to {max(of_blocks):.0f} % of its blocks",
     )
 
@@ -218,15 +218,16 @@ def vocabulary_reduction(setting):
 
 @answers("stlm.byte.reduction_whole_model")
 def whole_model_reduction(setting):
-    """1 less the byte-level model over the baseline, tied and untied"""
-    tied, untied = (counted(setting["preset"], tied_head=tied) for tied in (True, False))
-    byte_level = tied["total"] - tied["embedding"] + sum(byte_modules())
-    return Answer(
-        [100 * (1 - byte_level / table["total"]) for table in (tied, untied)],
-        how=f"a byte-level model of {byte_level:,} beside {tied['total']:,} (tied) and {untied['total']:,}; "
-        f"without any embedding or head it would be {vocabulary_share(tied):.0f} and {vocabulary_share(untied):.0f} %",
-        by="cited",
-    )
+    """1 less the byte-level model over the baseline, with blocks of its own or one block in every place"""
+    found, models = {}, {}
+    for blocks, change in (("ten blocks", {}), ("one block in ten places", {"n_layers": 1})):
+        table = counted(setting["preset"], **change)  # one block in every place is stored once
+        models[blocks] = table["total"] - table["embedding"] + sum(byte_modules())
+        for kind, tied_head in (("tied", True), ("untied", False)):
+            baseline = counted(setting["preset"], tied_head=tied_head)["total"]
+            found[f"{blocks}, beside the {kind} baseline"] = round(100 * (1 - models[blocks] / baseline), 1)
+    shown = " and ".join(f"{n_parameters:,} with {blocks}" for blocks, n_parameters in models.items())
+    return Answer(found, how=f"the byte modules of the public code on the baseline's core: {shown}", by="cited")
 
 
 @answers("stlm.byte.decoder_fewer")

@@ -120,8 +120,13 @@ def near_chance(setting):
         guess = row["chance_pct"] / 100
         z[benchmark] = (row["accuracy_pct"] / 100 - guess) / sqrt(guess * (1 - guess) / row["items"])
     shown = ", ".join(f"{benchmark} {value:+.1f}" for benchmark, value in z.items())
+    widest = max(abs(row["accuracy_pct"] - row["chance_pct"]) for row in setting["benchmarks"].values())
     return Answer(
-        all(abs(value) < setting["largest_z"] for value in z.values()), how=f"standard errors from chance: {shown}"
+        {
+            "as a guesser would score": all(abs(value) < setting["largest_z"] for value in z.values()),
+            f"within {setting['near_points']} points of chance": widest <= setting["near_points"],
+        },
+        how=f"standard errors from chance: {shown}; at most {widest:g} points",
     )
 
 
