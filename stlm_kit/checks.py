@@ -13,7 +13,7 @@ from typing import Any
 
 from stlm_kit import ledger as _ledger
 from stlm_kit.errors import UsageError
-from stlm_kit.ledger.wording import SIGNS, number, show, with_unit
+from stlm_kit.ledger.wording import SIGNS, number, show, source_says, with_unit
 from stlm_kit.locks import lock
 from stlm_kit.paths import atomic_write, clear_parts, runs_dir
 from stlm_kit.reproduce import parameters as _parameters
@@ -227,6 +227,8 @@ def _print_row(claim: _ledger.Claim, answer: dict | None) -> None:
     row = _ledger.row(claim, answer)
     print(f"{claim.id} · {row['verdict']}")
     _print_wrapped("  ", claim.statement, indent=2)
+    if any(said := source_says(claim)):
+        _print_part(*said)
     if claim.id in guesses():
         _print_part("your guess", show(guesses()[claim.id], claim))
     _print_part("published", f"{SIGNS[claim.compare]}{show(claim.value, claim)}")

@@ -5,6 +5,7 @@ answers.py      answers that are computed at each call: functions, settings in u
 recorded.py     answers that a notebook or a run wrote down
 full_size.py    answers that result rows at the published size give
 survey.py       claims joined with their best answers: the rows of `stlm ledger`
+quotes.py       whether the quotes of claims stand in the sources' texts
 """
 
 from stlm_kit.ledger.answers import computed
