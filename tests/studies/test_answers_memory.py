@@ -122,3 +122,17 @@ def test_logits_are_what_backward_leaves_beside_the_training_state(batch_size):
     state = model.counted("memory-study")["total"] * model.STATE_BYTES / model.MIB
     logits = model.logits_mib({"preset": "memory-study", "batch_size": batch_size})
     assert logits + state == pytest.approx(left, abs=22)  # a workspace of about 20 MiB, whatever the batch size
+
+
+@pytest.mark.parametrize(
+    ("claim_id", "found"),
+    [
+        ("mem.exp.bs128_is_max", [221, 128]),
+        ("mem.bf16.consistent_all_bs", [False, True]),
+        ("mem.flash.best_single", [False, False, True]),
+    ],
+)
+def test_where_two_fair_readings_differ_the_claim_is_underdetermined(claim_id, found):
+    answer = answers.computed(CLAIMS[claim_id])
+    assert list(answer["found"].values()) == found
+    assert ledger.verdict_of(CLAIMS[claim_id], answer) == "underdetermined"

@@ -29,6 +29,14 @@ def test_the_public_code_counts_the_same():
     assert counted("stlm-50m", tied_head=False)["total"] == facts["parameters_untied"]
 
 
+def test_an_aim_and_a_version_of_the_code_leave_a_claim_undecided():
+    for name in ("stlm.goal.bench", "stlm.dropout.table_vs_upstream"):
+        claim = ledger.find_claim(name)
+        assert ledger.verdict_of(claim, ledger.best_answer(claim, None)) == "underdetermined", name
+    rates = ledger.computed(ledger.find_claim("stlm.dropout.table_vs_upstream"))["found"]
+    assert list(rates.values()) == [[0.0, 0.1], [0.0, 0.1], 0.1]
+
+
 def test_a_tied_share_fixes_the_untied_one():
     tied, untied = (vocabulary_share(counted("stlm-50m", tied_head=tied)) for tied in (True, False))
     assert untied == pytest.approx(100 * 2 * tied / (100 + tied))

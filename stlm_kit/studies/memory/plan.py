@@ -21,7 +21,11 @@ def total_hours(setting):
 def shortest_and_longest_run(setting):
     """The shortest and the longest recorded epoch"""
     seconds = [run["epoch_s"] for run in evidence("memory")["runs"].values()]
-    return Answer({"shortest run": min(seconds) / 60, "longest run": max(seconds) / 60}, by="cited")
+    return Answer(
+        {"shortest run": min(seconds) / 60, "longest run": max(seconds) / 60},
+        by="cited",
+        missing="the corpus that was meant: the how-to takes shopping reviews, the recorded runs a gardening forum",
+    )
 
 
 @answers("mem.exp.isolation")

@@ -189,7 +189,9 @@ def largest_batch(setting):
     small, large = setting["batch_sizes"]
     slope = (peak(f"fp32-b{large}") - peak(f"fp32-b{small}")) / (large - small)
     rest = peak(f"fp32-b{large}") - slope * large
-    return Answer(int((setting["gpu_mib"] - rest) / slope), by="predicted")
+    rows = int((setting["gpu_mib"] - rest) / slope)
+    readings = {"of all batch sizes": rows, "of powers of two, as its batch sizes are": 2 ** (rows.bit_length() - 1)}
+    return Answer(readings, by="predicted")
 
 
 # What it recommends for later work

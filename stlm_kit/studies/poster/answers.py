@@ -141,8 +141,8 @@ def carried_out(setting):
 
 @answers("poster.future.finetune")
 def still_to_be_done(setting):
-    """Whether the experiments do not yet report what is planned."""
-    return setting["planned"] not in setting["reported"]
+    """Whether the experiments do not yet report what is planned, of each model that it could be planned for."""
+    return {model: plan not in setting["reported"] for model, plan in setting["planned"].items()}
 
 
 @answers("poster.future.methods")

@@ -52,6 +52,16 @@ def passes_over_the_corpus(setting):
     return {reading: round(times, 1) for reading, times in (own, of_table_1)}
 
 
+@answers("stlm.dropout.table_vs_upstream")
+def dropout_in_the_public_code(setting):
+    """The first and the last rate of dropout in versions of the public code's baseline configuration"""
+    rates = {}
+    for version, schedule in evidence("stlm")["dropout_schedules"].items():
+        start, end = schedule["start"], schedule["end"]
+        rates[version] = start if start == end else [start, end]
+    return Answer(rates, by="cited")
+
+
 @answers("stlm.config.warmup_fraction")
 def warmup_share(setting):
     """Warm-up over all iterations"""
@@ -138,6 +148,7 @@ def reaches_its_rivals(setting):
         own >= rival,
         how=f"its Table 2: {own} % of MMLU against {rival} % of a 3B to 4B model; no result on GSM8K or the arena",
         by="cited",
+        missing="results of the models that the aim is about; the paper reports its baseline alone",
     )
 
 
