@@ -6,16 +6,14 @@ output can be compared with a fresh one. A check that fails raises AssertionErro
 
 from __future__ import annotations
 
-import json
 import textwrap
 from types import SimpleNamespace
 from typing import Any
 
 from stlm_kit import ledger as _ledger
 from stlm_kit.errors import UsageError
-from stlm_kit.ledger.wording import SIGNS, number, show, with_unit
-from stlm_kit.locks import lock
-from stlm_kit.paths import atomic_write, clear_parts, runs_dir
+from stlm_kit.ledger.guesses import guess, guessed, guesses, questions  # noqa: F401 (called by notebooks)
+from stlm_kit.ledger.wording import SIGNS, number, show, source_says, with_unit
 from stlm_kit.reproduce import parameters as _parameters
 
 
@@ -40,29 +38,6 @@ def parameters(**values: Any) -> SimpleNamespace:
 
 
 # --- guesses ---
-
-
-def guess(claim_id: str, value: bool | float | str | None = None) -> None:
-    """Keep the reader's guess about a claim, to be shown beside the answer. None (no guess yet) passes quietly.
-
-    Guesses are kept in runs/guesses.json. Raises UsageError for a claim the ledger lacks.
-    """
-    _ledger.find_claim(claim_id)
-    if value is None:
-        return
-    path = runs_dir() / "guesses.json"
-    with lock(path.with_suffix(".lock")):  # two notebooks may be open at once
-        clear_parts(path)
-        atomic_write(path, json.dumps({**guesses(), claim_id: _ledger.plain(value)}, indent=1) + "\n")
-
-
-def guesses() -> dict[str, Any]:
-    """The reader's guesses so far: {claim id: value}; {} before the first."""
-    path = runs_dir() / "guesses.json"
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):  # a damaged file costs the guesses, never the chapter
-        return {}
 
 
 def reveal(claim_id: str) -> None:
@@ -227,6 +202,8 @@ def _print_row(claim: _ledger.Claim, answer: dict | None) -> None:
     row = _ledger.row(claim, answer)
     print(f"{claim.id} · {row['verdict']}")
     _print_wrapped("  ", claim.statement, indent=2)
+    if any(said := source_says(claim)):
+        _print_part(*said)
     if claim.id in guesses():
         _print_part("your guess", show(guesses()[claim.id], claim))
     _print_part("published", f"{SIGNS[claim.compare]}{show(claim.value, claim)}")

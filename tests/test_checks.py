@@ -9,6 +9,7 @@ import torch
 
 from stlm_kit import checks
 from stlm_kit.errors import UsageError
+from stlm_kit.ledger import calibration
 
 
 @pytest.fixture(autouse=True)
@@ -149,7 +150,7 @@ def test_a_guess_is_kept_and_shown_beside_the_answer(capsys, runs):
 
 def test_guesses_survive_a_damaged_file_and_two_notebooks_at_once(runs):
     (runs / "guesses.json").write_text("{")
-    ids = [claim.id for claim in checks._ledger.load_claims()]
+    ids = [claim.id for claim in checks._ledger.load_claims() if claim.unit not in ("bool", "text")]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(checks.guess, ids, range(len(ids))))
     assert json.loads((runs / "guesses.json").read_text()) == {name: i for i, name in enumerate(ids)}
@@ -158,6 +159,69 @@ def test_guesses_survive_a_damaged_file_and_two_notebooks_at_once(runs):
 def test_a_guess_about_no_claim_is_refused():
     with pytest.raises(UsageError, match=r"'mem\.params\.total'"):
         checks.guess("mem.param.total", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "unit", "kept"),
+    [
+        ("mem.expected.window.mem", "True", "", True),
+        ("mem.expected.window.mem", np.bool_(False), "", False),
+        ("mem.expected.window.mem", "Cannot know", "", "cannot know"),
+        ("mem.params.total", 3e7, "", 3e7),
+        ("mem.params.total", "false", "", False),
+        ("ch02.heads", np.int64(16), "heads", 16),
+        ("ch03a.lr.peak", "true", "", True),
+        ("ch03a.lr.peak", 0.5, "1", 0.5),
+    ],
+)
+def test_a_guess_is_of_one_of_four_kinds(name, value, unit, kept):
+    checks.guess(name, value, unit)
+    assert checks.guesses() == {name: kept} and type(checks.guesses()[name]) is type(kept)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("mem.expected.window.mem", 3, '"true", "false" or "cannot know"\\.$'),
+        ("mem.params.total", "many", "or by a number of parameters\\.$"),
+        ("ch02.heads", 16, "A number needs unit="),
+        ("mem.params.total", [1, 2], "is no guess"),
+        ("ch2.heads", "true", "no claim"),
+        ("chapter.heads", None, "no claim"),
+    ],
+)
+def test_what_is_no_guess_is_told_in_a_sentence(name, value, sentence, runs):
+    with pytest.raises(UsageError, match=sentence):
+        checks.guess(name, value)
+    assert not (runs / "guesses.json").exists()
+
+
+def test_a_chapters_own_question_is_shown_beside_its_result_and_counted(capsys):
+    checks.guess("ch02.heads", None, unit="heads")
+    checks.guessed("ch02.heads", found=12)
+    assert capsys.readouterr().out == "" and checks.questions() == []
+    checks.guess("ch02.heads", 16, unit="heads")
+    checks.guess("ch02.tied", "cannot know")
+    checks.guess("ch02.later", "true")
+    checks.guessed("ch02.heads", found=torch.tensor(12))
+    checks.guessed("ch02.tied", found="cannot know")
+    assert capsys.readouterr().out == (
+        "you guessed 16 heads; found: 12 heads\nyou guessed cannot know; found: cannot know\n"
+    )
+    judged = calibration.judge(checks.guesses(), checks.questions())
+    assert [(guess.id, guess.right, guess.answer) for guess in judged] == [
+        ("ch02.heads", False, "12"),
+        ("ch02.tied", True, "cannot know"),
+    ]
+    checks.guess("ch02.heads", 12, unit="heads")  # guessed again: the old result is that of another guess
+    assert [row["id"] for row in checks.questions()] == ["ch02.tied"]
+
+
+def test_a_guess_about_a_claim_is_shown_beside_a_result_too(capsys):
+    checks.guess("mem.params.total", 3e7)
+    checks.guessed("mem.params.total", found=28941393)
+    assert capsys.readouterr().out == "you guessed 30,000,000 parameters; found: 28,941,393 parameters\n"
+    assert checks.guesses() == {"mem.params.total": 3e7} and checks.questions() == []
 
 
 def test_the_ledger_prints_the_published_precision_only(capsys):

@@ -18,7 +18,8 @@ from stlm_kit.reproduce.trace_cache import kept
 
 def add_ledger(parser: argparse.ArgumentParser) -> None:
     """The options of `stlm ledger`, of one claim, and of `stlm ledger import`."""
-    parser.usage = "stlm ledger [options] [CLAIM] | stlm ledger import RUN_DIR|GPU_ROWS [--dry-run]"
+    parser.usage = "stlm ledger [options] [CLAIM] | stlm ledger import RUN_DIR|GPU_ROWS [--dry-run] | "
+    parser.usage += "stlm ledger --verify-quotes FOLDER"
     parser.add_argument(
         "what",
         nargs="*",
@@ -30,6 +31,12 @@ def add_ledger(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verdict", help="only claims with this verdict, such as contradicted")
     parser.add_argument("--json", action="store_true", help="every field, as a list of objects")
     parser.add_argument("--dry-run", action="store_true", help="of an import: check and show, but keep nothing")
+    parser.add_argument(
+        "--verify-quotes",
+        metavar="FOLDER",
+        type=Path,
+        help="look for each quote in FOLDER/SOURCE.txt, letter for letter but for white space",
+    )
     parser.epilog = (
         "stlm ledger import RUN_DIR checks your own runs at the published size and lets them answer the claims that "
         f"ask for one. {WHERE_ROWS_GO} stlm ledger import FOLDER/gpu.jsonl takes over what benchmarks/gpu.py found, "
@@ -45,6 +52,8 @@ WHERE_ROWS_GO = (
 
 def run_ledger(options: argparse.Namespace) -> int:
     """`stlm ledger`, one claim of it, or an import. UsageError for other words."""
+    if options.verify_quotes:
+        return verify_quotes(options)
     if options.what[:1] == ["import"]:
         if len(options.what) != 2:
             raise UsageError("stlm ledger import takes one RUN_DIR: a run's folder, or one that holds many.")
@@ -65,14 +74,14 @@ def show_claim(claim_id: str, as_json: bool) -> int:
     """One claim whole: what it says and where, what was found, how, and the command that does it again."""
     from stlm_kit import ledger
     from stlm_kit.ledger.origin import command_of, place_of
-    from stlm_kit.ledger.wording import in_words
+    from stlm_kit.ledger.wording import in_words, source_says
 
     claim = ledger.find_claim(claim_id)
     with Waiting("computing the answer"):
         answer = ledger.best_answer(claim, ledger.latest_answers().get(claim.id))
     row = ledger.row(claim, answer)
     published, found = in_words(claim, row["found"])
-    about = {"where": claim.where, "reading": claim.reading, "computed_by": place_of(claim, answer)}
+    about = {"reading": claim.reading, "computed_by": place_of(claim, answer)}
     about["command"] = command_of(claim, answer)
     if as_json:
         print(json.dumps({**row, **about}, indent=1, ensure_ascii=False))
@@ -81,6 +90,7 @@ def show_claim(claim_id: str, as_json: bool) -> int:
     lines = {
         "statement": claim.statement,
         "source": f"{claim.source}, {claim.where}",
+        **dict([source_says(claim)]),
         "published": published or "no value",
         "found": found or "not answered yet",
         "reading": claim.reading,
@@ -92,6 +102,29 @@ def show_claim(claim_id: str, as_json: bool) -> int:
         if text:
             print(textwrap.fill(text, 110, initial_indent=f"  {name:<13}", subsequent_indent=" " * 15))
     return 0
+
+
+def verify_quotes(options: argparse.Namespace) -> int:
+    """`stlm ledger --verify-quotes FOLDER`: each quote that is not there, and counts. 1 where one is not, else 0."""
+    from stlm_kit import ledger
+    from stlm_kit.ledger.quotes import check
+
+    claims = ledger.load_claims(options.source)
+    if options.what:
+        claims = [ledger.find_claim(claim_id) for claim_id in options.what]
+    checked = check(options.verify_quotes, claims)
+    for claim, quote in checked.not_found:
+        print(f"{claim.id}: not in {claim.source}.txt: “{quote}” ({claim.where})")
+    for file, count in checked.missing.items():
+        print(f"stlm: There is no {file}; {count} quotes of {file.stem} were not looked for.", file=sys.stderr)
+    unchecked = sum(checked.missing.values())
+    not_looked_for = f", {unchecked} not looked for" if unchecked else ""
+    derived = sum(claim.derived is not None for claim in claims)
+    print(
+        f"{checked.found + len(checked.not_found)} quotes: {checked.found} found, {len(checked.not_found)} not found"
+        f"{not_looked_for}; {derived} of {len(claims)} claims are derived"
+    )
+    return 1 if checked.not_found or checked.missing else 0
 
 
 def import_rows(options: argparse.Namespace) -> int:
@@ -178,7 +211,8 @@ def show_ledger(options: argparse.Namespace) -> int:
         values = list(found.values()) if isinstance(found, dict) else [] if found is None else [found]
         published = "" if claim.value is None else show(claim.value, claim)
         shown = " or ".join(show(value, claim) for value in values)
-        table.add_row(row["id"], escape(published), escape(shown), row["verdict"], escape(row["statement"]))
+        statement = row["statement"] + (" (derived)" if row["derived"] else "")
+        table.add_row(row["id"], escape(published), escape(shown), row["verdict"], escape(statement))
     print_table(table, soft_wrap=False)
     counts = Counter(row["verdict"] for row in rows)
     print(f"{len(rows)} claims: " + ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common()))

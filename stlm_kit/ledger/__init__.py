@@ -5,6 +5,9 @@ answers.py      answers that are computed at each call: functions, settings in u
 recorded.py     answers that a notebook or a run wrote down
 full_size.py    answers that result rows at the published size give
 survey.py       claims joined with their best answers: the rows of `stlm ledger`
+quotes.py       whether the quotes of claims stand in the sources' texts
+guesses.py      what the reader guessed, beside what was found
+calibration.py  how good the reader's guesses are
 """
 
 from stlm_kit.ledger.answers import computed

@@ -1,13 +1,17 @@
 """How good a reader's guesses are: which came true, and how often each way of answering did.
 
-A guess is a yes or no (True, False, "true", "false"), "cannot know" where the source leaves out what the answer depends
-on, or a number in the claim's unit. What is not answered yet is not held against anybody.
+Every question offers three answers besides a number in the claim's unit: "true", "false", and "cannot know" where the
+source leaves out what the answer depends on, or two fair readings of it differ. Of an underdetermined claim "cannot
+know" is right, "true" and "false" are not. What is not answered yet is not held against anybody.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
+
+from stlm_kit.ledger.claims import is_number
+from stlm_kit.ledger.wording import number
 
 WAITING = ("open", "needs_gpu")
 NEAR = 0.1  # a guessed number is right within this share of what was found: guesses are made in the head
@@ -21,11 +25,12 @@ class Judged(NamedTuple):
     id: str
     kind: str  # "true", "false", "cannot know", "a number" or "something else"
     right: bool | None
+    answer: str = ""  # what would have been right; "" while the claim waits
 
 
 def judge(guesses: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> list[Judged]:
-    """Each guess beside the verdict. guesses: `checks.guesses()`; rows: `ledger.rows()`. A claim unknown to the rows
-    (guessed in a course that has since dropped it) is left out.
+    """Each guess beside the verdict. guesses: `checks.guesses()`; rows: `ledger.rows()`, and `checks.questions()`
+    for the chapters' own. A claim unknown to the rows (guessed in a course that has since dropped it) is left out.
 
     "true" is right where the claim stands, "false" where it is contradicted, "cannot know" where it is underdetermined;
     a number where it is within a tenth of what was found, under any reading.
@@ -47,7 +52,17 @@ def _judged(row: Mapping[str, Any], value: Any) -> Judged:
         kind, right = "a number", any(_near(value, number) for number in found)
     else:
         kind, right = "something else", value == row["found"]
-    return Judged(row["id"], kind, None if verdict in WAITING else right)
+    if verdict in WAITING:
+        return Judged(row["id"], kind, None)
+    return Judged(row["id"], kind, right, _answer(row, kind))
+
+
+def _answer(row: Mapping[str, Any], kind: str) -> str:
+    if row["verdict"] == "underdetermined":
+        return "cannot know"
+    if kind == "a number" and is_number(row["found"]):
+        return number(row["found"])
+    return "false" if row["verdict"] == "contradicted" else "true"
 
 
 def _near(guess: float, found: Any) -> bool:
@@ -73,8 +88,7 @@ def summary(judged: list[Judged]) -> str:
         for kind, (right, answered) in calibration(judged).items()
         if answered
     ]
-    lines += (
-        [f"not right: {', '.join(wrong)}"] if (wrong := [guess.id for guess in judged if guess.right is False]) else []
-    )
+    wrong = [f"{guess.id} ({guess.answer})" for guess in judged if guess.right is False]
+    lines += [f"not right, with the answer: {', '.join(wrong)}"] if wrong else []
     lines += [f"still waiting for an answer: {', '.join(waiting)}"] if waiting else []
     return "\n".join(lines)

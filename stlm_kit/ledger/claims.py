@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from functools import cache
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stlm_kit.errors import KitError, UsageError, first_sentence, near
 from stlm_kit.reproduce.study_file import read_yaml, study_names, study_path
@@ -35,6 +35,19 @@ USUAL_EVIDENCE: dict[str, Evidence | None] = {
 MULTIPLES = {"K": 10**3, "M": 10**6, "B": 10**9}
 
 
+MOST_WORDS = 25  # of one quoted place: quotes are for criticism, and short
+
+
+def _short(text: str) -> str:
+    if len(text.split()) > MOST_WORDS:
+        raise ValueError(f"A quote has at most {MOST_WORDS} words; quote the part that the claim is about.")
+    return text
+
+
+Words = Annotated[str, Field(min_length=1), AfterValidator(_short)]
+Quote = Words | Annotated[list[Words], Field(min_length=2)]
+
+
 class Citation(BaseModel):
     """An answer that is looked up, not computed: what the cited place says."""
 
@@ -54,6 +67,8 @@ class Claim(BaseModel):
     where: str = Field(description="section or table of the source")
     kind: Kind
     statement: str = Field(description="in the kit's own words")
+    quote: Quote | None = Field(default=None, description="the source's words, letter for letter; a list of places")
+    derived: str | None = Field(default=None, min_length=1, description="how it follows; the source says no such thing")
     published: Scalar | list[Scalar] | None = Field(description="the value as printed; a pair of numbers is a range")
     unit: str = Field(min_length=1, description="'1' for a number without dimension, 'bool' for yes or no, or 'text'")
     tolerance: float | None = Field(default=None, ge=0, description="absolute; default: half the last printed digit")
@@ -79,6 +94,17 @@ class Claim(BaseModel):
         if holds_number(self.value) and self.unit == "bool":
             raise ValueError("It publishes a number but its unit is 'bool'; give the number's unit, or '1'.")
         return self
+
+    @model_validator(mode="after")
+    def _quoted_or_derived(self) -> Claim:
+        if self.quote and self.derived:
+            raise ValueError("It has a quote and is called derived; what the source says is not derived.")
+        return self
+
+    @property
+    def quotes(self) -> list[str]:
+        """The quoted places; [] where there is no quote."""
+        return [self.quote] if isinstance(self.quote, str) else list(self.quote or [])
 
     @property
     def value(self) -> Scalar | list[Scalar] | None:

@@ -9,7 +9,7 @@ from typing import Any
 from IPython.display import HTML
 
 from stlm_kit import ledger
-from stlm_kit.ledger.wording import in_words
+from stlm_kit.ledger.wording import in_words, said_line
 
 COLUMNS = ("claim", "published", "found", "verdict", "reading")
 
@@ -28,7 +28,7 @@ def filtered(
 
 
 def claims(rows: Iterable[Mapping[str, Any]], most: int = 20) -> HTML:
-    """A table of at most `most` rows of `ledger.rows()`: statement and id, published, found, verdict, reading."""
+    """A table of at most `most` rows of `ledger.rows()`: statement, quote and id, published, found, ..."""
     rows = list(rows)
     known = {claim.id: claim for claim in ledger.load_claims()}
     body = "".join(_line(known[row["id"]], row) for row in rows[:most])
@@ -40,8 +40,9 @@ def claims(rows: Iterable[Mapping[str, Any]], most: int = 20) -> HTML:
 
 def _line(claim: ledger.Claim, row: Mapping[str, Any]) -> str:
     published, found = in_words(claim, row["found"])
+    said = f"<small>{escape(said_line(claim))}</small><br>" if said_line(claim) else ""
     cells = [
-        f"{escape(claim.statement)}<br><code>{claim.id}</code>",
+        f"{escape(claim.statement)}<br>{said}<code>{claim.id}</code>",
         escape(published),
         escape(found),
         row["verdict"].replace("_", " "),

@@ -17,6 +17,20 @@ def in_words(claim: Claim, found: Any) -> tuple[str, str]:
     return published, "" if found is None else show(found, claim)
 
 
+def source_says(claim: Claim) -> tuple[str, str]:
+    """(label, text): the quote with its place, or how the kit derived the claim; ("", "") where neither is kept."""
+    if claim.derived:
+        return "derived", f"{claim.derived} ({claim.where})"
+    if claim.quotes:
+        return "source says", f"{' … '.join(f'“{words}”' for words in claim.quotes)} ({claim.where})"
+    return "", ""
+
+
+def said_line(claim: Claim) -> str:
+    """`source_says` as one text, "source says: ..." or "derived: ..."; "" where neither is kept."""
+    return ": ".join(part for part in source_says(claim) if part)
+
+
 def show(value: Any, claim: Claim) -> str:
     """A value at the claim's printed precision, with its unit."""
     if isinstance(value, bool):

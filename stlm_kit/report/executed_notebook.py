@@ -11,7 +11,7 @@ from typing import Any
 
 from stlm_kit import ledger
 from stlm_kit.errors import UsageError
-from stlm_kit.ledger.wording import in_words
+from stlm_kit.ledger.wording import in_words, said_line
 from stlm_kit.notebook_files import read_cells, tags
 
 CHECKED = "nbval-check-output"  # the tag of a cell whose output is a verdict, the same on every machine
@@ -39,6 +39,7 @@ class Answer:
     found: str
     verdict: str
     how: str = ""
+    said: str = ""  # the quote, or how the claim is derived
 
 
 def figures(notebook: Path) -> list[Figure]:
@@ -83,7 +84,8 @@ def _answer(answer: dict[str, Any]) -> Answer:
     row = ledger.row(claim, answer)
     published, found = in_words(claim, row["found"])
     shown = found or "not answered here"
-    return Answer(claim.id, claim.statement, published, shown, row["verdict"].replace("_", " "), row["how"])
+    verdict = row["verdict"].replace("_", " ")
+    return Answer(claim.id, claim.statement, published, shown, verdict, row["how"], said_line(claim))
 
 
 def plain(markdown: str) -> str:

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Any
 
 from stlm_kit import ledger
-from stlm_kit.ledger.wording import in_words
+from stlm_kit.ledger.wording import in_words, said_line
 from stlm_kit.paths import atomic_write, cache_dir
 from stlm_kit.provenance import source_hash, versions
 
@@ -54,6 +54,7 @@ def summarise(rows: list[dict]) -> dict[str, Any]:
                 {
                     "id": claim.id,
                     "statement": claim.statement,
+                    "said": said_line(claim),
                     "published": published,
                     "found": found,
                     "reading": claim.reading or row["how"],

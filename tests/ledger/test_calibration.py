@@ -48,6 +48,20 @@ def test_summary_says_what_to_do_without_guesses_and_names_what_was_not_right():
     text = calibration.summary(calibration.judge({"stands": "true", "wrong": "true", "waits": "true"}, ROWS))
     assert text.splitlines() == [
         'when you said "true", you were right 1 of 2 times',
-        "not right: wrong",
+        "not right, with the answer: wrong (false)",
         "still waiting for an answer: waits",
     ]
+
+
+@pytest.mark.parametrize("guess", [True, False])
+def test_of_an_underdetermined_claim_cannot_know_is_the_answer_that_counts(guess):
+    row = {"id": "stlm.lr.cosine", "verdict": "underdetermined", "found": {"150 steps": False, "1,500 steps": True}}
+    [judged] = calibration.judge({row["id"]: guess}, [row])
+    assert (judged.right, judged.answer) == (False, "cannot know")
+    assert calibration.summary([judged]).endswith("not right, with the answer: stlm.lr.cosine (cannot know)")
+    [judged] = calibration.judge({row["id"]: "cannot know"}, [row])
+    assert judged.right
+
+
+def test_a_wrong_number_is_told_the_found_one():
+    assert "stands (100)" in calibration.summary(calibration.judge({"stands": 3}, ROWS))

@@ -149,7 +149,8 @@ def test_a_record_is_one_file_and_turns_its_row(runs):
     assert path == runs / "interactive" / "ledger" / "mem.base.bs128.val_ppl.json"
     row = next(row for row in ledger.rows("memory") if row["id"] == "mem.base.bs128.val_ppl")
     assert list(row) == [
-        "id", "source", "kind", "statement", "unit", "published", "found", "tolerance", "verdict", "how",
+        "id", "source", "kind", "statement", "where", "quote", "derived", "unit", "published", "found", "tolerance",
+            "verdict", "how",
     ]  # fmt: skip
     assert (row["published"], row["found"], row["verdict"], row["how"]) == (14.96, 14.96, "measured", "scored")
     json.dumps(ledger.rows())
