@@ -1,0 +1,78 @@
+"""Steps small enough to be measured on any device: a head and its loss, one attention, a stack of blocks.
+
+Each `..._step` gives a function of what `new_...` builds, as `stlm_kit.memory.measure_step` wants it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from stlm_kit.config import DecoderConfig
+from stlm_kit.model.blocks import Block
+from stlm_kit.training.activation_checkpointing import checkpointed
+
+Through = Callable[[Block, Tensor], Tensor]  # how features go through a block
+
+
+def loss_and_gradients(loss: Callable, seed: int = 0) -> list[Tensor]:
+    """The loss of random features under a random head, and its gradients by features, weight and bias, in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        head = nn.Linear(8, 100).double()
+    x = torch.randn(2, 40, 8, dtype=torch.float64, generator=generator).requires_grad_()
+    nats = loss(x, head, torch.randint(100, (2, 40), generator=generator))
+    return [nats.detach(), *torch.autograd.grad(nats, [x, head.weight, head.bias])]
+
+
+def head_step(loss: Callable, positions: int) -> Callable[[nn.Linear], None]:
+    """Forward and backward of `loss(features, head, targets)` over random features of so many positions."""
+
+    def step(head: nn.Linear) -> None:
+        head.zero_grad()
+        x = torch.randn(1, positions, head.in_features, device=head.weight.device, requires_grad=True)
+        loss(x, head, torch.zeros(x.shape[:2], dtype=torch.long, device=x.device)).backward()
+
+    return step
+
+
+def attention_step(attention: Callable, length: int, device: str) -> Callable[[object], None]:
+    """Forward and backward of `attention(q, k, v)`: two rows, four heads of 32 dimensions, so many positions."""
+
+    def step(_: object) -> None:
+        q, k, v = (torch.randn(2, 4, length, 32, device=device, requires_grad=True) for _ in range(3))
+        attention(q, k, v).sum().backward()
+
+    return step
+
+
+def new_blocks(config: DecoderConfig, device: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> nn.ModuleList:
+    """The blocks of a decoder; seeds torch's generator, so that dropout draws the same masks afterwards."""
+    torch.manual_seed(seed)
+    return nn.ModuleList(Block(config) for _ in range(config.n_layers)).to(device, dtype)
+
+
+def block_step(through: Through, batch_size: int, config: DecoderConfig) -> Callable[[nn.ModuleList], None]:
+    """Forward and backward of a stack of blocks; `through(block, x)` says how features go through each."""
+
+    def step(blocks: nn.ModuleList) -> None:
+        blocks.zero_grad()
+        weight = next(blocks.parameters())
+        shape = batch_size, config.context_length, config.d_model
+        x = torch.randn(shape, device=weight.device, dtype=weight.dtype, requires_grad=True)
+        for block in blocks:
+            x = through(block, x)
+        x.pow(2).mean().backward()
+
+    return step
+
+
+def block_gradients(through: Through, config: DecoderConfig, device: str, how: str = "none") -> dict[str, Tensor]:
+    """Every gradient of such a step of two rows in float64; how: the kit's checkpointing, as in a recipe."""
+    blocks = new_blocks(config, device, dtype=torch.float64)
+    with checkpointed(blocks, how):
+        block_step(through, 2, config)(blocks)
+    return {name: weight.grad for name, weight in blocks.named_parameters()}
