@@ -44,6 +44,26 @@ def test_influence_is_a_triangle_and_a_leak_is_named_and_coloured():
     assert np.isfinite(shown[np.triu_indices(12, 1)]).all()
 
 
+def test_influence_states_its_log_scale():
+    for figure in (plots.influence(decoder(), torch.arange(12)), plots.influence_row({"a": leaky()}, torch.arange(12))):
+        bar = figure.axes[-1]
+        assert "log scale" in bar.get_ylabel()
+        written = [label.get_text() for label in bar.get_yticklabels()]
+        assert written == ["none", "≤ 0.0001", "0.001", "0.01", "0.1", "1"]
+
+
+def test_a_row_of_influences_draws_each_model_under_its_name():
+    both = {"causal": decoder(), "leaky": leaky()}
+    figure = plots.influence_row(both, torch.arange(12))
+    for axes, (name, model) in zip(figure.axes, both.items(), strict=False):
+        alone = plots.influence(model, torch.arange(12)).axes[0]
+        assert axes.get_title(loc="left").startswith(name)
+        for drawn, expected in zip(axes.images, alone.images, strict=True):
+            assert np.array_equal(drawn.get_array().filled(9), expected.get_array().filled(9))
+    assert ["66 leaks" in axes.get_title(loc="left") for axes in figure.axes[:2]] == [False, True]
+    assert size_of(figure) < 60_000
+
+
 ROWS = [{"step": step, "loss": 5.5 - step / 10} for step in range(1, 11)]
 
 

@@ -4,7 +4,7 @@ A notebook cell ends in the Figure; a widget (widgets.py) redraws one of these f
 or touches matplotlib's global settings.
 """
 
-from stlm_kit.plots.attention import influence
+from stlm_kit.plots.attention import influence, influence_row
 from stlm_kit.plots.basic import grouped_bars, lines
 from stlm_kit.plots.ledger import VERDICT_COLOURS, published_found
 from stlm_kit.plots.memory_savings import printed_cells, waterfall
@@ -25,6 +25,7 @@ __all__ = [
     "grouped_bars",
     "house_style",
     "influence",
+    "influence_row",
     "lines",
     "losses",
     "memory_stack",
