@@ -186,7 +186,7 @@ MOUNTS = """\
 22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw
 30 22 0:40 / /home rw,relatime shared:2 - nfs4 server:/home rw,vers=4.2,local_lock=none
 31 22 0:41 / /old rw,relatime - nfs server:/old rw,vers=3,nolock,local_lock=all
-32 22 0:42 / /work rw,flock - lustre mgs@tcp:/work rw,flock
+32 22 0:42 / /data rw,flock - lustre mgs@tcp:/work rw,flock
 33 22 0:43 / /scratch rw - lustre mgs@tcp:/scratch rw,localflock
 34 30 0:44 / /home/me/a\\040disk rw - fuse.sshfs me@host: rw
 35 22 0:45 / /over rw - nfs server:/over rw,nolock
@@ -201,7 +201,7 @@ MOUNTS = """\
         ("/home/me", False),
         ("/older", False),
         ("/old/runs", True),
-        ("/work/x", False),
+        ("/data/x", False),
         ("/scratch/x", True),
         ("/home/me/a disk/x", True),
         ("/over/x", False),
