@@ -33,7 +33,7 @@ def parameters(**values: Any) -> SimpleNamespace:
         # in a notebook "100" is a slip, not a way to write 100
         raise UsageError(f"{wrong[0]} = {values[wrong[0]]!r} is a text; take the quotes away.")
     if alone:
-        return SimpleNamespace(**plain_papermill.start(values))
+        return SimpleNamespace(**plain_papermill.start(values, given))
     return SimpleNamespace(**_parameters.check(values, where="This notebook"))
 
 

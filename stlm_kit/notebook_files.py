@@ -77,6 +77,12 @@ def read_cells(path: Path) -> list[dict]:
         raise KitError(f"{path} cannot be read as a notebook; open it in JupyterLab to see why.") from error
 
 
+def first_line(source: str) -> str:
+    """A cell's first line of code, to tell it by; "" where it has none."""
+    lines = (line.strip() for line in source.splitlines())
+    return next((line for line in lines if line and not line.startswith("#")), "")[:120]
+
+
 def tags(cell: dict) -> list[str]:
     """A cell's tags."""
     return cell.get("metadata", {}).get("tags", [])

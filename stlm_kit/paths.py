@@ -6,6 +6,7 @@ import contextlib
 import glob
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from pathlib import Path
@@ -32,6 +33,11 @@ def cache_dir() -> Path:
 def course_dir() -> Path:
     """The teacher's course folder: $STLM_COURSE, or course/ of the project."""
     return Path(os.environ.get("STLM_COURSE") or project_dir() / "course").absolute()
+
+
+def folder_name(text: str) -> str:
+    """A text as a name that a folder can have."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
 
 
 def fsync_folder(folder: Path) -> None:

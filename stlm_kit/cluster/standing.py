@@ -81,7 +81,7 @@ def planned_hours(runs: list[Run], profile: str) -> dict[int, float | None]:
     begun = [run.finished or progress(run.folder)[1] is not None for run in runs]
     if all(begun):
         return found
-    means = means_for(profile, None, 0.3, 0)
+    means = means_for(profile)
     with Waiting("planning") as waiting:
         for index, run in waiting.over([(i, run) for i, run in enumerate(runs, 1) if not begun[i - 1]], "run"):
             try:

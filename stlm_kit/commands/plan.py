@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from stlm_kit.commands.console import plain_table, print_table
-from stlm_kit.commands.reproduce import given_parameters
+from stlm_kit.commands.reproduce import given_parameters, runs_of_study
 from stlm_kit.errors import UsageError
 from stlm_kit.progress import Waiting
 from stlm_kit.provenance import duration
@@ -43,11 +43,8 @@ def run_plan(options: argparse.Namespace) -> int:
         raise UsageError(f"--utilisation {options.utilisation} will not do; give a share above 0 and up to 1.")
     if options.calibrate is not None and options.calibrate < 1:
         raise UsageError(f"--calibrate {options.calibrate} will not do; give the number of steps to time, such as 50.")
-    given = given_parameters(options.parameters)
-    runs = plan(Request([options.study], options.profile, given))
-    if any(run.is_chapter for run in runs):
-        raise UsageError(f"{options.study!r} is a chapter, which takes minutes; stlm plan takes a study.")
-    chosen = plan(Request([options.study], options.profile, given, only=options.run))
+    runs = runs_of_study(options, ", which takes minutes; stlm plan takes a study.")
+    chosen = plan(Request([options.study], options.profile, given_parameters(options.parameters), only=options.run))
     if options.calibrate:
         need_gpu(chosen)
     from stlm_kit.reproduce.cost import work_of

@@ -131,6 +131,14 @@ def given_parameters(texts: list[str]) -> dict[str, str]:
     return parse_pairs(texts, "-p")
 
 
+def runs_of_study(options: argparse.Namespace, otherwise: str) -> list[Run]:
+    """The runs that a command's study, profile and -p stand for; UsageError for a chapter, `otherwise` its end."""
+    runs = plan(Request([options.study], options.profile, given_parameters(options.parameters)))
+    if any(run.is_chapter for run in runs):
+        raise UsageError(f"{options.study!r} is a chapter{otherwise}")
+    return runs
+
+
 def show_checks(checks: Iterable[Checked]) -> int:
     """Print what each check found as it ends; 1 where something is stale, else 0."""
     verdicts = []

@@ -9,12 +9,11 @@ import time
 from stlm_kit.cluster import slurm
 from stlm_kit.cluster.standing import Standing, in_words, planned_hours, standings
 from stlm_kit.commands.console import plain_table, print_table
-from stlm_kit.commands.reproduce import MARKS, given_parameters
+from stlm_kit.commands.reproduce import MARKS, runs_of_study
 from stlm_kit.commands.submit import job_name
 from stlm_kit.errors import UsageError
 from stlm_kit.provenance import duration
-from stlm_kit.reproduce.request import Request, plan
-from stlm_kit.reproduce.run import FINISHED, Run
+from stlm_kit.reproduce.run import FINISHED
 
 OVER = (*FINISHED, "failed", "missing")  # nothing happens to such a run by itself
 
@@ -44,9 +43,7 @@ def run_status(options: argparse.Namespace) -> int:
     """
     if options.watch is not None and not options.watch > 0:
         raise UsageError(f"--watch {options.watch:g} will not do; give seconds above 0.")
-    runs = plan(Request([options.study], options.profile, given_parameters(options.parameters)))
-    if any(run.is_chapter for run in runs):
-        raise UsageError(f"{options.study!r} is a chapter; `stlm reproduce {options.study} --list` shows its state.")
+    runs = runs_of_study(options, f"; `stlm reproduce {options.study} --list` shows its state.")
     planned = planned_hours(runs, options.profile)
     shown = None
     while True:
@@ -60,14 +57,6 @@ def run_status(options: argparse.Namespace) -> int:
         if options.watch is None or all(one.state in OVER and not one.job for one in found):
             return 1 if any(one.state == "failed" for one in found) else 0
         time.sleep(options.watch)
-        forget(runs)
-
-
-def forget(runs: list[Run]) -> None:
-    """Look at the disk anew: a run that another process finished has other files now."""
-    from stlm_kit.reproduce.run_hash import content_hash
-
-    content_hash.cache_clear()
 
 
 def show(found: list[Standing]) -> None:

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stlm_kit.cluster import slurm
-from stlm_kit.commands.reproduce import given_parameters
+from stlm_kit.commands.reproduce import runs_of_study
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.paths import runs_dir
 from stlm_kit.progress import Waiting
-from stlm_kit.reproduce.request import Request, plan
 
 if TYPE_CHECKING:
     from stlm_kit.reproduce.cost import Cost
@@ -52,9 +51,7 @@ def run_submit(options: argparse.Namespace) -> int:
     """`stlm submit`. Raises UsageError for options that will not do; KitError for text that is not there, for runs of
     which none fits, and where sbatch refuses."""
     _check(options)
-    runs = plan(Request([options.study], options.profile, given_parameters(options.parameters)))
-    if any(run.is_chapter for run in runs):
-        raise UsageError(f"{options.study!r} is a chapter, which takes minutes; stlm submit takes a study.")
+    runs = runs_of_study(options, ", which takes minutes; stlm submit takes a study.")
     name = job_name(runs[0].study, options.profile)
     queued = slurm.queue_if_any(name) if options.dry_run else slurm.queue(name)
     open_runs = {index: run for index, run in enumerate(runs, 1) if not run.finished and index not in queued}
@@ -116,7 +113,7 @@ def _costs(open_runs: dict[int, Run], options: argparse.Namespace) -> tuple[list
     from stlm_kit.reproduce.cost import work_of
     from stlm_kit.reproduce.estimate import cost_of, means_for
 
-    means = means_for(options.profile, None, 0.3, 0)
+    means = means_for(options.profile)
     asked, refused = [], []
     with Waiting("planning") as waiting:
         for index, run in waiting.over(open_runs.items(), "run"):

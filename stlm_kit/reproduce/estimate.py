@@ -27,7 +27,12 @@ class Means:
     calibrate: int  # steps to time; 0: the peak and the utilisation decide
 
 
-def means_for(profile: str, budget_name: str | None, utilisation: float, calibrate: int) -> Means:
+UTILISATION = 0.3  # of a peak, where nobody says otherwise
+
+
+def means_for(
+    profile: str, budget_name: str | None = None, utilisation: float = UTILISATION, calibrate: int = 0
+) -> Means:
     """A GPU's memory and peak where there is one or the profile asks for one, else this machine's processor."""
     import torch
 

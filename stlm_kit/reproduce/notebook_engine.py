@@ -29,7 +29,7 @@ from papermill.engines import Engine, papermill_engines
 
 from stlm_kit.errors import KitError
 from stlm_kit.interrupts import StopSignal
-from stlm_kit.notebook_files import read_cells, tags
+from stlm_kit.notebook_files import first_line, read_cells, tags
 from stlm_kit.reproduce.rows import OUT_OF_MEMORY
 
 ENGINE = "stlm"
@@ -154,9 +154,7 @@ def _blame(error: PapermillExecutionError, cell: int, stop: StopSignal) -> Outco
     status = "out_of_memory" if OUT_OF_MEMORY.search(text) else "failed"
     ours = message and error.ename in ("KitError", "UsageError", "AssertionError")  # a sentence already
     sentence = (message if ours else text).splitlines()[0][:400]
-    lines = [line.strip() for line in error.source.splitlines() if line.strip()]
-    line = next((line for line in lines if not line.startswith("#")), "")
-    return Outcome(status, sentence, cell, line[:120])
+    return Outcome(status, sentence, cell, first_line(error.source))
 
 
 def _dead(cell: int, stop: StopSignal, out_of_memory: bool) -> Outcome:

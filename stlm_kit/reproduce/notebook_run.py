@@ -7,11 +7,11 @@ study, whose settings then hold where none is given: the run that `stlm reproduc
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 from stlm_kit.errors import UsageError, near
+from stlm_kit.paths import folder_name
 from stlm_kit.reproduce import parameters as vocabulary
 from stlm_kit.reproduce.request import absolute_paths, chapter_run
 from stlm_kit.reproduce.run import CHAPTERS, PAPERMILL, Run
@@ -52,7 +52,7 @@ def _one_run(
         options = {name: value for name, value in options.items() if value}
         parameters = run_parameters({**absolute_paths(settings), **options}, profile, absolute_paths(extra))
         chosen = parameters["settings"]
-        name = name or _folder_name(f"{chosen.get('preset', '')}-{Path(str(chosen.get('corpus', 'sotu'))).stem}")
+        name = name or folder_name(f"{chosen.get('preset', '')}-{Path(str(chosen.get('corpus', 'sotu'))).stem}")
     else:
         over = {**(settings if "settings" in given else {}), **extra, **options}
         parameters = run_parameters(cell.parameters, profile, absolute_paths(over))
@@ -72,8 +72,4 @@ def _cell(study: str, run_name: str, profile: str) -> tuple[str, str, Cell | Non
         return found.name, run_name, cells[run_name]
     if study == CHAPTERS:
         raise UsageError(f"study = {study!r} is the folder of the course's own notebooks; choose another name.")
-    return _folder_name(study) or PAPERMILL, _folder_name(run_name), None
-
-
-def _folder_name(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
+    return folder_name(study) or PAPERMILL, folder_name(run_name), None

@@ -22,10 +22,10 @@ from typing import Any
 
 from stlm_kit.errors import Interrupted, KitError
 from stlm_kit.locks import Held, Lock
-from stlm_kit.notebook_files import notebooks_dir, read_cells, tags
+from stlm_kit.notebook_files import first_line, notebooks_dir, read_cells, tags
 from stlm_kit.reproduce import run_record
 from stlm_kit.reproduce.kernel import end_with_parent
-from stlm_kit.reproduce.rows import collect, is_out_of_memory, own_row
+from stlm_kit.reproduce.rows import collect, is_out_of_memory
 from stlm_kit.reproduce.run import PAPERMILL, Run
 
 MARK, NOTEBOOK = "STLM_PAPERMILL", "STLM_NOTEBOOK"  # set by papermill_hook.py: papermill's process, the notebook's path
@@ -52,7 +52,7 @@ def given() -> dict[str, Any]:
 
 def notebook() -> Path:
     """The notebook being executed, told by the cells that have been; KitError where it cannot be found."""
-    executed = [source.strip() for source in _executed() if not source.startswith(INJECTED)]
+    executed = [source.strip() for source in _own_executed()]
     for path in _candidates():
         with suppress(KitError, OSError):
             if path.is_file() and [source.strip() for source in _sources(path)][: len(executed)] == executed:
@@ -63,11 +63,11 @@ def notebook() -> Path:
     )
 
 
-def start(declared: dict[str, Any]) -> dict[str, Any]:
+def start(declared: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """Begin the run that the notebook's parameters and papermill's ask for; gives the parameters as they hold.
 
-    declared: the values of the parameters that the notebook declares. Raises UsageError for parameters that will not
-    do, and what `begin` raises.
+    declared: the values of the parameters that the notebook declares; given: those that papermill set. Raises
+    UsageError for parameters that will not do, and what `begin` raises.
     """
     from stlm_kit.reproduce.notebook_run import asked_for, check_given
 
@@ -77,8 +77,8 @@ def start(declared: dict[str, Any]) -> dict[str, Any]:
         if "settings" in declared:  # run.ipynb, whose training would be lost
             raise
         print(f"This run keeps no files: {error}")
-        return check_given(declared, given())
-    parameters, run = asked_for(path, declared, given())
+        return check_given(declared, given)
+    parameters, run = asked_for(path, declared, given)
     begin(run)
     return parameters
 
@@ -112,7 +112,7 @@ class _Watch:
     def __init__(self, run: Run, lock: Lock):
         self._run, self._lock, self._started = run, lock, time.perf_counter()
         self._sources = _sources(run.notebook)
-        self._cell = len([source for source in _executed() if not source.startswith(INJECTED)])
+        self._cell = len(_own_executed())
         self._recorded = run.finished  # done before, and executed once more
         if not self._recorded:
             run_record.begin(run, by=PAPERMILL)
@@ -126,12 +126,11 @@ class _Watch:
         if error is not None:
             self._recorded = True
             first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            line = next((line for line in self._sources[self._cell - 1].splitlines() if line.strip()), "")
-            run_record.end(self._run, _status_of(error), seconds, first[:400], self._cell, line.strip()[:120])
+            line = first_line(self._sources[self._cell - 1])
+            run_record.end(self._run, _status_of(error), seconds, first[:400], self._cell, line)
         elif self._cell == len(self._sources):
             self._recorded = True
-            short = own_row(self._run.folder).get("status") == "out_of_memory" and not self._run.is_chapter
-            run_record.end(self._run, "out_of_memory" if short else "done", seconds)
+            run_record.end(self._run, "done", seconds)
             collect(self._run.study)
         self._cell += 1
 
@@ -158,6 +157,11 @@ def _shell():
 def _executed() -> list[str]:
     """The sources of the cells executed so far, this one the last."""
     return [source for source in _shell().history_manager.input_hist_raw if source.strip()]
+
+
+def _own_executed() -> list[str]:
+    """The same without the cell that papermill put in."""
+    return [source for source in _executed() if not source.startswith(INJECTED)]
 
 
 def _sources(path: Path) -> list[str]:

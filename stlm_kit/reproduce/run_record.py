@@ -7,6 +7,7 @@ import json
 
 from stlm_kit.paths import atomic_write
 from stlm_kit.provenance import describe_machine, now
+from stlm_kit.reproduce.rows import own_row
 from stlm_kit.reproduce.run import FINISHED, Run
 from stlm_kit.reproduce.run_hash import identity
 
@@ -35,8 +36,16 @@ def begin(run: Run, by: str = "stlm") -> None:
     )
 
 
-def end(run: Run, status: str, seconds: float, sentence: str = "", cell: int | None = None, line: str = "") -> None:
-    """Write how it ended. cell: which of the notebook's cells failed, from 1; line: that cell's first line of code."""
+def end(run: Run, status: str, seconds: float, sentence: str = "", cell: int | None = None, line: str = "") -> str:
+    """Write how it ended, and give the status that it has then. cell: which of the notebook's cells failed, from 1;
+    line: that cell's first line of code.
+
+    A study's run may say itself that memory was short, which is a result; in a chapter it is a failure.
+    """
+    if run.is_chapter:
+        status = "failed" if status == "out_of_memory" else status
+    elif status == "done" and own_row(run.folder).get("status") == "out_of_memory":
+        status = "out_of_memory"
     seconds = round(seconds, 2)
     if status in FINISHED:
         config = {"notebook": run.notebook.name, "profile": run.profile, "parameters": run.parameters, "hash": run.hash}
@@ -44,3 +53,4 @@ def end(run: Run, status: str, seconds: float, sentence: str = "", cell: int | N
             if not (run.folder / name).exists():
                 atomic_write(run.folder / name, json.dumps(content, indent=1) + "\n")
     run.write_record(status=status, ended=now(), seconds=seconds, sentence=sentence, cell=cell, line=line)
+    return status

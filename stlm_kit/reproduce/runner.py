@@ -20,7 +20,7 @@ from stlm_kit.provenance import duration
 from stlm_kit.reproduce.data_needed import missing_data
 from stlm_kit.reproduce.fits import refusals
 from stlm_kit.reproduce.request import declared, need_gpu
-from stlm_kit.reproduce.rows import collect, own_row
+from stlm_kit.reproduce.rows import collect
 from stlm_kit.reproduce.run import Run
 from stlm_kit.reproduce.run_record import begin, end
 from stlm_kit.reproduce.study_file import FULL_SIZE
@@ -139,7 +139,7 @@ def _record_late(run: Run) -> bool:
     if before.get("status") != "running" or not run.executed.is_file():
         return False
     seconds = run.executed.stat().st_mtime - datetime.fromisoformat(before["started"]).timestamp()
-    end(run, _status(run, "done"), max(seconds, 0.0))
+    end(run, "done", max(seconds, 0.0))
     return True
 
 
@@ -164,16 +164,8 @@ def _execute(run: Run, stop: StopSignal, on_cell: Callable[[int, int], None]) ->
         on_cell=on_cell,
     )
     seconds = time.perf_counter() - started
-    status = _status(run, outcome.status)
-    end(run, status, seconds, outcome.sentence, outcome.cell, outcome.line)
+    status = end(run, outcome.status, seconds, outcome.sentence, outcome.cell, outcome.line)
     return Ended(run, status, _sentence(status, outcome, seconds, resumed))
-
-
-def _status(run: Run, status: str) -> str:
-    """A study's run may say itself that memory was short, which is a result; in a chapter it is a failure."""
-    if run.is_chapter:
-        return "failed" if status == "out_of_memory" else status
-    return "out_of_memory" if status == "done" and own_row(run.folder).get("status") == "out_of_memory" else status
 
 
 def passed_parameters(run: Run) -> dict:

@@ -30,7 +30,6 @@ the file (source, title, citation, claims) belong to the ledger.
 from __future__ import annotations
 
 import itertools
-import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -41,6 +40,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from stlm_kit.errors import KitError, UsageError, first_sentence, near
 from stlm_kit.notebook_files import suggest
+from stlm_kit.paths import folder_name
 from stlm_kit.reproduce.study_names import beside, name_of, studies_dir, study_names, study_path
 
 PROFILES = ("laptop", "mig20")
@@ -148,7 +148,7 @@ class Grid(_Strict):
             name = self.name.format(**values)
         except (KeyError, IndexError, ValueError) as error:
             raise KitError(f"The run name {self.name!r} cannot be filled; it may use {', '.join(values)}.") from error
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", name)  # it becomes a folder's name
+        return folder_name(name)
 
 
 def _steps(name: str, axis: Axis) -> list[tuple[dict[str, Any], dict[str, Any]]]:

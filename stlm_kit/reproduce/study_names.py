@@ -5,11 +5,12 @@ The runs of a study lie in runs/<name>, so a file of one's own never takes a nam
 
 from __future__ import annotations
 
-import re
 import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from stlm_kit.paths import folder_name
 
 # Folders of runs/ that hold no study's runs: chapters, rows taken over, runs by hand, answers of a notebook by hand.
 KEPT = {"chapters", "imported", "papermill", "train", "interactive"}
@@ -37,7 +38,7 @@ def name_of(file: Path) -> str:
     gets "my-" before it, which is said once.
     """
     stem = file.resolve().parent.name if file.name == "study.yaml" else file.stem
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.") or "study"
+    name = folder_name(stem).strip("-.") or "study"
     from stlm_kit.reproduce.results import recorded_names
 
     if name in {*study_names(), *recorded_names(), *KEPT}:

@@ -185,3 +185,9 @@ def test_a_reader_in_jupyterlab_keeps_nothing(runs):
     from stlm_kit.reproduce.plain_papermill import executes_this
 
     assert not executes_this() and "STLM_RUN_DIR" not in os.environ
+
+
+def test_memory_that_ends_in_a_chapter_is_a_failure_as_it_is_for_the_runner(course, runs, tmp_path):
+    notebook = course.chapter("05_small", TRAINS, "raise MemoryError('can\\'t allocate memory')")
+    assert papermill(tmp_path, notebook=notebook).returncode != 0
+    assert chapter_run(notebook).state() == "failed"
