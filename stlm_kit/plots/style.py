@@ -57,3 +57,9 @@ def figure(
     new, axes = pyplot.subplots(rows, columns, figsize=size, **kwargs)
     pyplot.close(new)
     return new, axes
+
+
+def describe(drawn: Figure, words: str) -> Figure:
+    """Give a figure its alternative text: what is drawn and what it shows, for readers who cannot see it."""
+    drawn.alternative_text = " ".join(words.split())
+    return drawn
