@@ -19,6 +19,7 @@ from pathlib import Path
 ROOMS = (
     "config.py",
     "rope_scaling.py",
+    "layer_sharing.py",
     "data",
     "model",
     "training",

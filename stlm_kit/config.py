@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from stlm_kit.errors import UsageError, first_sentence, near
+from stlm_kit.layer_sharing import Pattern, numbered, owners
 from stlm_kit.rope_scaling import RopeScaling
 
 Size = Annotated[int, Field(ge=1)]
@@ -63,12 +64,16 @@ class DecoderConfig(ModelConfig, frozen=True, extra="forbid"):
     # Which block each layer uses, blocks numbered from 0; None: each layer its own. (0, 0, 0) uses one block three
     # times; (0, 1, 0, 1) repeats a pair.
     layer_order: tuple[Annotated[int, Field(ge=0)], ...] | None = None
+    sharing: Pattern = "none"  # which weights the layers have in common, by name: layer_sharing.py
+    lora_rank: Size | None = None  # of the change that each layer adds to the matrices it shares; None: no change
+    layer_index: bool = False  # a learned vector for each layer, added to the stream before it
     d_model: Size
     n_heads: Size
     n_kv_heads: Size | None = None  # None: as many as n_heads; 1 is multi-query attention
     head_dim: Size | None = None  # None becomes d_model / n_heads; Qwen3 sets it apart
     qk_norm: bool = False  # an RMSNorm over each head of the queries and keys, before positions (Qwen3)
     d_ff: Size
+    factor_rank: Size | None = None  # each matrix of a feed-forward is a product of two with this rank between them
     norm: Literal["layernorm", "rmsnorm"]
     norm_epsilon: float = Field(1e-5, gt=0)
     positions: Literal["learned", "sinusoidal", "rotary"]
@@ -81,6 +86,8 @@ class DecoderConfig(ModelConfig, frozen=True, extra="forbid"):
     window: int | None = None  # w: a token sees itself and the w before it, so w + 1 keys
     embedding_scale: bool = False  # token embeddings times sqrt(d_model), Vaswani et al. 2017, section 3.4
     init_std: float = Field(0.02, gt=0)
+    # What writes into the stream starts divided by sqrt(2 n): n counts the layers, or the distinct weights among them.
+    init_residuals: Literal["layers", "weights"] = "layers"
 
     @field_validator("window")
     @classmethod
@@ -120,6 +127,12 @@ class DecoderConfig(ModelConfig, frozen=True, extra="forbid"):
             raise ValueError(f"layer_order names {len(order)} layers and n_layers is {self.n_layers}; make them agree.")
         if order is not None and list(dict.fromkeys(order)) != list(range(max(order) + 1)):
             raise ValueError(f"layer_order = {list(order)} will not do: number the blocks 0, 1, 2 as they first come.")
+        if order is not None and self.sharing != "none":
+            raise ValueError(f"sharing = {self.sharing!r} sets the order of the blocks; leave layer_order out.")
+        if self.sharing == "looped" and self.n_layers < 3:
+            raise ValueError(f"A looped middle needs a first, a last and a layer between; n_layers is {self.n_layers}.")
+        if self.lora_rank is not None and self.sharing == "none":
+            raise ValueError("lora_rank changes matrices that layers share; choose a sharing, or leave it out.")
         return self
 
     @property
@@ -128,8 +141,17 @@ class DecoderConfig(ModelConfig, frozen=True, extra="forbid"):
 
     @property
     def order(self) -> tuple[int, ...]:
-        """The block that each layer uses."""
-        return tuple(range(self.n_layers)) if self.layer_order is None else self.layer_order
+        """The block that each layer uses. Layers that share parts of blocks have a block each."""
+        if self.layer_order is not None:
+            return self.layer_order
+        if self.shares_whole_blocks:
+            return numbered(owners(self.sharing, self.n_layers).attention)
+        return tuple(range(self.n_layers))
+
+    @property
+    def shares_whole_blocks(self) -> bool:
+        """Whether layers have all weights of a block in common or none: then one block is used several times."""
+        return self.lora_rank is None and owners(self.sharing, self.n_layers).whole_blocks
 
     @property
     def n_blocks(self) -> int:

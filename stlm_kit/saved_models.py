@@ -140,9 +140,11 @@ def _folder(place: Path | str) -> Path:
 
 def _computed(config: ModelConfig) -> dict[str, Any]:
     """What a configuration computes, without what may differ where training starts from other weights."""
-    fields = config.model_dump(exclude={"context_length", "dropout", "init_std"})
+    fields = config.model_dump(exclude={"context_length", "dropout", "init_std", "init_residuals"})
     if isinstance(config, DecoderConfig):
         fields |= {"n_kv_heads": config.kv_heads, "layer_order": config.order}
+        if config.shares_whole_blocks:  # the order says it all
+            fields["sharing"] = "none"
     return fields
 
 

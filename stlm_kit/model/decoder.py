@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from stlm_kit.config import DecoderConfig
 from stlm_kit.errors import UsageError
-from stlm_kit.model.blocks import Block, Documents, Stream
+from stlm_kit.layer_sharing import owners
+from stlm_kit.model.blocks import Documents, Stream
 from stlm_kit.model.cache import Cache
 from stlm_kit.model.language_model import FeatureModel
 from stlm_kit.model.layers import (
@@ -28,6 +29,7 @@ from stlm_kit.model.layers import (
     check_ids,
     make_norm,
 )
+from stlm_kit.model.sharing import make_blocks
 
 
 class Decoder(FeatureModel):
@@ -50,8 +52,9 @@ class Decoder(FeatureModel):
         self.positions = added(config) if added else None
         self.rotary = Rotary(config) if config.positions == "rotary" else None
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_blocks))
-        self.order: Sequence[int] | None = config.layer_order
+        self.blocks = make_blocks(config)
+        self.order: Sequence[int] | None = config.order if len(self.blocks) < config.n_layers else None
+        self.layer_index = nn.Embedding(config.n_layers, config.d_model) if config.layer_index else None
         self.final_norm = make_norm(config)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=config.head_bias)
         if config.tied_head:
@@ -63,15 +66,30 @@ class Decoder(FeatureModel):
         """Draw all weights anew from torch's global generator."""
         if self.embedding.weight.is_meta:  # shapes only: nothing to draw
             return
-        std = self.config.init_std
         for name, parameter in self.named_parameters():
-            if name.endswith("bias"):
+            if name.endswith(("bias", "lora_out.weight")):
                 parameter.zero_()
             elif "norm" in name:
                 parameter.fill_(1.0)
             else:
-                into_stream = name.endswith(("attention.output.weight", "feed_forward.down.weight"))
-                parameter.normal_(0.0, std / math.sqrt(2 * self.config.n_layers) if into_stream else std)
+                parameter.normal_(0.0, self._start_std(name))
+
+    def _start_std(self, name: str) -> float:
+        """The standard deviation that a matrix starts with."""
+        config, std = self.config, self.config.init_std
+        if ".lora_in." in name:
+            return std
+        for part in ("attention.output", "feed_forward.down"):
+            if f"{part}." in name:  # it writes into the stream
+                uses = owners(config.sharing, config.n_layers)
+                owned = uses.attention if part.startswith("attention") else uses.feed_forward
+                if config.layer_order is not None:
+                    owned = config.layer_order
+                std /= math.sqrt(2 * (config.n_layers if config.init_residuals == "layers" else len(set(owned))))
+        if config.factor_rank is not None and "feed_forward" in name:
+            # Two factors: a product of numbers with std s each, summed over the rank, has the std s^2 sqrt(rank).
+            return math.sqrt(std / math.sqrt(config.factor_rank))
+        return std
 
     def embed(self, ids: Int[Tensor, "batch seq"], start: int = 0) -> Stream:
         """Token embeddings with what is added to them: scale, positions (which count from `start`), dropout."""
@@ -126,6 +144,8 @@ class Decoder(FeatureModel):
         cos_sin = self.cos_sin(x, start)
         streams = [] if layers is None else [x]
         for use, block in enumerate(self.layers()):
+            if self.layer_index is not None:
+                x = x + self.layer_index.weight[use]
             x = block(x, cos_sin, documents, None if cache is None else cache.entries[use])
             if layers is not None:
                 streams.append(x)

@@ -139,6 +139,30 @@ def rotate(
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
+class Factored(nn.Module):
+    """A matrix as a product of two, with `rank` numbers between them: second(first(x)).
+
+    The low-rank factorization of STLM, section 2.1: rank (d_in + d_out) parameters and as many multiplications a
+    position, where one matrix has d_in d_out. Fewer below the rank d_in d_out / (d_in + d_out).
+    """
+
+    def __init__(self, d_in: int, d_out: int, rank: int, bias: bool) -> None:
+        super().__init__()
+        self.in_features, self.out_features, self.rank = d_in, d_out, rank
+        self.first = nn.Linear(d_in, rank, bias=False)
+        self.second = nn.Linear(rank, d_out, bias=bias)
+
+    def forward(self, x: Float[Tensor, "*rows d_in"]) -> Float[Tensor, "*rows d_out"]:
+        return self.second(self.first(x))
+
+
+def make_matrix(config: DecoderConfig, d_in: int, d_out: int) -> nn.Linear | Factored:
+    """A matrix of a feed-forward: whole, or factored where the config has a `factor_rank`."""
+    if config.factor_rank is None:
+        return nn.Linear(d_in, d_out, bias=config.bias)
+    return Factored(d_in, d_out, config.factor_rank, config.bias)
+
+
 class FeedForward(nn.Module):
     """Two matrices with a GELU (Radford et al. 2018) or ReLU (Vaswani et al. 2017, section 3.3) between them.
 
@@ -147,8 +171,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.bias)
-        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.bias)
+        self.up = make_matrix(config, config.d_model, config.d_ff)
+        self.down = make_matrix(config, config.d_ff, config.d_model)
         self.kind = config.feed_forward
         self.hidden_dropout = nn.Dropout(config.dropout) if self.kind == "relu" else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
@@ -164,9 +188,9 @@ class SwiGLU(nn.Module):
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
-        self.gate = nn.Linear(config.d_model, config.d_ff, bias=config.bias)
-        self.up = nn.Linear(config.d_model, config.d_ff, bias=config.bias)
-        self.down = nn.Linear(config.d_ff, config.d_model, bias=config.bias)
+        self.gate = make_matrix(config, config.d_model, config.d_ff)
+        self.up = make_matrix(config, config.d_model, config.d_ff)
+        self.down = make_matrix(config, config.d_ff, config.d_model)
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch seq d_model"]:

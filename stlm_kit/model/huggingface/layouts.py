@@ -28,6 +28,7 @@ def layout_of(config: DecoderConfig) -> str:
     KitError names the first field that the nearest of them cannot express.
     """
     wanted: dict[str, Any] = {"embedding_scale": False, "head_bias": False, "layer_order": None}
+    wanted |= {"sharing": "none", "layer_index": False, "factor_rank": None}
     if config.norm == "layernorm":
         layout = "gpt2"
         wanted |= {"window": None, "qk_norm": False, "positions": "learned", "bias": True, "kv_heads": config.n_heads}
