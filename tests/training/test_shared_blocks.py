@@ -68,6 +68,41 @@ def test_it_resumes_exactly(step, batches, make_model, settings, tmp_path):
     assert kit.train(make_model(**changes), batches, run, run_dir=tmp_path, progress=False).losses == expected.losses
 
 
+PATTERNS = ("feed-forward", "attention", "matrices", "all", "pairs", "looped")
+EXTRAS = {"n_layers": 5, "layer_index": True, "lora_rank": 2, "factor_rank": 4}
+
+
+@pytest.mark.parametrize("extras", [{"n_layers": 5}, EXTRAS], ids=["plain", "index+lora+factors"])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_every_pattern_resumes_exactly_after_a_kill(pattern, extras, batches, make_model, settings, tmp_path):
+    from test_losses_handed_in import Killed, KilledAt
+
+    changes = {"sharing": pattern, **extras}
+    run = settings.model_copy(update={"recipe": "fp32+checkpoint"})
+    expected = make_model(**changes)
+    losses = kit.train(expected, batches, run, progress=False).losses
+    with pytest.raises(Killed):
+        kit.train(make_model(**changes), KilledAt(batches, 7), run, run_dir=tmp_path, progress=False)
+    resumed = make_model(**changes)
+    assert kit.train(resumed, batches, run, run_dir=tmp_path, progress=False).losses == losses
+    for (name, mine), (_, own) in zip(resumed.named_parameters(), expected.named_parameters(), strict=True):
+        assert torch.equal(mine, own), name
+    saved = read_tensors(latest_checkpoint(tmp_path / "checkpoint") / "model.safetensors")
+    assert sum(tensor.numel() for tensor in saved.values()) == count_parameters(resumed)
+
+
+@pytest.mark.parametrize("how", ["layer", "selective", "tiled"])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_checkpointing_changes_no_gradient_of_a_shared_model(pattern, how, batches, make_model):
+    found = []
+    for each in ("none", how):
+        model = make_model(sharing=pattern, dropout=0.0, **EXTRAS).double()
+        step = Step(model, build_optimizer(model, TrainingSettings()), Recipe(checkpointing=each), clip=0.0)
+        found.append((float(step.compute(batches[0])), [p.grad.clone() for p in model.parameters()]))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-12)
+    assert all(torch.allclose(a, b, rtol=1e-10, atol=1e-13) for a, b in zip(found[1][1], found[0][1], strict=True))
+
+
 @pytest.mark.parametrize("recipe", ["fp32", "fp32+checkpoint"])
 def test_it_is_predicted_as_it_is_measured(recipe):
     config = preset("laptop-llama", **{**TWELVE, "vocab_size": 300})
