@@ -42,7 +42,8 @@ def parameters(**values: Any) -> SimpleNamespace:
 
 
 def reveal(claim_id: str) -> None:
-    """Print your guess, the published value and the found value. Before the claim is answered, print that it is open.
+    """Print your guess, the published value and the found value. Before the claim is answered, print that it is
+    open.
     """
     claim = _ledger.find_claim(claim_id)
     _print_row(claim, _ledger.best_answer(claim, _ledger.latest_answers().get(claim_id)))

@@ -179,7 +179,8 @@ def is_alive(holder: dict) -> bool:
 
 
 def started(pid: int) -> str | None:
-    """When a process was started, in the system's own unit. None for a process that has ended, or where it is unknown.
+    """When a process was started, in the system's own unit. None for a process that has ended, or where it is
+    unknown.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()

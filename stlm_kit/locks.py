@@ -86,8 +86,8 @@ class Lock:
         self.release()
 
     def held(self) -> bool:
-        """Whether a process holds the lock. Such checks do not block each other, and `acquire_unless_held` waits for
-        them.
+        """Whether a process holds the lock. Such checks do not block each other, and `acquire_unless_held` waits
+        for them.
         """
         if not self.path.parent.is_dir():
             return False

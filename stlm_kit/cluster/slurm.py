@@ -108,14 +108,16 @@ class Request:
 
 
 def places() -> str:
-    """The value of sbatch's --export: this process's environment, plus the folders of the kit, the runs and the caches.
+    """The value of sbatch's --export: this process's environment, plus the folders of the kit, the runs and the
+    caches.
     """
     found = {"PYTHON": sys.executable, "RUNS": runs_dir().absolute(), "CACHE": cache_dir().absolute()}
     return ",".join(["ALL", *(f"STLM_{name}={value}" for name, value in found.items())])
 
 
 def submit(command: list[str]) -> str:
-    """Pass one command to sbatch and return the job's number. Raises KitError with sbatch's message where it refuses.
+    """Pass one command to sbatch and return the job's number. Raises KitError with sbatch's message where it
+    refuses.
     """
     if not shutil.which("sbatch"):
         raise KitError("There is no sbatch on this machine; run this on a login node of the cluster, or use --dry-run.")
@@ -128,7 +130,8 @@ def submit(command: list[str]) -> str:
 
 @dataclass(frozen=True)
 class Queued:
-    """A task in the queue: its job ("4711_3"), its state in lower case ("pending", "running", ...), and why it waits.
+    """A task in the queue: its job ("4711_3"), its state in lower case ("pending", "running", ...), and why it
+    waits.
     """
 
     job: str

@@ -1,4 +1,5 @@
-"""`stlm predict`: the predicted memory of a training step, for a preset with a recipe or for a study's recorded runs.
+"""`stlm predict`: the predicted memory of a training step, for a preset with a recipe or for a study's recorded
+runs.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
 
 
 def run_predict(options: argparse.Namespace) -> int:
-    """`stlm predict`. Raises UsageError with one sentence for unknown names, sizes out of range and wrong combinations.
+    """`stlm predict`. Raises UsageError with one sentence for unknown names, sizes out of range and wrong
+    combinations.
     """
     if options.write and options.study is None:
         raise UsageError("--write renews the predictions of a study; give --study as well.")

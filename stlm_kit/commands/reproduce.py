@@ -229,7 +229,8 @@ def tell(runs: list[Run], request: Request, figures: Path | None) -> None:
 
 
 def collect_runs(request: Request, figures: Path | None = None) -> None:
-    """Execute nothing: collect the rows of a study's finished runs, name the runs without a row, and write the report.
+    """Execute nothing: collect the rows of a study's finished runs, name the runs without a row, and write the
+    report.
     """
     runs = plan(request)
     for study in studies_of(runs):

@@ -134,7 +134,7 @@ def _check_unused(name: str, **options: tuple[Any, Any]) -> None:
 
 
 def _kind(path: Path) -> str | None:
-    """"file", "folder" or "other". None where nothing exists under that path, or the system refuses the name."""
+    """ "file", "folder" or "other". None where nothing exists under that path, or the system refuses the name."""
     try:
         return "file" if path.is_file() else "folder" if path.is_dir() else "other" if path.exists() else None
     except OSError:

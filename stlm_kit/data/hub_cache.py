@@ -39,7 +39,8 @@ def split_files(name: str, folder: Path) -> dict[str, Path]:
 
 
 def find_kept(name: str, wanted: int | None) -> Path | None:
-    """A folder with the first `wanted` documents: one of exactly that size, or one that holds more. None without one.
+    """A folder with the first `wanted` documents: one of exactly that size, or one that holds more. None without
+    one.
     """
     own = kept_folder(name, wanted)
     candidates = {own: wanted or 0}

@@ -28,7 +28,8 @@ _FUNCTIONS: dict[str, Callable[[dict[str, Any]], Any]] = {}
 
 @dataclass(frozen=True)
 class Answer:
-    """A found value with more detail than the value alone: how it was found, by which evidence, what the source omits.
+    """A found value with more detail than the value alone: how it was found, by which evidence, what the source
+    omits.
     """
 
     found: Any

@@ -39,7 +39,8 @@ def imported_file(study: str) -> Path:
 
 
 def measured(source: str | None = None) -> Measured:
-    """The answers of the available rows to the claims of one source, or of all. KitError for a line that is not a row.
+    """The answers of the available rows to the claims of one source, or of all. KitError for a line that is not a
+    row.
     """
     found = Measured()
     for name in SOURCES if source is None else (source,):

@@ -43,7 +43,7 @@ def assumptions(semantics: Semantics, subject: Subject | None = None, device: De
 
 
 def _of(device: Device) -> list[str]:
-    """What is taken for granted of the GPU."""
+    """The assumptions about the GPU."""
     own = f"cuBLASLt {device.cublaslt_mib:g} MiB" if device.cublaslt_mib else "which cuBLASLt shares (torch 2.13)"
     return [
         f"The GPU is {device.name}, compute capability {device.capability[0]}.{device.capability[1]}: cuBLAS takes "
