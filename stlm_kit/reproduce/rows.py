@@ -78,7 +78,7 @@ def row(folder: Path) -> dict[str, Any] | None:
 
 
 def own_row(folder: Path) -> dict[str, Any]:
-    """The numbers that a run's notebook left, or else its training; {} where there are none."""
+    """The numbers that a run's notebook recorded, or else its training; {} where there are none."""
     result = _json(folder / "result.json")
     return _json(folder / "row.json") or (numbers_of(result) if "tokens" in result else {})
 
@@ -89,7 +89,7 @@ def has_row(folder: Path | None) -> bool:
 
 
 def numbers_of(result: dict[str, Any]) -> dict[str, Any]:
-    """What a row takes over of a training's result.json: its length, its losses and scores, its times."""
+    """What a row takes from a training's result.json: its length, its losses and scores, its times."""
     scores = result.get("validation") or {}
     return {
         **{name: result[name] for name in ("steps", "tokens", "loss")},
@@ -106,9 +106,10 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def collect(study: str) -> list[dict[str, Any]]:
-    """Every result row of a study, oldest first, written to runs/<study>/rows.jsonl as well.
+    """Every result row of a study, oldest first. The rows are also written to runs/<study>/rows.jsonl.
 
-    Of several that collect at once, each reads and writes with the others kept out: the last to write has read it all.
+    Several processes may collect at once. Each locks the file while it reads and writes, so the last one has read all
+    rows.
     """
     folder = runs_dir() / study
     if not any(folder.glob("*/run.json")):
@@ -116,7 +117,7 @@ def collect(study: str) -> list[dict[str, Any]]:
     with lock(folder / ".locks" / "rows.lock"):
         rows = [found for path in folder.glob("*/run.json") if (found := row(path.parent))]
         if study == CHAPTERS:
-            rows = [row for row in rows if row["metrics"]]  # those that train
+            rows = [row for row in rows if row["metrics"]]  # rows of trainings
         rows.sort(key=lambda row: (row["date"] or "", row["name"]))
         if rows:
             clear_parts(folder / "rows.jsonl")
