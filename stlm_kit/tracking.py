@@ -157,12 +157,10 @@ class WandB(Tracker):
         return path.read_text().strip()
 
     def write(self, row: dict) -> None:
-        """Log a row, unless W&B has its step already."""
         if row["step"] >= self.run.step:  # a resumed run repeats steps that W&B has, with equal numbers
             self.run.log(flat(row), step=row["step"], commit=True)
 
     def close(self, failed: bool) -> None:
-        """End the W&B run. OSError where its disk is full."""
         if self.run is not None:
             self.run.finish(exit_code=1 if failed else 0)
             folder = (self.run_dir or Path.cwd()) / "wandb"
@@ -170,7 +168,6 @@ class WandB(Tracker):
                 raise OSError("its disk is full, so the last rows may be missing there")
 
     def give_up(self) -> None:
-        """Stop W&B's service."""
         import wandb
 
         wandb.teardown()  # otherwise W&B prints a traceback at exit, after its service has ended
@@ -198,12 +195,10 @@ class TensorBoard(Tracker):
 
     @classmethod
     def everywhere(cls, target: str) -> str:
-        """The folder as an absolute path."""
         return target if target == "1" else str(Path(target).expanduser().absolute())
 
     @classmethod
     def shared(cls, target: str, run_dir: Path) -> str:
-        """A folder for one run below the target."""
         run_dir = run_dir.resolve()
         return str(Path(target) / run_dir.parent.name / run_dir.name)
 
@@ -235,7 +230,6 @@ class TensorBoard(Tracker):
         self.records.write(Event(wall_time=time.time(), step=step, **what).SerializeToString())
 
     def close(self, failed: bool) -> None:
-        """Close the file."""
         if self.file is not None:
             self.file.close()
 

@@ -96,7 +96,7 @@ def _listed(places: Iterable[str]) -> str:
 
 
 def known_rows(study: str, profile: str) -> list[dict[str, Any]]:
-    """The rows at a profile: those of the runs on this machine or, without any, the committed and imported ones."""
+    """The rows at a profile: of the runs on this machine or, without any, the committed and imported ones."""
     own = [row for row in collect(study) if row["profile"] == profile and row["status"] == "done"]
     if own:
         return own
@@ -133,9 +133,7 @@ def cells_of(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _technique(name: str, labels: dict[str, Any]) -> str:
-    """A run's label on the axis `technique`, or on all axes except the batch size; its name where its study has
-    none.
-    """
+    """A run's label on the axis `technique`, or on all axes except the batch size; else its name."""
     others = [str(label) for axis, label in labels.items() if axis != "batch_size"]
     return str(labels.get("technique") or "-".join(others) or name)
 
