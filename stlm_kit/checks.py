@@ -42,8 +42,9 @@ def parameters(**values: Any) -> SimpleNamespace:
 
 
 def reveal(claim_id: str) -> None:
-    """Print your guess, the published value and the found value. Before the claim is answered, print that it is
-    open.
+    """Print your guess, the published value and the found value.
+
+    Before the claim is answered, print that it is open.
     """
     claim = _ledger.find_claim(claim_id)
     _print_row(claim, _ledger.best_answer(claim, _ledger.latest_answers().get(claim_id)))
@@ -53,8 +54,7 @@ def reveal(claim_id: str) -> None:
 
 
 def same(mine: Any, kits: Any, tolerance: float = 1e-6, what: str = "both ways") -> None:
-    """Assert that the value you built by hand equals the kit's: tensors, arrays, numbers, strings, or lists and dicts
-    of these.
+    """Assert that the value you built equals the kit's: tensors, arrays, numbers, strings, lists or dicts of these.
 
     tolerance: the largest absolute difference allowed between two numbers. Prints "same: <what> (within 1e-06)", or
     "(exactly)" where no fractions were compared or the tolerance is 0. Raises AssertionError that names the first
@@ -87,7 +87,10 @@ def _compare(mine: Any, kits: Any, tolerance: float, what: str, at: str) -> bool
 
 
 def _compare_items(items: list[tuple[str, Any, Any]], tolerance: float, what: str) -> bool:
-    """`_compare` for each (place, mine, kit's) of a list or dict. Whether any item held fractions."""
+    """`_compare` for each (place, mine, kit's) of a list or dict.
+
+    Whether any item held fractions.
+    """
     fractions = [_compare(mine, kits, tolerance, what, at) for at, mine, kits in items]
     return any(fractions)
 
@@ -119,12 +122,18 @@ def _compare_numbers(mine: Any, kits: Any, tolerance: float, what: str, place: s
 
 
 def _is_plain_list(value: Any) -> bool:
-    """Whether a list is compared item by item. A list of plain numbers may also be compared with an array at once."""
+    """Whether a list is compared item by item.
+
+    A list of plain numbers may also be compared with an array at once.
+    """
     return isinstance(value, (list, tuple)) and not all(isinstance(item, (bool, int, float)) for item in value)
 
 
 def _array(value: Any, what: str):
-    """A numpy array from a tensor, an array, a number or a list of numbers. AssertionError for anything else."""
+    """A numpy array from a tensor, an array, a number or a list of numbers.
+
+    AssertionError for anything else.
+    """
     import numpy as np
 
     if hasattr(value, "detach"):  # a tensor: numpy has no bfloat16
@@ -170,7 +179,10 @@ def within(
 
 
 def shows(condition: Any, what: str) -> None:
-    """Assert that this run shows what you say. Prints "shows: <what>"; raises AssertionError otherwise."""
+    """Assert that this run shows what you say.
+
+    Prints "shows: <what>"; raises AssertionError otherwise.
+    """
     if not bool(condition):
         raise AssertionError(f"this run does not show that {what}; run the cells above again, in order.")
     print(f"shows: {what}")

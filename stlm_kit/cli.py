@@ -1,5 +1,4 @@
-"""The command line: `stlm COMMAND`. It parses the options, calls the command and reports errors; other modules do the
-work.
+"""The command line: `stlm COMMAND`. It parses options, calls the command and reports errors.
 
 Exit status: 0 done, 1 failed (one sentence on standard error; a traceback with --debug), 2 wrong use, 3 interrupted and
 resumable.
@@ -201,7 +200,10 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def run_export(options: argparse.Namespace) -> int:
-    """`stlm export`: write a model as a Hugging Face folder. UsageError for a folder that would be overwritten."""
+    """`stlm export`: write a model as a Hugging Face folder.
+
+    UsageError for a folder that would be overwritten.
+    """
     from stlm_kit.model.huggingface import export_to_hf
     from stlm_kit.saved_models import load_model
 
@@ -230,7 +232,10 @@ def run_presets(options: argparse.Namespace) -> int:
 
 
 def _parameters(config: ModelConfig) -> int:
-    """How many parameters a model has. It imports torch here, because the rest of the command works without it."""
+    """How many parameters a model has.
+
+    It imports torch here, because the rest of the command works without it.
+    """
     import torch
 
     from stlm_kit.model.kinds import build_model

@@ -1,4 +1,7 @@
-"""Signals that ask a run to stop. They are noted at once and obeyed at the next step, where the state can be saved."""
+"""Signals that ask a run to stop.
+
+They are noted at once and obeyed at the next step, where the state can be saved.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,7 @@ STOPS = ("SIGTERM", "SIGUSR1", "SIGINT")  # a request to end, a batch system's w
 
 @contextmanager
 def handling(handler: Callable, names: tuple[str, ...] = STOPS) -> Iterator[None]:
-    """Within this context `handler(number, frame)` receives these signals. Afterwards the earlier handlers are
-    restored.
+    """Within this context `handler(number, frame)` receives these signals. Earlier handlers are then restored.
 
     Python allows handlers only in the main thread. In another thread nothing is caught and the defaults apply.
     """
@@ -31,7 +33,10 @@ def handling(handler: Callable, names: tuple[str, ...] = STOPS) -> Iterator[None
 
 
 def stopped_like_ctrl_c():
-    """Within this context SIGTERM and SIGUSR1 raise KeyboardInterrupt, as Ctrl-C does. For a command without a loop."""
+    """Within this context SIGTERM and SIGUSR1 raise KeyboardInterrupt, as Ctrl-C does.
+
+    For a command without a loop.
+    """
     return handling(signal.default_int_handler, ("SIGTERM", "SIGUSR1"))
 
 
@@ -94,7 +99,10 @@ class StopSignal(StopRequests):
 
 
 def ignored_from_now_on() -> None:
-    """Ignore stop signals while the interpreter shuts down. The work is done, so the exit status must not change."""
+    """Ignore stop signals while the interpreter shuts down.
+
+    The work is done, so the exit status must not change.
+    """
     for name in STOPS:
         if number := getattr(signal, name, None):
             signal.signal(number, signal.SIG_IGN)

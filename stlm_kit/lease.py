@@ -49,8 +49,9 @@ class Lease:
         self._number = 0
 
     def acquire(self, timeout: float = -1, poll_interval: float = 0.05) -> None:
-        """Take the lock. Raises filelock's Timeout where another holds it for longer than `timeout` seconds (-1: no
-        limit).
+        """Take the lock.
+
+        Raises filelock's Timeout where another holds it for longer than `timeout` seconds (-1: no limit).
         """
         end = time.monotonic() + timeout
         while not self._take():
@@ -80,7 +81,10 @@ class Lease:
         return True
 
     def _follow(self, number: int, holder: dict | None) -> bool:
-        """Create the state after `number`. False where another process has created it, or a later one."""
+        """Create the state after `number`.
+
+        False where another process has created it, or a later one.
+        """
         path = self._file(number + 1)
         try:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -131,7 +135,10 @@ class Lease:
             return os.fstat(file.fileno()).st_mtime
 
     def _renew(self, stop: threading.Event, number: int) -> None:
-        """Touch our state until told to stop. End this process where another has created the next state."""
+        """Touch our state until told to stop.
+
+        End this process where another has created the next state.
+        """
         while not stop.wait(RENEWED):
             with suppress(FileNotFoundError):
                 try:
@@ -168,7 +175,10 @@ def this_host() -> str:
 
 
 def is_alive(holder: dict) -> bool:
-    """Whether the holder's process on this host still runs. Its start time is compared, because ids are reused."""
+    """Whether the holder's process on this host still runs.
+
+    Its start time is compared, because ids are reused.
+    """
     try:
         os.kill(int(holder["pid"]), 0)
     except PermissionError:  # another user's process, so it exists
@@ -179,8 +189,9 @@ def is_alive(holder: dict) -> bool:
 
 
 def started(pid: int) -> str | None:
-    """When a process was started, in the system's own unit. None for a process that has ended, or where it is
-    unknown.
+    """When a process was started, in the system's own unit.
+
+    None for a process that has ended, or where it is unknown.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()

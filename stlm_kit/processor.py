@@ -53,8 +53,9 @@ def slowdown(precision: str) -> float:
 
 
 def is_slow(precision: str, device_type: str = "cpu") -> bool:
-    """Whether matrix products in this precision are slower than in fp32 on a device. Never on a GPU, which is not
-    timed.
+    """Whether matrix products in this precision are slower than in fp32 on a device.
+
+    Never on a GPU, which is not timed.
     """
     return device_type == "cpu" and slowdown(precision) > NOISE
 

@@ -1,4 +1,7 @@
-"""Progress bars for training, evaluation and what a command computes. A log gets at most one line."""
+"""Progress bars for training, evaluation and what a command computes.
+
+A log gets at most one line.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +31,10 @@ def is_watched() -> bool:
 
 
 class Waiting:
-    """A context in which a command computes. After `SHOWN_AFTER` seconds it shows its progress on standard error:
-    as a bar that disappears at the end, or in a log as one line.
+    """A context in which a command computes.
+
+    After `SHOWN_AFTER` seconds it shows its progress on standard error: as a bar that disappears at the end, or in a
+    log as one line.
     """
 
     def __init__(self, what: str):
@@ -46,7 +51,10 @@ class Waiting:
         self._thread.join()
 
     def over(self, items: Collection[T], unit: str) -> Iterator[T]:
-        """The items, counted as they are done. `unit`: the name of one item."""
+        """The items, counted as they are done.
+
+        `unit`: the name of one item.
+        """
         self.unit, self.total = unit, len(items)
         for item in items:
             yield item
@@ -68,15 +76,19 @@ class Waiting:
 
 
 def late_bar(items: Iterable, total: int, what: str, unit: str, *, enabled: bool = True) -> tqdm:
-    """The items, under a bar that appears after `SHOWN_AFTER` seconds and disappears with the last one. Silent in a
-    log.
+    """The items, under a bar that appears after `SHOWN_AFTER` seconds and disappears with the last one.
+
+    Silent in a log.
     """
     disable = not (enabled and is_watched())
     return tqdm(items, total=total, desc=what, unit=unit, disable=disable, delay=SHOWN_AFTER, leave=False)
 
 
 class Progress:
-    """A bar over steps `first` to `steps`. Nothing with `enabled=False` or in a log."""
+    """A bar over steps `first` to `steps`.
+
+    Nothing with `enabled=False` or in a log.
+    """
 
     def __init__(self, first: int, steps: int, *, enabled: bool = True):
         disable = not (enabled and is_watched())
@@ -84,8 +96,9 @@ class Progress:
         self._tokens, self._seconds, self._shown = 0, 0.0, 0.0
 
     def update(self, loss: float, tokens: int, seconds: float) -> None:
-        """Count one step of `tokens` tokens and `seconds` seconds. The shown tokens a second are of this process
-        only.
+        """Count one step of `tokens` tokens and `seconds` seconds.
+
+        The shown tokens a second are of this process only.
         """
         self._tokens += tokens
         self._seconds += seconds

@@ -22,8 +22,7 @@ class LinearRope(BaseModel, frozen=True, extra="forbid"):
 
 
 class Llama3Rope(BaseModel, frozen=True, extra="forbid"):
-    """Slow rates are divided by `factor`, fast ones kept, those between interpolated (Llama 3.1, Grattafiori et al.
-    2024).
+    """Slow rates are divided by `factor`, fast ones kept, others interpolated (Llama 3.1, Grattafiori et al. 2024).
 
     A rate is slow where its wavelength in positions exceeds original_context / low_frequency, and fast where it is
     below original_context / high_frequency.

@@ -28,9 +28,7 @@ OLD_UUID = re.compile(r"MIG-(GPU-[^/]+)/\d+/\d+")
 
 @dataclass(frozen=True)
 class Slice:
-    """One MIG device: its name in torch, its UUID, its profile ("2g.20gb"; "" if unknown), and the number of its
-    GPU.
-    """
+    """One MIG device: its name in torch, UUID, profile ("2g.20gb"; "" if unknown), and the number of its GPU."""
 
     name: str
     uuid: str
@@ -111,8 +109,9 @@ def chosen_slices(text: str) -> list[Slice]:
 
 
 def unused_slices() -> str | None:
-    """A sentence where this process could use several slices, because CUDA gives a process only the first. Else
-    None.
+    """A sentence where this process could use several slices, because CUDA gives a process only the first.
+
+    Else None.
     """
     if len(there := slices()) < 2:
         return None

@@ -39,7 +39,10 @@ from stlm_kit.training.settings import TrainingSettings
 
 
 def known_device(name: str) -> str:
-    """A device's name with "auto" resolved: CUDA where there is one, else MPS, else the CPU. ValueError if unknown."""
+    """A device's name with "auto" resolved: CUDA where there is one, else MPS, else the CPU.
+
+    ValueError if unknown.
+    """
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name.split(":")[0] not in ("cpu", "cuda", "mps"):
@@ -85,7 +88,10 @@ class RunSettings(TrainingSettings, TextSettings):
 
 
 def run_settings(**values: Any) -> RunSettings:
-    """RunSettings from keyword arguments. UsageError with one sentence for an unknown name or an impossible value."""
+    """RunSettings from keyword arguments.
+
+    UsageError with one sentence for an unknown name or an impossible value.
+    """
     for name, value in values.items():
         if name not in RunSettings.model_fields:
             raise UsageError(f"There is no setting named {name!r}.{near(name, RunSettings.model_fields)}")
@@ -122,9 +128,7 @@ def prepare(settings: RunSettings) -> tuple[Tokenizer, dict[str, TokenFile], Mod
 
 
 def prepare_and_record(settings: RunSettings) -> tuple[Tokenizer, dict[str, TokenFile], ModelConfig, dict]:
-    """What `prepare` returns, and the record of what was read (see `read_record`), with documents and bytes by
-    split.
-    """
+    """What `prepare` returns, and the record of what was read (`read_record`), with documents and bytes by split."""
     entry = preset_entry(settings.preset)
     corpus = load_corpus(
         settings.corpus,

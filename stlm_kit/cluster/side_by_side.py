@@ -1,5 +1,4 @@
-"""Several workers on one machine, one for each MIG slice. CUDA gives a process only one slice, so each worker is a
-process.
+"""Several workers on one machine, one for each MIG slice. CUDA gives a process one slice, so a worker is a process.
 
 Each worker is `stlm reproduce` with the same request. The lock of each run divides the work: a worker skips a run that
 another worker holds. The process that started the workers collects their results afterwards.
@@ -68,7 +67,10 @@ def _start(part: Slice, arguments: Sequence[str]) -> subprocess.Popen:
 
 
 def _print_lines(pipe: IO[str], to: IO[str], behind: str, lock: threading.Lock) -> None:
-    """Pass on a worker's lines. If nobody reads the pipe any more, the lines are lost and the worker continues."""
+    """Pass on a worker's lines.
+
+    If nobody reads the pipe any more, the lines are lost and the worker continues.
+    """
     for line in pipe:
         try:
             with lock:

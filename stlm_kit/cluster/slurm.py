@@ -25,7 +25,10 @@ WARNING = 600  # seconds before the time limit at which a task is signalled; at 
 
 @dataclass(frozen=True)
 class Batch:
-    """An array of jobs with the same limits. `indices`: places in the study's grid, from 1."""
+    """An array of jobs with the same limits.
+
+    `indices`: places in the study's grid, from 1.
+    """
 
     indices: tuple[int, ...]
     time_limit: str  # HH:MM:SS
@@ -39,7 +42,10 @@ class Batch:
 
 
 def batches(runs: Iterable[tuple[int, str, int]]) -> list[Batch]:
-    """Group the runs, given as (index, time limit, GiB), into arrays. The arrays with the shortest limit come first."""
+    """Group the runs, given as (index, time limit, GiB), into arrays.
+
+    The arrays with the shortest limit come first.
+    """
     together: dict[tuple[str, int], list[int]] = {}
     for index, limit, memory in runs:
         together.setdefault((limit, memory), []).append(index)
@@ -60,8 +66,9 @@ def ranges(indices: Iterable[int]) -> str:
 
 @dataclass(frozen=True)
 class Request:
-    """What all jobs of a submission share. `words`: the arguments of `stlm reproduce`: study, profile, then its
-    options.
+    """What all jobs of a submission share.
+
+    `words`: the arguments of `stlm reproduce`: study, profile, then its options.
     """
 
     name: str
@@ -108,16 +115,15 @@ class Request:
 
 
 def places() -> str:
-    """The value of sbatch's --export: this process's environment, plus the folders of the kit, the runs and the
-    caches.
-    """
+    """The value of sbatch's --export: this process's environment, plus the folders of kit, runs and caches."""
     found = {"PYTHON": sys.executable, "RUNS": runs_dir().absolute(), "CACHE": cache_dir().absolute()}
     return ",".join(["ALL", *(f"STLM_{name}={value}" for name, value in found.items())])
 
 
 def submit(command: list[str]) -> str:
-    """Pass one command to sbatch and return the job's number. Raises KitError with sbatch's message where it
-    refuses.
+    """Pass one command to sbatch and return the job's number.
+
+    Raises KitError with sbatch's message where it refuses.
     """
     if not shutil.which("sbatch"):
         raise KitError("There is no sbatch on this machine; run this on a login node of the cluster, or use --dry-run.")
@@ -130,9 +136,7 @@ def submit(command: list[str]) -> str:
 
 @dataclass(frozen=True)
 class Queued:
-    """A task in the queue: its job ("4711_3"), its state in lower case ("pending", "running", ...), and why it
-    waits.
-    """
+    """A task in the queue: its job ("4711_3"), its state ("pending", "running", ...), and why it waits."""
 
     job: str
     state: str
@@ -140,7 +144,10 @@ class Queued:
 
 
 def queue_if_any(name: str) -> dict[int, Queued]:
-    """`queue` for a report only. If Slurm does not answer, say so on standard error and count nothing as queued."""
+    """`queue` for a report only.
+
+    If Slurm does not answer, say so on standard error and count nothing as queued.
+    """
     try:
         return queue(name)
     except KitError as error:

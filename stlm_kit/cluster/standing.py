@@ -83,9 +83,7 @@ def progress(folder: Path) -> tuple[int, float | None]:
 
 
 def planned_hours(runs: list[Run], profile: str) -> dict[int, float | None]:
-    """{place: hours} for the runs that have not begun, as `stlm plan` estimates them; None where there is no
-    estimate.
-    """
+    """{place: hours} for runs that have not begun, as `stlm plan` estimates them; None without an estimate."""
     from stlm_kit.reproduce.cost import work_of
     from stlm_kit.reproduce.estimate import cost_of, means_for
 

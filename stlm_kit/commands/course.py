@@ -11,8 +11,9 @@ from stlm_kit.paths import course_dir
 
 
 def add_course(parser: argparse.ArgumentParser, parents: list[argparse.ArgumentParser]) -> None:
-    """Add the actions of `stlm course` and their options. `parents`: parsers with the options that every action
-    takes.
+    """Add the actions of `stlm course` and their options.
+
+    `parents`: parsers with the options that every action takes.
     """
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     summary = "Make the students' notebooks: no solutions, no hidden tests, the course's own seeds and conventions."

@@ -1,6 +1,4 @@
-"""`stlm predict`: the predicted memory of a training step, for a preset with a recipe or for a study's recorded
-runs.
-"""
+"""`stlm predict`: the predicted memory of a training step, for a preset and recipe or for a study's runs."""
 
 from __future__ import annotations
 
@@ -53,9 +51,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
 
 
 def run_predict(options: argparse.Namespace) -> int:
-    """`stlm predict`. Raises UsageError with one sentence for unknown names, sizes out of range and wrong
-    combinations.
-    """
+    """`stlm predict`. Raises UsageError for unknown names, sizes out of range and wrong combinations."""
     if options.write and options.study is None:
         raise UsageError("--write renews the predictions of a study; give --study as well.")
     return predict_study(options) if options.study is not None else predict_preset(options)
@@ -171,7 +167,10 @@ def _device_of_trial(options: argparse.Namespace) -> str | None:
 
 
 def _gpu(options: argparse.Namespace) -> str | None:
-    """The GPU named by --device, or None where it names none. UsageError for a GPU that is not in the table."""
+    """The GPU named by --device, or None where it names none.
+
+    UsageError for a GPU that is not in the table.
+    """
     from stlm_kit.memory.devices import device_named
 
     return None if options.device in (None, "cuda", "cpu") else device_named(options.device).name
@@ -180,7 +179,10 @@ def _gpu(options: argparse.Namespace) -> str | None:
 def _largest_batches(
     step: tuple, budget_mib: float, shape: dict[str, float], on: dict[str, str | None], tried_on: str | None
 ) -> dict[str, int | str]:
-    """The largest batch by prediction, and by trial where a device is given. `step`: config, recipe, positions."""
+    """The largest batch by prediction, and by trial where a device is given.
+
+    `step`: config, recipe, positions.
+    """
     from stlm_kit.memory.budget import find_largest_batch, largest_batch
 
     config, recipe, length = step

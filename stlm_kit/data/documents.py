@@ -26,7 +26,10 @@ END_LINES = re.compile(r"^<\|(?:endoftext|end_of_text)\|>[ \t]*\r?$", re.MULTILI
 
 
 def read_text(path: Path) -> str:
-    """The whole of a UTF-8 file without its byte-order mark. KitError names the byte where it is not UTF-8."""
+    """The whole of a UTF-8 file without its byte-order mark.
+
+    KitError names the byte where it is not UTF-8.
+    """
     with opened(path) as file:
         raw = file.read()
     name = shown(path)
@@ -86,8 +89,9 @@ def documents_in(
 
 
 def kind_of(path: Path | str) -> str | None:
-    """What a file holds by its suffix, compressed or not: "text", "jsonl", "json" or "parquet". None for other
-    suffixes.
+    """What a file holds by its suffix, compressed or not: "text", "jsonl", "json" or "parquet".
+
+    None for other suffixes.
     """
     suffix, _ = suffixes(path)
     if suffix in TEXT_SUFFIXES:

@@ -39,8 +39,9 @@ def split_files(name: str, folder: Path) -> dict[str, Path]:
 
 
 def find_kept(name: str, wanted: int | None) -> Path | None:
-    """A folder with the first `wanted` documents: one of exactly that size, or one that holds more. None without
-    one.
+    """A folder with the first `wanted` documents: one of exactly that size, or one that holds more.
+
+    None without one.
     """
     own = kept_folder(name, wanted)
     candidates = {own: wanted or 0}
@@ -107,7 +108,10 @@ def enter(name: str, folder: Path, split: str, source: str) -> None:
 
 
 def kept_documents(entry: HubCorpus, path: Path) -> Iterator[Document]:
-    """The documents of a cached file. A document made of several fields is named by its article, if it has one."""
+    """The documents of a cached file.
+
+    A document made of several fields is named by its article, if it has one.
+    """
     if entry.records is None:
         yield from parquet_documents(path)
         return
@@ -123,8 +127,7 @@ def kept_records(entry: HubCorpus, path: Path) -> Iterator[tuple[str, dict[str, 
 
 
 def keep(documents: Iterable[tuple[str, str]], path: Path, payload: str = "text") -> None:
-    """Write documents as Parquet under a temporary name, then rename. A killed download leaves no file that looks
-    whole.
+    """Write documents as Parquet under a temporary name, then rename it, so that a killed download is not kept.
 
     payload: the name of the second column, "text" or "record". Raises KitError where the file cannot be written.
     """

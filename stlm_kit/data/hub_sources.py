@@ -71,8 +71,9 @@ def _parquet(entry: HubCorpus, pattern: str, split: str) -> Iterator[str]:
 
 
 def _json(entry: HubCorpus, pattern: str, split: str) -> Iterator[str]:
-    """JSON lines, read as plain lines. The library's JSON reader needs one schema for all files, and RedPajama's
-    files differ in their metadata.
+    """JSON lines, read as plain lines.
+
+    The library's JSON reader needs one schema for all files, and RedPajama's files differ in their metadata.
     """
     from datasets import load_dataset
 
@@ -136,7 +137,10 @@ def archive_of(entry: HubCorpus) -> str:
 
 
 def _need_speakleash(corpus: str) -> Any:
-    """The class Speakleash. KitError where its package is not installed."""
+    """The class Speakleash.
+
+    KitError where its package is not installed.
+    """
     try:
         from speakleash import Speakleash
     except ImportError:
@@ -147,8 +151,9 @@ def _need_speakleash(corpus: str) -> Any:
 
 
 def speakleash_texts(corpus: str) -> Iterator[str]:
-    """The documents of a Speakleash corpus, through Speakleash's package. KitError where its server does not give
-    it.
+    """The documents of a Speakleash corpus, through Speakleash's package.
+
+    KitError where its server does not give it.
     """
     server = _need_speakleash(corpus)
     folder = cache_dir() / "speakleash"

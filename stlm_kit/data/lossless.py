@@ -103,8 +103,9 @@ def _lossy_part(content: dict) -> str | None:
 
 
 def _check_decoder(who: str, content: dict, tokenizer: Tokenizer, texts: list[str]) -> None:
-    """Raise KitError where the file's decoder gives another text than its tokens spell. A missing decoder is
-    supplied.
+    """Raise KitError where the file's decoder gives another text than its tokens spell.
+
+    A missing decoder is supplied.
     """
     kinds = step_types(content.get("decoder"))
     if kinds in ([], ["ByteLevel"]):

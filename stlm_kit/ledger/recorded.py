@@ -52,8 +52,9 @@ def _refuse_small_runs(claim_id: str, by: Evidence | None) -> None:
 
 
 def plain(found: Any) -> Any:
-    """`found` in the form that JSON keeps: numpy and torch scalars become Python's. NaN and infinity raise
-    UsageError.
+    """`found` in the form that JSON keeps: numpy and torch scalars become Python's.
+
+    NaN and infinity raise UsageError.
     """
     if isinstance(found, dict):
         return {str(key): plain(value) for key, value in found.items()}

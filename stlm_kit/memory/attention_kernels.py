@@ -49,8 +49,9 @@ def cuda_attention(
 
 
 def _efficient_takes(kind: torch.dtype, width: int, device: Device) -> bool:
-    """Whether the memory-efficient kernel takes heads of this type and width. Its matrix products need aligned
-    loads.
+    """Whether the memory-efficient kernel takes heads of this type and width.
+
+    Its matrix products need aligned loads.
     """
     if kind not in (torch.float32, *HALVES) or (kind == torch.bfloat16 and not device.has_bf16):
         return False
@@ -61,8 +62,9 @@ def cpu_attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None,
     enable_gqa=False,
 ) -> Tensor:  # fmt: skip
-    """scaled_dot_product_attention on the CPU. Its fused kernel has no dropout, so with dropout the score matrix is
-    used.
+    """scaled_dot_product_attention on the CPU.
+
+    Its fused kernel has no dropout, so with dropout the score matrix is used.
     """
     if not dropout_p:
         options = {"is_causal": is_causal, "scale": scale, "enable_gqa": enable_gqa}
@@ -121,7 +123,10 @@ def _as_autocast_would(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def byte_dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Dropout as on CUDA: the saved mask has one byte an entry. The CPU's has the input's type."""
+    """Dropout as on CUDA: the saved mask has one byte an entry.
+
+    The CPU's has the input's type.
+    """
     if not training or p in (0, 1) or inplace:
         return F.dropout(input, p, training, inplace)
     return torch.native_dropout(input, p, True)[0]

@@ -1,4 +1,4 @@
-"""What is known of a fake tensor's values: none is infinite or NaN, and no result of such a tensor's check is either.
+"""Known values of fake tensors: no entry counts as infinite or NaN, so `isnan` gives False for every entry.
 
 So a step with such a check continues (`if torch.isnan(loss): raise`, clipping with `error_if_nonfinite=True`).
 """

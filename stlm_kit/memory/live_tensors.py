@@ -1,4 +1,7 @@
-"""The tensors that are alive at each moment of a predicted step. Their sizes add up to the timeline."""
+"""The tensors that are alive at each moment of a predicted step.
+
+Their sizes add up to the timeline.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,9 @@ from stlm_kit.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class WatchedStep:
-    """A predicted step with all its tensors. `report.timeline` and `alive_after` number the operations alike, from
-    0.
+    """A predicted step with all its tensors.
+
+    `report.timeline` and `alive_after` number the operations alike, from 0.
     """
 
     report: MemoryReport
@@ -64,7 +68,10 @@ def watch_step(
     semantics: Semantics = "cuda",
     device: str | Device | None = None,
 ) -> WatchedStep:
-    """`predict_peak` with a record of every tensor, in MiB. Arguments and errors are those of `predict_peak`."""
+    """`predict_peak` with a record of every tensor, in MiB.
+
+    Arguments and errors are those of `predict_peak`.
+    """
     check_choices(span, semantics)
     subject = Subject.of(config, recipe, batch_size, sequence_length, valid_fraction)
     subject.check_runs_on(semantics)

@@ -32,7 +32,10 @@ aten = torch.ops.aten
 
 
 def _attention(q, k, v, *_, **__) -> int:
-    """The operations of a kernel from the shapes of its arguments. Each query head multiplies its keys and values."""
+    """The operations of a kernel from the shapes of its arguments.
+
+    Each query head multiplies its keys and values.
+    """
     return sdpa_flop_count(q, *((*x[:1], q[1], *x[2:]) for x in (k, v)))
 
 
@@ -53,7 +56,10 @@ ATTENTION = {
 
 @dataclass(frozen=True)
 class StepOperations:
-    """The operations of one training step. `recomputed`: those that checkpointing does a second time."""
+    """The operations of one training step.
+
+    `recomputed`: those that checkpointing does a second time.
+    """
 
     forward: int
     backward: int
@@ -119,9 +125,7 @@ def step_operations(
 
 
 def _passes(subject: Subject, recipe: Recipe) -> tuple[int, int]:
-    """(operations outside the backward passes, operations inside them) of one micro-batch, without clipping and
-    update.
-    """
+    """(operations outside the backward passes, inside them) of one micro-batch, without clipping and update."""
     subject = replace(subject, recipe=recipe, accumulation_steps=1)
     return _counted(subject.build, lambda state: state.compute(subject.batch()), "cuda", subject.valid_fraction)
 

@@ -152,7 +152,10 @@ def trace(
     device: Device | None = None,
     read_back: Callable[[Tensor], float | None] | None = None,
 ) -> Recording:
-    """Run `build` once and `step` several times on fake tensors. Returns all allocations and frees, in order."""
+    """Run `build` once and `step` several times on fake tensors.
+
+    Returns all allocations and frees, in order.
+    """
     scratch = CudaScratch(device) if semantics == "cuda" else CpuScratch()
     values = WithoutValues(valid_fraction, read_back)
     tracker = Tracker(vocab_size, run=values, scratch=scratch)
@@ -197,8 +200,9 @@ def _largest_embedding(modules: list[nn.Module]) -> int | None:
 
 @functools.lru_cache(maxsize=32)  # a report on another span, spread or budget needs the same trace
 def trace_subject(subject: Subject, semantics: Semantics, device: Device | None = None) -> Recording:
-    """`trace` of a step of the kit, in which repeated equal work is traced a few times only. The result is shared:
-    do not change it.
+    """`trace` of a step of the kit, in which repeated equal work is traced a few times only.
+
+    The result is shared: do not change it.
     """
     with folded(subject.recipe, semantics):
         return trace(
@@ -207,8 +211,9 @@ def trace_subject(subject: Subject, semantics: Semantics, device: Device | None 
 
 
 def settled(recording: Recording, semantics: Semantics) -> Recording:
-    """The last step as it runs after others like it. CUDA's allocator state depends on earlier steps, the CPU's
-    does not.
+    """The last step as it runs after others like it.
+
+    CUDA's allocator state depends on earlier steps, the CPU's does not.
     """
     return repeated(recording, [{}] * WARM_UP)[0] if semantics == "cuda" else recording
 

@@ -74,8 +74,9 @@ def sdpa(
     documents: Documents | None = None,
     dropout: float = 0.0,
 ) -> Query:
-    """torch's fused kernel. Causal attention needs no mask tensor; a window or documents need one boolean for each
-    score.
+    """torch's fused kernel.
+
+    Causal attention needs no mask tensor; a window or documents need one boolean for each score.
     """
     grouped, n_queries, n_keys = q.shape[1] != k.shape[1], q.shape[2], k.shape[2]
     if window is not None and window >= n_keys - 1:
@@ -189,7 +190,10 @@ def unavailable(name: str) -> str | None:
 
 
 def get_attention(name: str) -> Callable[..., Tensor]:
-    """The backend called `name`. UsageError for an unknown name, KitError for one that this machine cannot run."""
+    """The backend called `name`.
+
+    UsageError for an unknown name, KitError for one that this machine cannot run.
+    """
     if name not in BACKENDS:
         hint = near(name, BACKENDS) or f" There are {', '.join(BACKENDS)}."
         raise UsageError(f"There is no attention named {name!r}.{hint}")

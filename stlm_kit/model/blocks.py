@@ -17,9 +17,7 @@ Documents = Int[Tensor, "batch positions"] | None
 
 
 class Attention(nn.Module):
-    """Project to queries, keys and values, rotate them by position (rotary positions only), attend, and project
-    back.
-    """
+    """Project to queries, keys and values, rotate queries and keys (rotary positions only), attend, project back."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -38,7 +36,7 @@ class Attention(nn.Module):
     def forward(
         self, x: Stream, cos_sin: CosSin | None = None, documents: Documents = None, cached: CacheEntry | None = None
     ) -> Stream:
-        """The attention output, [batch, seq, d_model], without the residual. `cached` receives the new keys and
+        """The attention output, [batch, seq, d_model], without the residual. `cached` is extended by keys and
         values.
         """
         q, k, v = (

@@ -190,8 +190,9 @@ def make_feed_forward(config: DecoderConfig) -> FeedForward | SwiGLU:
 
 
 def check_ids(ids: Int[Tensor, "batch seq"], vocab_size: int) -> None:
-    """Raise KitError for a token id outside the vocabulary. On a GPU this is skipped, as it would force a
-    synchronization.
+    """Raise KitError for a token id outside the vocabulary.
+
+    On a GPU this is skipped, as it would force a synchronization.
     """
     if ids.device.type != "cpu" or ids.numel() == 0 or torch.compiler.is_compiling():
         return

@@ -10,8 +10,9 @@ GROUPS = ("embedding", "positions", "attention", "feed_forward", "norms", "head"
 
 
 def count_parameters(module: nn.Module) -> int:
-    """How many numbers training can change. Tied matrices count once; buffers (sinusoids, rotary tables) do not
-    count.
+    """How many numbers training can change.
+
+    Tied matrices count once; buffers (sinusoids, rotary tables) do not count.
     """
     return sum(parameter.numel() for _, parameter in distinct_parameters(module))
 
@@ -30,7 +31,10 @@ def parameter_table(module: nn.Module) -> dict[str, int]:
 
 
 def distinct_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Each named parameter whose memory no earlier one has. A shared matrix has the name that comes first."""
+    """Each named parameter whose memory no earlier one has.
+
+    A shared matrix has the name that comes first.
+    """
     seen = set()
     for name, parameter in module.named_parameters(remove_duplicate=False):
         # Compared is the storage object, because meta and fake tensors all report address 0.

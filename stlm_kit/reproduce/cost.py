@@ -56,8 +56,9 @@ class Work:
         return None if self.settings.trainable is None else tuple(self.settings.trainable)
 
     def memory(self, batch_size: int | None = None, semantics: Semantics = "cuda") -> MemoryReport:
-        """The predicted report on a step of the fullest batch. Two micro-batches need the same memory as more of
-        them.
+        """The predicted report on a step of the fullest batch.
+
+        Two micro-batches need the same memory as more of them.
         """
         from stlm_kit.memory.budget import predicted
         from stlm_kit.memory.report import MemoryReport
@@ -80,7 +81,10 @@ class Work:
         return self.settings.steps * self._operations().spent
 
     def evaluation_flops(self) -> int | None:
-        """Operations of all its evaluations, which are forward passes. None where the text is not on this machine."""
+        """Operations of all its evaluations, which are forward passes.
+
+        None where the text is not on this machine.
+        """
         if self.scored is None:
             return None
         a_token = self._operations().forward / (self.rows * self.settings.context_length)
@@ -94,9 +98,7 @@ class Work:
         return kept(StepOperations, step_operations, self.config, self.recipe, self.rows, length, share)
 
     def disk_mib(self) -> float:
-        """MiB on disk: two checkpoints (one is kept until the next is complete), frozen weights once, and the
-        metrics.
-        """
+        """MiB on disk: two checkpoints (one is kept until the next is complete), frozen weights once, metrics."""
         weights = kept(list[tuple[int, bool]], weights_of, self.config, self.trainable)
         checkpoint = sum(n * 4 + 2 * n * self._bytes_of_a_moment(n) for n, trained in weights if trained)
         frozen = sum(4 * n for n, trained in weights if not trained)
@@ -126,8 +128,9 @@ def weights_of(config: ModelConfig, trainable: tuple[str, ...] | None) -> list[t
 
 @dataclass(frozen=True)
 class Cost:
-    """One row of the plan; `index` counts from 1. `hours` and `time_limit` are None where the device's peak is not
-    known.
+    """One row of the plan; `index` counts from 1.
+
+    `hours` and `time_limit` are None where the device's peak is not known.
     """
 
     index: int
@@ -190,7 +193,10 @@ def time_limit(hours: float) -> str:
 
 
 def needed_of(report: MemoryReport) -> float:
-    """The MiB that a step needs at least. On a CPU, whose allocator caches nothing, this is its peak."""
+    """The MiB that a step needs at least.
+
+    On a CPU, whose allocator caches nothing, this is its peak.
+    """
     return report.peak_allocated_mib if report.needed_mib is None else report.needed_mib
 
 

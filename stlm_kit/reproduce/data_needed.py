@@ -1,4 +1,7 @@
-"""Check that a run's data is present before it is queued or started. Only files are checked; no corpus is loaded."""
+"""Check that a run's data is present before it is queued or started.
+
+Only files are checked; no corpus is loaded.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,7 @@ CORPUS, PRESET = "sotu", "laptop-llama"  # the defaults of a run's settings
 
 
 def must_have_data(runs: Iterable[Run]) -> None:
-    """Raise KitError with one sentence where the text, tokenizer or weights of an unfinished run cannot be read
-    here.
-    """
+    """Raise KitError where the text, tokenizer or weights of an unfinished run cannot be read here."""
     missing = missing_data(runs)
     if not missing:
         return
@@ -92,9 +93,7 @@ def get_line(corpora: Iterable[tuple[str, int | None]]) -> str:
 
 
 def corpora_of(studies: Iterable[str] = (), profile: str = FULL_SIZE) -> list[tuple[str, int | None]]:
-    """(corpus, largest number of documents) in the runs of these studies at a profile; of all studies if none is
-    named.
-    """
+    """(corpus, largest number of documents) in the runs of these studies at a profile; all studies by default."""
     found = []
     for study in map(load_study, studies or study_names()):
         cells = study.expand(profile) if studies or study.has_runs(profile) else {}
@@ -104,7 +103,10 @@ def corpora_of(studies: Iterable[str] = (), profile: str = FULL_SIZE) -> list[tu
 
 @cache
 def _why_no_answer(corpus: str) -> str:
-    """Why a corpus cannot be fetched now; "" where its server answers. Asked once in a process."""
+    """Why a corpus cannot be fetched now; "" where its server answers.
+
+    Asked once in a process.
+    """
     from stlm_kit.data import hub
 
     return _complaint_of(lambda: hub.check_reachable(hub.CORPORA[corpus], corpus))

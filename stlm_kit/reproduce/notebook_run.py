@@ -34,7 +34,10 @@ def asked_for(notebook: Path, declared: dict[str, Any], given: dict[str, Any]) -
 
 
 def check_given(declared: dict[str, Any], given: dict[str, Any], where: str = "This notebook") -> dict[str, Any]:
-    """The declared parameters, checked. UsageError for one that papermill was given but that is not declared."""
+    """The declared parameters, checked.
+
+    UsageError for one that papermill was given but that is not declared.
+    """
     extra = {name: value for name, value in given.items() if name not in declared}
     vocabulary.check(extra, list(declared), where=where)
     return vocabulary.check(declared, where="This notebook")
@@ -62,8 +65,9 @@ def _one_run(
 
 
 def _cell(study: str, run_name: str, profile: str) -> tuple[str, str, Cell | None]:
-    """(the study's name, the run's name, its cell). The cell is None without a study of that name in the kit or a
-    file.
+    """(the study's name, the run's name, its cell).
+
+    The cell is None without a study of that name in the kit or a file.
     """
     if study.endswith(".yaml") or study in study_names():
         found = load_study(study)

@@ -34,9 +34,7 @@ WITHIN_A_KIND = {"seed", "steps", "warmup_steps", "batch_size", "learning_rate",
 
 @dataclass(frozen=True)
 class Checked:
-    """The result for some runs or rows: "holds", "stale", or "left" where they cannot be checked; and a sentence on
-    it.
-    """
+    """The result for some runs or rows, with a sentence: "holds", "stale", or "left" where they cannot be checked."""
 
     names: list[str]
     verdict: str
@@ -57,7 +55,10 @@ def kind(settings: RunSettings) -> str:
 
 
 def first_losses(settings: RunSettings, n_steps: int = FIRST) -> list[float]:
-    """The losses, in nats a token, of the first steps of a run with its own schedule. Nothing is kept on disk."""
+    """The losses, in nats a token, of the first steps of a run with its own schedule.
+
+    Nothing is kept on disk.
+    """
     from stlm_kit.train_from_text import train_from_text
 
     losses: list[float] = []
@@ -96,8 +97,9 @@ def as_many_threads(n: int | None) -> Iterator[None]:
 
 
 def recheck_runs(runs: list[Run]) -> Iterator[Checked]:
-    """Check the runs that are to be checked, and yield each result. Move the runs that hold; mark the others as
-    stale.
+    """Check the runs that are to be checked, and yield each result.
+
+    Move the runs that hold; mark the others as stale.
     """
     from stlm_kit.options import settings_from
 

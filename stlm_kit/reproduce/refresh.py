@@ -43,8 +43,9 @@ def refresh_notebooks(names: list[str] | None = None, folder: Path | None = None
 
 
 def refresh(chapter: Chapter, stop: StopSignal) -> str:
-    """Execute one chapter and replace its file. Returns "" when done, else the sentence that says why the file
-    stayed.
+    """Execute one chapter and replace its file.
+
+    Returns "" when done, else the sentence that says why the file stayed.
     """
     from stlm_kit.reproduce.notebook_engine import execute
 

@@ -132,9 +132,7 @@ class Run:
         return "missing" if older is None else "to be checked" if self._may_be(older) else "stale"
 
     def _may_be(self, older: Path) -> bool:
-        """Whether an older run differs from this one only in the hashed modules, and no check has found a
-        difference.
-        """
+        """Whether an older run differs from this one only in hashed modules, and no check found a difference."""
         found, asked = read_record(older), identity(self.notebook, self.parameters)
         refused = found.get("found_stale", {}).get("source") == asked["source"]
         return not refused and {**found.get("identity", {}), "source": asked["source"]} == asked

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def train_and_record(settings: RunSettings, measure_memory: bool = False, progress: bool = False) -> TrainResult | None:
-    """Train in the run's folder (an interrupted run resumes) and record its result row. Without a folder, train in
+    """Train in the run's folder and record its result row. An interrupted run resumes. Without a folder, train in
     memory.
 
     measure_memory: before training, measure and predict the memory of a step, on a device that supports it. If memory

@@ -90,7 +90,10 @@ class Cell:
 
 
 class Grid(_Strict):
-    """Runs that differ along the axes of `grid`: one run for each combination. The last axis changes fastest."""
+    """Runs that differ along the axes of `grid`: one run for each combination.
+
+    The last axis changes fastest.
+    """
 
     name: str
     about: str = ""
@@ -106,7 +109,10 @@ class Grid(_Strict):
 
     @property
     def measures(self) -> dict[str, Measure]:
-        """{claim id: how} for the claims that a single run answers; each names its run. KitError for an unknown run."""
+        """{claim id: how} for the claims that a single run answers; each names its run.
+
+        KitError for an unknown run.
+        """
         ties = {claim_id: tie for claim_id, tie in self.answers.items() if tie}
         runs = list(self.expand("mig20")) if ties else []
         found = {}
@@ -121,7 +127,10 @@ class Grid(_Strict):
         return found
 
     def cells(self, profile: str) -> dict[str, Cell]:
-        """{run name: cell} at a profile, or {} without runs there. KitError for a name that cannot be filled."""
+        """{run name: cell} at a profile, or {} without runs there.
+
+        KitError for a name that cannot be filled.
+        """
         if profile not in self.profiles:
             return {}
         part = self.profiles[profile]
@@ -175,9 +184,7 @@ class Study(_Strict):
 
     @property
     def name(self) -> str:
-        """The name under which its runs and rows are stored: the source for the kit's studies, the file's name for
-        others.
-        """
+        """The name under which its runs and rows are stored: the source for the kit's studies, else the file's name."""
         return self.source if self._file is None else name_of(self._file)
 
     @property

@@ -34,8 +34,7 @@ def run_parameters(cell: dict[str, Any], profile: str, given: dict[str, Any] | N
 
 
 def differs_in(configuration: dict[str, Any], cell: dict[str, Any], profile: str) -> str:
-    """How a row's configuration differs from a cell's, as a clause on the first differing setting; "" where it does
-    not.
+    """How a row's configuration differs from a cell's, as a clause on the first differing setting, or "".
 
     Both are compared as today's `RunSettings` in JSON; a setting that is missing in the row has its default. Seed,
     device and checkpoints do not count. Raises UsageError where the row has a setting that no longer exists.

@@ -30,8 +30,9 @@ class Sample:
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The configuration, with the overridden fields of the preset. A text given by path is represented by its
-        content.
+        """The configuration, with the overridden fields of the preset.
+
+        A text given by path is represented by its content.
         """
         configuration = self.row["configuration"]
         found = {**configuration, **(configuration.get("overrides") or {})}
@@ -50,7 +51,10 @@ class Sample:
         return {**labels, **first, **{name: v for name, v in self.settings.items() if name not in first}}
 
     def column(self, name: str) -> Any:
-        """The value of a column. For a field that this run does not override, the preset's value; None without one."""
+        """The value of a column.
+
+        For a field that this run does not override, the preset's value; None without one.
+        """
         if name in self.columns:
             return self.columns[name]
         entry = PRESETS.get(self.row["configuration"].get("preset"))

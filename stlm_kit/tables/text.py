@@ -21,7 +21,10 @@ SPECIAL |= {"±": r"$\pm$", "<": r"$<$", ">": r"$>$", "|": r"$|$", "–": "--", 
 
 @dataclass(frozen=True)
 class Cells:
-    """One table ready to print. The first `n_names` columns hold names, the others numbers."""
+    """One table ready to print.
+
+    The first `n_names` columns hold names, the others numbers.
+    """
 
     header: list[str]
     lines: list[list[str]]
@@ -29,9 +32,7 @@ class Cells:
 
 
 def cells(table: Table) -> list[Cells]:
-    """The means, one line for each arm; then the differences from the reference arm, one line for each arm and
-    metric.
-    """
+    """The means, one line for each arm; then the differences from the reference, one for each arm and metric."""
     ns = [{table.estimates[place, metric].n for metric in table.metrics} for place in range(len(table.arms))]
     one_n = all(len(found) == 1 for found in ns)
     header = [*table.by, *(["n"] if one_n else [])]
@@ -98,7 +99,10 @@ def _figures(estimate: Estimate) -> dict[str, Any]:
 
 
 def _compared(difference: Difference | None) -> dict[str, Any]:
-    """The fields of a difference in a record. The reference arm has the same fields with None."""
+    """The fields of a difference in a record.
+
+    The reference arm has the same fields with None.
+    """
     found = difference and difference.estimate
     return {
         "against": difference and difference.reference.label,
@@ -135,6 +139,9 @@ def latex(table: Table) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text escaped for LaTeX. A newline in a cell becomes a blank."""
+    """A text escaped for LaTeX.
+
+    A newline in a cell becomes a blank.
+    """
     text = re.sub(r".", lambda found: SPECIAL.get(found[0], found[0]), " ".join(text.split()))
     return re.sub(r"^-(?=\d)", "$-$", text)  # a minus sign, not a hyphen

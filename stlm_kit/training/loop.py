@@ -109,9 +109,7 @@ class _Loop:
         self.seconds_before = 0.0
 
     def configuration(self, about: dict) -> dict:
-        """The content of config.json: everything that changes the numbers, and `made_by`, which says which code
-        made them.
-        """
+        """The content of config.json: everything that changes the numbers, and `made_by`, the code that made them."""
         return {
             **about,
             "model": self.model.config,
@@ -165,7 +163,10 @@ class _Loop:
         return TrainResult(self.model, self.metrics, result, folder.path if folder else None)
 
     def _resume(self, folder: RunFolder, step: Step) -> int:
-        """Restore the folder's checkpoint, if any, and cut the metrics back to it. Returns the step reached."""
+        """Restore the folder's checkpoint, if any, and cut the metrics back to it.
+
+        Returns the step reached.
+        """
         checkpoint = latest_checkpoint(folder.path / "checkpoint")
         if checkpoint is None and folder.result:
             raise KitError(

@@ -1,4 +1,7 @@
-"""A recipe: how a training step is computed. The preset says what is computed."""
+"""A recipe: how a training step is computed.
+
+The preset says what is computed.
+"""
 
 from __future__ import annotations
 
@@ -88,8 +91,9 @@ class Recipe:
 
     @classmethod
     def named(cls, name: str) -> Recipe:
-        """The recipe of a name such as "bf16" or "bf16+eager". UsageError for an unknown part or two parts in
-        conflict.
+        """The recipe of a name such as "bf16" or "bf16+eager".
+
+        UsageError for an unknown part or two parts in conflict.
         """
         chosen: dict[str, str] = {}
         for part in name.split("+"):

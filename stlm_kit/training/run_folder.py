@@ -21,11 +21,15 @@ from stlm_kit.paths import atomic_write, clear_parts
 
 
 class RunFolder:
-    """One run's folder, locked while the context is open. KitError where another process or another run uses it."""
+    """One run's folder, locked while the context is open.
+
+    KitError where another process or another run uses it.
+    """
 
     def __init__(self, path: Path | str, config: dict[str, Any]):
-        """config: its parts by name. Parts that are settings objects (pydantic's) can be compared with older
-        folders.
+        """config: its parts by name.
+
+        Parts that are settings objects (pydantic's) can be compared with older folders.
         """
         self.path, self.parts, self.config = Path(path), config, as_json(config)
         self.metrics_path = self.path / "metrics.jsonl"
@@ -85,8 +89,7 @@ class RunFolder:
         return read_json(self.path / "result.json")
 
     def metrics(self, up_to_step: int) -> list[dict]:
-        """The rows up to a step. Later rows, and an incomplete row at the end, are cut from the file: they will be
-        repeated.
+        """The rows up to a step. Later rows, and an incomplete last row, are cut from the file: they will be repeated.
 
         KitError, with nothing cut, where the file does not reach that step, because then rows are lost.
         """
@@ -129,7 +132,10 @@ def as_json(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict | None:
-    """A JSON file's content, or None where there is no file. KitError where it is damaged."""
+    """A JSON file's content, or None where there is no file.
+
+    KitError where it is damaged.
+    """
     try:
         content = json.loads(path.read_text())
         if not isinstance(content, dict):
@@ -147,8 +153,7 @@ NAMES = {"run.corpus", "run.tokenizer", "run.init_from"}  # names whose content 
 
 
 def first_difference(found: dict, asked: dict, prefix: str = "", ignored: set[str] | None = None) -> str | None:
-    """The first difference between two configurations, as "name is 1 there and 2 here"; None where numbers are the
-    same.
+    """The first difference between two configurations, as "name is 1 there and 2 here", or None.
 
     The same text under another path is the same run. Hashes are compared last, so that a corpus is reported by its
     name.

@@ -70,8 +70,8 @@ class Step:
         return loss
 
     def compute(self, batches: Batch | Sequence[Batch], number: int = 1) -> Tensor:
-        """Forward and backward over the micro-batches of step `number`. Returns the loss; the parameters hold the
-        gradients.
+        """Forward and backward over the micro-batches of step `number`. Returns the loss; gradients are in the
+        parameters.
 
         A recipe that updates inside backward has then updated the weights. UsageError for such a recipe with several
         micro-batches.
@@ -101,8 +101,9 @@ class Step:
         return total
 
     def _recounted(self, total: Tensor, factor: float | Tensor) -> Tensor:
-        """The loss divided by the losses' own count, where it differs from that of the batches. Gradients are
-        rescaled, too.
+        """The loss divided by the losses' own count, where it differs from that of the batches.
+
+        Gradients are rescaled, too.
         """
         for parameter in self._trained:
             if parameter.grad is not None:
@@ -119,7 +120,10 @@ class Step:
             return self.loss(self.model, batch, number)
 
     def update(self) -> None:
-        """Clip, then let the optimizer step. Does nothing where backward has updated the weights."""
+        """Clip, then let the optimizer step.
+
+        Does nothing where backward has updated the weights.
+        """
         if self.recipe.update == "in_backward":
             return
         if self.scaler:

@@ -47,9 +47,7 @@ def train_only(model: nn.Module, names: Sequence[str] | None) -> None:
 
 
 def named_trainable(model: nn.Module, loss: object = None) -> Iterator[tuple[str, nn.Parameter]]:
-    """(name, parameter) for each parameter that training changes: the model's, then the loss's with the prefix
-    "loss.".
-    """
+    """(name, parameter) for each trained parameter: the model's, then the loss's with the prefix "loss."."""
     for prefix, module in (("", model), (LOSS, loss)):
         if isinstance(module, nn.Module):
             for name, parameter in module.named_parameters():
@@ -58,8 +56,9 @@ def named_trainable(model: nn.Module, loss: object = None) -> Iterator[tuple[str
 
 
 def ready(loss: object) -> object:
-    """A loss ready for training. A module is put in training mode, except its frozen parts (a teacher's dropout is
-    off).
+    """A loss ready for training.
+
+    A module is put in training mode, except its frozen parts (a teacher's dropout is off).
     """
     if isinstance(loss, nn.Module):
         loss.train()
@@ -91,8 +90,8 @@ def describe_loss(loss: object) -> dict[str, str | None]:
 
 
 def saved_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Every parameter once (a tied matrix under its first name) and every saved buffer, sharing memory with
-    `module`.
+    """Every parameter once (a tied matrix under its first name) and every saved buffer, as views of `module`'s
+    memory.
     """
     saved = module.state_dict()
     named = [*module.named_parameters(), *module.named_buffers()]  # both list a shared tensor once

@@ -1,6 +1,4 @@
-"""Answers to the claims of the source `memory` about its model: parameters, and the bytes that a training step
-saves.
-"""
+"""Answers to the claims of the source `memory` about its model: parameters, and the bytes that a step saves."""
 
 from __future__ import annotations
 
@@ -100,9 +98,7 @@ def logits_mib(setting, width: int = 4) -> float:
 
 
 def logit_copies() -> float:
-    """Copies of the logits at the peak: the logits, the zeros that backward scatters into, and the rows of real
-    targets.
-    """
+    """Copies of the logits at the peak: the logits, the zeros that backward scatters into, rows of real targets."""
     return 2 + evidence("memory")["facts"]["valid_token_share"]
 
 
@@ -204,9 +200,7 @@ def length_at_which_a_window_pays(setting):
 
 
 def operations_saved(config, length: int, window: int) -> float:
-    """The share of a step's matrix products that a window saves, in %, in a kernel that computes only unmasked
-    scores.
-    """
+    """The share of a step's matrix products that a window saves, in %, if only unmasked scores are computed."""
     seen = (length + 1) / 2  # keys that a position attends to, on average: itself and all before it
     in_window = window + 1 - window * (window + 1) / (2 * length)  # the first positions have fewer before them
     # operations for each key in the forward pass; the backward pass needs twice as many

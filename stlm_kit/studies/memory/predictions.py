@@ -34,8 +34,9 @@ OF_A_CELL = ("preset", "recipe", "batch_size", "context_length", "padded", "whol
 
 
 def cells(study: Study) -> dict[str, dict[str, Any]]:
-    """{name: configuration} of a study's predicted cells, with the defaults filled in. UsageError for an unknown
-    field.
+    """{name: configuration} of a study's predicted cells, with the defaults filled in.
+
+    UsageError for an unknown field.
     """
     found: dict[str, dict[str, Any]] = {}
     for grid in study.predicted:
@@ -54,7 +55,10 @@ def cells(study: Study) -> dict[str, dict[str, Any]]:
 
 
 def predict(configuration: dict[str, Any]) -> dict[str, Any]:
-    """One cell's sizes in MiB, on the study's device, with the parts of its peak. It takes at most 3 s."""
+    """One cell's sizes in MiB, on the study's device, with the parts of its peak.
+
+    It takes at most 3 s.
+    """
     from stlm_kit.memory import predict_peak
     from stlm_kit.studies.memory.padding import STUDY_DEVICE, STUDY_PADDING
 
@@ -102,7 +106,10 @@ def predictions_file(name: str) -> Path:
 
 @cache
 def predicted(name: str) -> dict[str, dict[str, Any]]:
-    """{cell: its sizes in MiB} as kept; {} where nothing is. KitError for a line that is not a row."""
+    """{cell: its sizes in MiB} as kept; {} where nothing is.
+
+    KitError for a line that is not a row.
+    """
     path = results.rows_file(f"{name}-predictions")
     return {row["name"]: row["metrics"] for row in results.read_rows(path)} if path else {}
 

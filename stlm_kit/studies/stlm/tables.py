@@ -29,8 +29,7 @@ def words_seen(setting):
 
 
 def passes(setting=None):
-    """How often training reads each word of the corpus, {reading: passes}. Without a setting, that of the claim is
-    used.
+    """How often training reads each word of the corpus, {reading: passes}. The default setting is the claim's.
 
     The first two readings keep the 3 billion words of the paper's sentence. The last two leave out the accumulation
     steps, which gives about 10 passes, and 0.2 to 0.3 billion words instead of 3.
