@@ -189,6 +189,16 @@ def test_its_pictures_are_small(path):
 
 
 @chapter
+def test_its_pictures_say_in_words_what_they_show(path):
+    for cell in code_cells(path):
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                words = output.metadata.get("image/png", {}).get("alt", "")
+                assert len(words) >= 40, f"this picture has no alternative text to speak of ({words!r}): {cell.source}"
+                assert "alt=" in output.data.get("text/html", ""), "JupyterLab reads it from an HTML image alone"
+
+
+@chapter
 def test_a_widget_is_also_drawn_once_for_a_page_without_a_kernel(path):
     code = "\n".join(cell.source for cell in code_cells(path))
     for plot in re.findall(r"widgets\.shell\(\s*([\w.]+)", code):
