@@ -29,7 +29,7 @@ class Picture(Figure):
 
 
 def png(figure: Figure) -> bytes:
-    """The figure at `DPI`, without empty margins, in at most `COLOURS` colours: none is off by more than 1 or 2 of 255."""
+    """The figure at `DPI`, without empty margins, in at most `COLOURS` colours, each at most 2 of 255 off."""
     from PIL import Image
 
     drawn, packed = io.BytesIO(), io.BytesIO()
@@ -60,7 +60,7 @@ def bundle(figure: Picture) -> tuple[dict[str, str], dict[str, Any]]:
 
 
 def show_in(shell: Any) -> None:
-    """Make an IPython shell display a Picture by `bundle`, whatever a matplotlib backend registers there for a Figure."""
+    """Make an IPython shell display a Picture by `bundle`, whatever its backend registers for a Figure."""
     shell.display_formatter.mimebundle_formatter.for_type(Picture, bundle)
     # A function registered for Figure would replace the bundle's PNG; one that gives nothing keeps it.
     shell.display_formatter.formatters["image/png"].for_type(Picture, lambda _: None)

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from stlm_kit.plots.picture import DPI, SHOWN_DPI, Picture, show_here
 
-# Okabe and Ito's palette: told apart with any common kind of colour blindness, and in grey by its order of lightness.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
-
+# The hues of Okabe and Ito's palette, which are told apart with any common kind of colour blindness, at lightnesses
+# that are also told apart in grey: no two are nearer than 6 of the 100 steps from black to white (CIE L*).
+PALETTE = ("#075B8F", "#C05401", "#029A70", "#7B0B56", "#FFB219", "#56B4E9", "#000000", "#999999")
 
 STYLE = {
     "figure.figsize": (7, 3),
