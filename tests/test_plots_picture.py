@@ -79,8 +79,8 @@ def test_a_displayed_figure_carries_its_text_for_both_front_ends(shell, picture)
     show_in(shell)
     data, metadata = shell.display_formatter.format(picture)
     words = 'A line that falls from 5.9 to 5.0, <less> & "less".'
-    assert metadata["image/png"]["alt"] == words  # nbconvert
-    [image] = Images(data["text/html"]).found  # JupyterLab
+    assert metadata["image/png"]["alt"] == words  # for the report
+    [image] = Images(data["text/html"]).found  # for JupyterLab
     assert image["alt"] == words and image["src"] == f"data:image/png;base64,{data['image/png']}"
     assert data["text/plain"] == "<Figure size 700x300 with 1 Axes>"
     other = pyplot.figure()

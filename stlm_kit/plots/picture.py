@@ -1,7 +1,8 @@
 """A figure as a page shows it: a sharp, small PNG with its alternative text.
 
-Each front end reads the alternative text from another place. nbconvert takes it from the metadata of the PNG,
-JupyterLab only from an `<img alt=...>` of its own in an HTML output. A displayed figure therefore carries both.
+JupyterLab and nbconvert's template of the same name give a PNG output no alternative text, whatever its metadata says;
+they show what an HTML output says. nbconvert's classic template and the kit's report read the metadata of the PNG. A
+displayed figure therefore carries both.
 """
 
 from __future__ import annotations

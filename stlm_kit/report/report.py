@@ -34,6 +34,10 @@ STATES = {
     "missing": "not run yet",
     "out_of_memory": "out of memory",
 }
+TOLD = (  # (verdict, heading, what its last column holds) of the claims that the page lists
+    ("contradicted", "Contradicted, and what would be right", "What would be right"),
+    ("underdetermined", "Underdetermined, and the readings that differ", "Which reading holds"),
+)
 
 
 @dataclass
@@ -137,6 +141,7 @@ def render(sections: list[Section], tables: list[StudyTable], ledger: dict | Non
         n_checks=sum(len(section.checks) for section in done),
         verdicts=Counter(answer.verdict for section in done for answer in section.answers if answer.verdict),
         ledger=ledger,
+        told=TOLD,
         machine=describe_machine(),
         versions=versions(),
         source=source_hash()[:10],
