@@ -1,9 +1,12 @@
 """Every notebook of the course keeps the limits of a chapter, and is committed as it ran."""
 
+import ast
+import itertools
 import math
 import re
 import statistics
 from pathlib import Path
+from typing import NamedTuple
 
 import nbformat
 import pytest
@@ -18,7 +21,8 @@ NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 CHAPTERS = sorted(path for path in NOTEBOOKS.glob("*.ipynb") if path.name != "run.ipynb")
 ALL = sorted(NOTEBOOKS.glob("*.ipynb"))
 
-STANZAS, CELLS, WIDGETS, CLAIMS, CHECKED, LINES, FIGURE_BYTES = 6, 60, 2, 6, 5, 25, 80_000
+STANZAS, CELLS, WIDGETS, CLAIMS, CHECKED, FIGURE_BYTES = 6, 60, 2, 6, 5, 80_000
+LINES, CELL_LINES, TURN_LINES = 300, 15, 10  # of code: in a chapter, in a cell, in what a student is to write
 PREFIXES = sorted({claim.id.split(".")[0] for claim in ledger.load_claims()})
 RAW_FLOAT = r"(?<![\d.])\d{1,3}\.\d{5,}|\d\.\d+e[+-]\d\d"  # 1910.02054 is a paper
 
@@ -40,7 +44,38 @@ def markdown(path: Path) -> str:
 
 
 def lines(source: str) -> int:
-    return sum(bool(line.strip()) for line in source.splitlines())
+    """Lines of code: neither blank nor a comment alone."""
+    return sum(bool(line.strip()) and not line.strip().startswith("#") for line in source.splitlines())
+
+
+def only_draws(cell: nbformat.NotebookNode) -> bool:
+    """Whether a cell's code is one or more calls of plots or widgets and nothing else, however long their arguments."""
+    calls = [node.value for node in ast.parse(cell.source).body if isinstance(node, ast.Expr | ast.Assign)]
+    names = [ast.unparse(call.func) for call in calls if isinstance(call, ast.Call)]
+    every = len(names) == len(ast.parse(cell.source).body)
+    return bool(names) and every and all(name.startswith(("plots.", "widgets.")) for name in names)
+
+
+class Turn(NamedTuple):
+    """What a student is to write in a build cell: the definition that holds the mark, and the marked lines of code."""
+
+    name: str
+    lines: int
+
+
+MARK = re.compile(r"^( *)# Your turn: \S", re.MULTILINE)
+
+
+def turns(cell: nbformat.NotebookNode) -> list[Turn]:
+    """The marks of a cell, `# Your turn: ...` in a function or method; the region ends where its block ends."""
+    source, found = cell.source.splitlines(), []
+    outer = {node.name: node for node in ast.parse(cell.source).body if hasattr(node, "name")}
+    for number, line in enumerate(source, 1):
+        if match := MARK.match(line):
+            [name] = [name for name, node in outer.items() if node.lineno <= number <= node.end_lineno]
+            region = itertools.takewhile(lambda text: not text.strip() or text.startswith(match[1]), source[number:])
+            found.append(Turn(name, lines("\n".join(region))))
+    return found
 
 
 def text_of(cell: nbformat.NotebookNode) -> str:
@@ -89,9 +124,61 @@ def test_limits_of_a_chapter(path):
     assert len(read(path).cells) <= CELLS
     assert len(re.findall(r"\bwidgets\.shell\(", code)) <= WIDGETS
     assert len(re.findall(r"\bchecks\.ledger\(", code)) <= CLAIMS
-    longest = max(cells, key=lambda cell: lines(cell.source))
-    assert lines(longest.source) <= LINES, longest.source
+    assert sum(lines(cell.source) for cell in cells) <= LINES
+    for cell in cells:
+        if not tagged(cell, "parameters") and not only_draws(cell):
+            assert lines(cell.source) <= CELL_LINES, f"{lines(cell.source)} lines of code: {cell.source}"
     assert 2 <= statistics.median(lines(cell.source) for cell in cells) <= 8
+
+
+@chapter
+def test_every_turn_has_a_hint_a_name_of_its_own_and_a_check(path):
+    cells, names = code_cells(path), []
+    for place, cell in enumerate(cells):
+        marked = turns(cell)
+        assert len(marked) == cell.source.count("# Your turn"), f"a mark stands outside of a definition: {cell.source}"
+        if not marked:
+            continue
+        names += sorted({turn.name for turn in marked})
+        assert len(cell.metadata.get("hint", "")) >= 30, f"no hint for {names[-1]}"
+        assert all(1 <= turn.lines <= TURN_LINES for turn in marked), f"{marked}: more than a student's turn"
+        definitions = ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
+        assert all(isinstance(node, definitions) for node in ast.parse(cell.source).body), (
+            f"a cell with a turn does more than define: {cell.source}"
+        )
+        for turn in marked:
+            users = [later for later in cells[place + 1 :] if re.search(rf"\b{turn.name}\b", later.source)]
+            assert any("checks." in later.source for later in users), f"no check calls {turn.name}"
+    assert len(set(names)) == len(names), "two turns of one name"
+    assert names, "a chapter has something to write"
+
+
+def test_a_turn_ends_where_its_block_ends():
+    source = """class Two:
+    def first(self):
+        '''Given.'''
+        # Your turn: one.
+        # And more.
+        one = 1
+
+        return one
+    def second(self):
+        # Your turn: two.
+        return 2
+def third():
+    return 3"""
+    assert turns(nbformat.v4.new_code_cell(source)) == [Turn("Two", 2), Turn("Two", 1)]
+
+
+def test_a_long_call_of_a_plot_only_draws():
+    for source, draws in (
+        ("plots.losses(\n    rows,\n)", True),
+        ("widgets.shell(\n    plots.lines,\n)", True),
+        ("shown = plots.losses(rows)", True),
+        ("rows = load()\nplots.losses(rows)", False),
+        ("for row in rows:\n    plots.losses(row)", False),
+    ):
+        assert only_draws(nbformat.v4.new_code_cell(source)) is draws, source
 
 
 @chapter
