@@ -9,7 +9,7 @@ from stlm_kit.config import preset
 from stlm_kit.ledger.answers import evidence
 from stlm_kit.ledger.claims import find_claim
 from stlm_kit.memory import MemoryReport, predict_peak
-from stlm_kit.memory.live_tensors import watch_step
+from stlm_kit.memory.live_tensors import WatchedStep, watch_step
 from stlm_kit.studies.memory.padding import STUDY_DEVICE, STUDY_PADDING
 
 # The recipes in the chapter's last widget.
@@ -38,6 +38,12 @@ def study_step(recipe: str, batch_size: int = 128) -> MemoryReport:
     return predict_peak("memory-study", recipe, batch_size, 255, *STUDY_PADDING, device=STUDY_DEVICE)
 
 
+def watched_step(recipe: str, batch_size: int = 128) -> WatchedStep:
+    """`study_step` with every tensor kept track of."""
+    share = STUDY_PADDING.valid_fraction
+    return watch_step("memory-study", recipe, batch_size, 255, share, device=STUDY_DEVICE)
+
+
 @cache
 def packed_step(recipe: str) -> MemoryReport:
     """The predicted step of the study's model on 128 rows without padding, including the update."""
@@ -59,6 +65,22 @@ def table_cells() -> dict[str, list[tuple[int, float, float, float]]]:
         ]
         for name, (claim, run, recipe) in ROWS.items()
     }
+
+
+def parts_of_the_peak() -> dict[str, dict[str, float]]:
+    """{technique: {category: MiB}}: what the predicted peak at batch size 128 is made of."""
+    recipes = {**{name: recipe for name, (_, _, recipe) in ROWS.items()}, "FlashAttention": "bf16+flash+study"}
+    return {name: study_step(recipe).by_category for name, recipe in recipes.items()}
+
+
+def window_effects() -> list[float]:
+    """By which share each recorded window changed FlashAttention's peak: 16 and 32, at three batch sizes each."""
+    runs = evidence("memory")["runs"]
+    return [
+        runs[f"bf16_window{window}_bs{batch_size}"]["peak_mib"] / runs[f"bf16_flash_bs{batch_size}"]["peak_mib"] - 1
+        for window in (16, 32)
+        for batch_size in (32, 64, 128)
+    ]
 
 
 def step_times() -> dict[str, dict[str, float]]:

@@ -14,6 +14,18 @@ from stlm_kit.config import DecoderConfig
 from stlm_kit.model.blocks import Block
 from stlm_kit.training.activation_checkpointing import checkpointed
 
+# By profile: positions, width, vocabulary of a head and rows of a chunk of its loss; lengths of an attention; rows of a
+# batch and the sizes of a stack of blocks, where not those of the preset memory-study.
+SIZES = {
+    "laptop": {
+        "positions": 512, "width": 64, "vocabulary": 16_384, "rows": 64, "lengths": [128, 256, 512], "batch": 4,
+        "model": {"d_model": 64, "n_heads": 4, "d_ff": 256, "n_layers": 6},
+    },
+    "mig20": {
+        "positions": 64 * 255, "width": 256, "vocabulary": 50_257, "rows": 1024, "lengths": [1024, 2048, 4096],
+        "batch": 128, "model": {},
+    },
+}  # fmt: skip
 Through = Callable[[Block, Tensor], Tensor]  # how features pass through a block
 
 
