@@ -74,6 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
         dev,
         ledger,
         plan,
+        practice,
         predict,
         reproduce,
         results,
@@ -101,6 +102,7 @@ def build_parser() -> argparse.ArgumentParser:
     command("presets", run_presets, "List the presets with their parameter counts and sources.")
     teach = command("course", course.run_course, "Release assignments, grade them, export the marks.")
     course.add_course(teach, parents=[debug_option()])
+    practice.add_practice(command("practice", practice.run_practice, "Make the student's course: chapters to write."))
     dev.add_commands(command)
     return parser
 

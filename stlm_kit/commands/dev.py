@@ -14,6 +14,7 @@ from stlm_kit.paths import project_dir
 
 FUZZ = ["tests/memory/test_fuzz.py", "tests/memory/test_real_steps.py", "tests/model/test_fuzz_huggingface.py"]
 FUZZ += ["tests/course/test_mangled.py", "tests/reproduce/test_hundred_runs.py"]
+FUZZ += ["tests/practice/test_chapters.py"]  # wrong answers too
 FUZZ += ["tests/memory/test_public_memory.py", "tests/test_gpu_benchmark.py"]  # all published rows; the oldest torch
 
 
@@ -50,6 +51,7 @@ def run_test(options: argparse.Namespace) -> int:
     workers = ["-n", str(os.cpu_count() or 2), "--dist", "loadfile"]
     notebooks = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "600"]
     notebooks += ["--ignore", "notebooks/assignments"]  # tests/course holds these to more than that
+    notebooks += ["--ignore", "notebooks/practice"]  # the student's own
     skips = "-rs"  # says which program a skipped test wants
     arguments = options.pytest_arguments or [*workers, *notebooks, skips, "tests", "notebooks"]
     with tempfile.TemporaryDirectory(prefix="stlm-test-") as runs:  # a reader's runs and guesses change no test
@@ -74,13 +76,22 @@ def run_lint(options: argparse.Namespace) -> int:
 
 
 def run_lab(options: argparse.Namespace) -> int:
-    """JupyterLab reachable from this machine only, with the token it draws itself."""
+    """JupyterLab reachable from this machine only, with the token it draws itself, on the chapters and on the student's
+    own copy of them, which is made first where it is missing.
+    """
+    from stlm_kit.practice.folder import make_practice, practice_dir
+
+    checkout = _checkout()
+    if not practice_dir().exists():
+        print("Making your own copy of the course in notebooks/practice ...", flush=True)
+        make_practice(practice_dir())
+    print("The finished chapters are at the top; the folder practice/ holds the ones that you write.", flush=True)
     lab = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={options.port}"]
     lab.append("--CourseDirectory.root=notebooks")  # nbgrader's part of the page complains of a root elsewhere
     if options.no_browser or not (os.environ.get("DISPLAY") or sys.platform != "linux"):
         lab.append("--no-browser")
     try:
-        return subprocess.call([*lab, "notebooks"], cwd=_checkout())
+        return subprocess.call([*lab, "notebooks"], cwd=checkout)
     except KeyboardInterrupt:
         return 0
 
