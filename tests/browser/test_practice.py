@@ -1,4 +1,4 @@
-"""A student's path through a turn of chapter 02, in JupyterLab: nothing yet, a wrong try, the folded solution, a right one."""
+"""A student's path through a turn of chapter 02, in JupyterLab: a wrong try first, then the folded solution."""
 
 import nbformat
 import pytest
@@ -44,7 +44,8 @@ def test_a_student_writes_checks_and_goes_on(chapter, tmp_path, open_notebook):
     notebook.write(turn_id, folded.locator("pre").inner_text())
     assert notebook.run(turn_id) == ""
     assert f"✓ {TURN} is yours." in notebook.run(check_id)
-    assert f"1 of {sum(turn_of(cell) is not None for cell in chapter.cells)} are yours." in notebook.run("practice-standing")
+    n_turns = sum(turn_of(cell) is not None for cell in chapter.cells)
+    assert f"1 of {n_turns} are yours." in notebook.run("practice-standing")
     assert not notebook.problems()
 
 
