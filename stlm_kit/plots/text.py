@@ -77,7 +77,9 @@ def packing(padded: Any, packed: Any) -> Figure:
         axes.imshow(shade, vmin=0, vmax=1, cmap="Blues", aspect="auto", interpolation="nearest")
         left_out = np.argwhere(~real & ~np.isnan(shade))
         axes.plot(left_out[:, 1], left_out[:, 0], ".", color="white", markersize=3)
-        axes.set(xlabel="position (tokens)", ylabel="row", title=f"{name}: {100 * batch.valid_fraction:.0f} % real targets")
+        axes.set(
+            xlabel="position (tokens)", ylabel="row", title=f"{name}: {100 * batch.valid_fraction:.0f} % real targets"
+        )
         axes.grid(False)
     shares = [f"{100 * batch.valid_fraction:.0f} % real targets" for batch in (padded, packed)]
     return describe(
