@@ -64,8 +64,8 @@ def install(options: argparse.Namespace) -> int:
 def get_corpora(options: argparse.Namespace) -> int:
     """`stlm data get`: fetch corpora one after the other.
 
-    A failure does not stop the others. At the end KitError names the corpora that failed. UsageError for a corpus that
-    is not fetched, or for a limit below 1.
+    A failure does not stop the others. At the end KitError names the corpora that failed. UsageError for an unknown
+    corpus, or for a limit below 1.
     """
     from stlm_kit.data import corpora, hub
 
