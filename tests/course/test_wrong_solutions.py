@@ -28,7 +28,7 @@ def reference(name, key=""):
 def test_at_least_four_graded_exercises_more_optional_and_five_wrong_solutions_each(name):
     assignment = ASSIGNMENTS[name]
     graded = [exercise for exercise in assignment.exercises if exercise.graded]
-    assert len(graded) >= 4 and len(assignment.exercises) > len(graded)
+    assert 4 <= len(graded) < len(assignment.exercises)
     for exercise in assignment.exercises:
         wrong = trial.wrong(assignment, exercise.id)
         assert len(wrong) == 5 and "shortcut" in wrong, f"{exercise.id} has {wrong}."
