@@ -4,7 +4,7 @@
 PYTHON ?= python3
 STLM := .venv/bin/python -m stlm_kit
 
-.PHONY: reproduce test lab lint fuzz data notebooks env pins release grade regrade grades FORCE
+.PHONY: reproduce test lab lint fuzz data notebooks practice env pins release grade regrade grades FORCE
 
 reproduce: data
 	@$(STLM) reproduce
@@ -23,6 +23,10 @@ fuzz: env
 
 notebooks: data
 	@$(STLM) notebooks
+
+# make practice [DIR=folder]: the student's own copy of the course
+practice: env
+	@$(STLM) practice $(if $(DIR),"$(DIR)")
 
 # make release COURSE_KEY=... [ASSIGNMENT=02]; make hands a COURSE_KEY given to it on to the command's environment.
 release: env

@@ -1,7 +1,7 @@
-"""What a model is: one frozen config, and the presets that give one a name and a source.
+"""What a model is: one frozen config, and presets that give a config a name and a source.
 
-A preset says what is computed (the sizes, the kind of norm, which keys a token sees); how a step is computed is a
-recipe's business (training/recipe.py). Nothing here imports torch, so that `stlm --help` stays quick.
+A preset says what is computed: sizes, the kind of norm, which keys a token attends to. A recipe says how a step is
+computed (training/recipe.py). Nothing here imports torch, so `stlm --help` is quick.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ Size = Annotated[int, Field(ge=1)]
 
 
 class ModelConfig(BaseModel, frozen=True, extra="forbid"):
-    """What every kind of model states. A kind is a subclass with a `kind` of its own, tied to its class of model by
-    `model.kinds.model_kind`.
+    """The settings of every kind of model. A kind is a subclass with its own `kind`; `model.kinds.model_kind` connects
+    it to its model class.
 
-    Raises UsageError with one sentence for a setting that is unknown, ill-typed, out of range, or at odds with another.
+    Raises UsageError with one sentence for a setting that is unknown, of a wrong type, out of range, or in conflict.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)
 
     kind: str
     vocab_size: Size
-    context_length: Size  # input positions: what learned positions can hold, and the length the model is trained for
+    context_length: Size  # input positions: the number of learned positions, and the training length
     dropout: float = Field(0.0, ge=0, lt=1)
 
     def __init__(self, **settings) -> None:
@@ -59,14 +59,14 @@ class DecoderConfig(ModelConfig, frozen=True, extra="forbid"):
     """The architecture of a decoder-only transformer with pre-norm blocks and a final norm."""
 
     kind: Literal["decoder"] = "decoder"
-    n_layers: Size  # uses of a block, one after the other
-    # Which block each layer uses, blocks numbered from 0; None: each layer its own. (0, 0, 0) uses one block three
+    n_layers: Size  # applications of a block, one after the other
+    # The block that each layer uses, numbered from 0. None: each layer has its own. (0, 0, 0) uses one block three
     # times; (0, 1, 0, 1) repeats a pair.
     layer_order: tuple[Annotated[int, Field(ge=0)], ...] | None = None
     d_model: Size
     n_heads: Size
     n_kv_heads: Size | None = None  # None: as many as n_heads; 1 is multi-query attention
-    head_dim: Size | None = None  # None becomes d_model / n_heads; Qwen3 sets it apart
+    head_dim: Size | None = None  # None becomes d_model / n_heads; Qwen3 sets it independently
     qk_norm: bool = False  # an RMSNorm over each head of the queries and keys, before positions (Qwen3)
     d_ff: Size
     norm: Literal["layernorm", "rmsnorm"]
@@ -74,11 +74,11 @@ class DecoderConfig(ModelConfig, frozen=True, extra="forbid"):
     positions: Literal["learned", "sinusoidal", "rotary"]
     rope_base: float = Field(10000.0, gt=0)
     rope_scaling: RopeScaling | None = None  # {"kind": "linear" or "llama3", ...}: rope_scaling.py
-    feed_forward: Literal["gelu", "gelu_tanh", "relu", "swiglu"]  # gelu_tanh: the approximation GPT-2 was trained with
-    bias: bool  # in every linear of a block and in the LayerNorms
+    feed_forward: Literal["gelu", "gelu_tanh", "relu", "swiglu"]  # gelu_tanh: the tanh approximation, as in GPT-2
+    bias: bool  # in every linear layer of a block and in the LayerNorms
     head_bias: bool = False
-    tied_head: bool  # the head's weight is the embedding's, one matrix stored once
-    window: int | None = None  # w: a token sees itself and the w before it, so w + 1 keys
+    tied_head: bool  # the head uses the embedding's weight: one matrix, stored once
+    window: int | None = None  # w: a token attends to itself and the w tokens before it, w + 1 keys
     embedding_scale: bool = False  # token embeddings times sqrt(d_model), Vaswani et al. 2017, section 3.4
     init_std: float = Field(0.02, gt=0)
 
@@ -95,7 +95,7 @@ class DecoderConfig(ModelConfig, frozen=True, extra="forbid"):
             if self.d_model % self.n_heads:
                 odd = f"n_heads = {self.n_heads} does not divide d_model = {self.d_model}"
                 raise ValueError(f"{odd}; choose heads that do, or set head_dim.")
-            # Not among the fields that were set, so that a preset with other heads works it out anew.
+            # Not counted among the fields that were set, so a preset with other heads computes it again.
             object.__setattr__(self, "head_dim", self.d_model // self.n_heads)
         if self.n_heads % self.kv_heads:
             raise ValueError(
@@ -124,16 +124,17 @@ class DecoderConfig(ModelConfig, frozen=True, extra="forbid"):
 
     @property
     def kv_heads(self) -> int:
+        """The number of key/value heads: n_kv_heads, or n_heads where that is None."""
         return self.n_heads if self.n_kv_heads is None else self.n_kv_heads
 
     @property
     def order(self) -> tuple[int, ...]:
-        """The block that each layer uses."""
+        """The block that each layer uses, one index for each layer."""
         return tuple(range(self.n_layers)) if self.layer_order is None else self.layer_order
 
     @property
     def n_blocks(self) -> int:
-        """Distinct blocks."""
+        """The number of distinct blocks."""
         return max(self.order) + 1
 
 
@@ -149,14 +150,14 @@ def config_from(values: dict[str, Any]) -> ModelConfig:
 
 
 class Preset(BaseModel, frozen=True, extra="forbid"):
-    """A configuration under a name: where it comes from, and what its source left open."""
+    """A configuration with a name: its source, and what the source left open."""
 
     name: str
     config: ModelConfig
     source: str  # one sentence that cites the document
     tokenizer: str  # the default tokenizer
-    published: bool  # a published size is never bent to fit another tokenizer; a laptop preset takes its vocab_size
-    note: str = ""  # what was undecided, and what the kit chose
+    published: bool  # a published vocab_size is never changed to fit a tokenizer; a laptop preset's is
+    note: str = ""  # what the source left open, and what the kit chose
 
 
 # The decoder of Vaswani et al. 2017, in its pre-norm form; GPT-2 (Radford et al. 2019); Llama (Touvron et al. 2023).
@@ -282,7 +283,7 @@ PRESETS: dict[str, Preset] = {entry.name: entry for entry in _ALL}
 
 
 def preset_entry(name: str) -> Preset:
-    """The preset called `name`, with its source and notes; UsageError with the near names when there is none."""
+    """The preset called `name`, with its source and notes. UsageError with similar names where there is none."""
     if name not in PRESETS:
         hint = near(name, PRESETS) or f" There are {', '.join(PRESETS)}."
         raise UsageError(f"There is no preset named {name!r}.{hint}")
@@ -292,7 +293,7 @@ def preset_entry(name: str) -> Preset:
 def preset(name: str, **overrides) -> ModelConfig:
     """The configuration called `name`, with any settings replaced: `preset("stlm-50m", n_kv_heads=16)`.
 
-    Raises UsageError for an unknown name (naming the near ones) and for settings that do not fit.
+    Raises UsageError for an unknown name (with similar names) and for settings that conflict.
     """
     config = preset_entry(name).config
     return type(config)(**{**config.model_dump(exclude_unset=True), **overrides})
