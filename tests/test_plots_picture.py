@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from stlm_kit import plots
-from stlm_kit.plots.picture import COLOURS, DPI, SHOWN_DPI, bundle, png, show_in
+from stlm_kit.plots.picture import COLOURS, DPI, IN_JUPYTER, SHOWN_DPI, bundle, png, show_in
 from stlm_kit.plots.style import describe
 
 PLOTS = Path(plots.__file__).parent
@@ -75,7 +75,8 @@ class Images(HTMLParser):
         self.found += [dict(attributes)] if tag == "img" else []
 
 
-def test_a_displayed_figure_carries_its_text_for_both_front_ends(shell, picture):
+def test_a_displayed_figure_carries_its_text_for_both_front_ends(shell, picture, monkeypatch):
+    monkeypatch.setenv(IN_JUPYTER, "a chapter.ipynb")
     show_in(shell)
     data, metadata = shell.display_formatter.format(picture)
     words = 'A line that falls from 5.9 to 5.0, <less> & "less".'
@@ -83,6 +84,9 @@ def test_a_displayed_figure_carries_its_text_for_both_front_ends(shell, picture)
     [image] = Images(data["text/html"]).found  # for JupyterLab
     assert image["alt"] == words and image["src"] == f"data:image/png;base64,{data['image/png']}"
     assert data["text/plain"] == "<Figure size 700x300 with 1 Axes>"
+    monkeypatch.delenv(IN_JUPYTER)  # papermill, nbval: what is stored stays small
+    stored, same = shell.display_formatter.format(picture)
+    assert stored == {name: data[name] for name in ("image/png", "text/plain")} and same == metadata
     other = pyplot.figure()
     pyplot.close(other)
     assert shell.display_formatter.format(other)[0]["image/png"] == b"the backend's own"

@@ -53,7 +53,6 @@ def run_test(options: argparse.Namespace) -> int:
     environment |= {"HF_HUB_OFFLINE": "1", "JUPYTER_PLATFORM_DIRS": "1"}
     workers = ["-n", str(os.cpu_count() or 2), "--dist", "loadfile"]
     notebooks = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout", "600"]
-    notebooks += ["--nbval-sanitize-with", "tests/nbval.cfg"]
     notebooks += ["--ignore", "notebooks/assignments"]  # tests/course checks these more strictly
     notebooks += ["--ignore", "notebooks/practice"]  # the student's own work
     skips = "-rs"  # print which program a skipped test needs

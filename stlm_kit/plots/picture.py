@@ -1,8 +1,9 @@
 """A figure as a page shows it: a sharp, small PNG with its alternative text.
 
-JupyterLab and nbconvert's template of the same name give a PNG output no alternative text, whatever its metadata says;
-they show what an HTML output says. nbconvert's classic template and the kit's report read the metadata of the PNG. A
-displayed figure therefore carries both.
+The text lies in the metadata of the PNG, where nbconvert's classic template and the kit's report read it. JupyterLab
+gives a PNG no alternative text, whatever its metadata says; it shows what an HTML output says. So a figure carries an
+HTML image as well where JupyterLab runs the kernel. The committed chapters carry the PNG alone: they are half as large,
+and pages that strip images out of HTML still show them.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import os
 import sys
 from typing import Any
 
@@ -17,6 +19,7 @@ from matplotlib.figure import Figure
 
 SHOWN_DPI = 100  # pixels of a page per inch of a figure
 DPI = 150  # pixels of the PNG per inch: sharp on a screen that has more pixels than a page counts
+IN_JUPYTER = "JPY_SESSION_NAME"  # Jupyter's server sets it for each of its kernels; papermill and nbval do not
 COLOURS = 256  # a PNG with a palette takes a third of the bytes
 
 
@@ -51,16 +54,19 @@ def shown_size(drawn: bytes) -> dict[str, int]:
 
 
 def bundle(figure: Picture) -> tuple[dict[str, str], dict[str, Any]]:
-    """({MIME type: data}, {MIME type: metadata}) of a displayed figure: the PNG, and an HTML image with the same."""
+    """({MIME type: data}, {MIME type: metadata}) of a displayed figure: the PNG, and in JupyterLab an HTML image of it."""
     drawn = png(figure)
     size, data = shown_size(drawn), base64.b64encode(drawn).decode()
     if not figure.alternative_text:
         return {"image/png": data}, {"image/png": size}
+    described = {"image/png": {**size, "alt": figure.alternative_text}}
+    if IN_JUPYTER not in os.environ:
+        return {"image/png": data}, described
     tag = (
         f'<img alt="{html.escape(figure.alternative_text)}" width="{size["width"]}" height="{size["height"]}" '
         f'style="max-width: 100%; height: auto" src="data:image/png;base64,{data}">'
     )
-    return {"image/png": data, "text/html": tag}, {"image/png": {**size, "alt": figure.alternative_text}}
+    return {"image/png": data, "text/html": tag}, described
 
 
 def show_in(shell: Any) -> None:
