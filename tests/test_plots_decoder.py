@@ -84,6 +84,7 @@ def test_attention_weights_are_drawn_as_given_under_their_tokens():
         assert [label.get_text() for label in axes.get_yticklabels()] == ["T", "␣", "↵"]
     assert len(figure.axes) == 3 and figure.axes[2].get_ylabel() == "attention weight"
     assert "b: 1.00 on itself, 0.00 on the token before" in figure.alternative_text
+    assert figure.alternative_text.startswith("Attention weights of three tokens: queries down")
     with pytest.raises(kit.UsageError, match=r"'b' have shape \(3, 3\); 2 tokens need \(2, 2\)"):
         plots.attention_weights({"b": torch.eye(3)}, ["x", "y"])
 

@@ -81,7 +81,9 @@ def attention_weights(heads: Mapping[str, Any], tokens: Sequence[str], title: st
     told = "; ".join(
         f"{name}: {self:.2f} on itself, {before:.2f} on the token before" for name, (self, before) in own.items()
     )
-    return describe(new, f"{title} Attention weights, queries down, keys across. Mean weights: {told}.")
+    return describe(
+        new, f"Attention weights{title and ' of '}{title}: queries down, keys across. Mean weights: {told}."
+    )
 
 
 def _shape(title: str, n_leaks: int) -> str:
