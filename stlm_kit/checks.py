@@ -87,10 +87,7 @@ def _compare(mine: Any, kits: Any, tolerance: float, what: str, at: str) -> bool
 
 
 def _compare_items(items: list[tuple[str, Any, Any]], tolerance: float, what: str) -> bool:
-    """`_compare` for each (place, mine, kit's) of a list or dict.
-
-    Whether any item held fractions.
-    """
+    """`_compare` for each (place, mine, kit's) of a list or dict. Whether any item held fractions."""
     fractions = [_compare(mine, kits, tolerance, what, at) for at, mine, kits in items]
     return any(fractions)
 
@@ -122,18 +119,12 @@ def _compare_numbers(mine: Any, kits: Any, tolerance: float, what: str, place: s
 
 
 def _is_plain_list(value: Any) -> bool:
-    """Whether a list is compared item by item.
-
-    A list of plain numbers may also be compared with an array at once.
-    """
+    """Whether a list is compared item by item. A list of plain numbers may also be compared with an array at once."""
     return isinstance(value, (list, tuple)) and not all(isinstance(item, (bool, int, float)) for item in value)
 
 
 def _array(value: Any, what: str):
-    """A numpy array from a tensor, an array, a number or a list of numbers.
-
-    AssertionError for anything else.
-    """
+    """A numpy array from a tensor, an array, a number or a list of numbers. AssertionError for anything else."""
     import numpy as np
 
     if hasattr(value, "detach"):  # a tensor: numpy has no bfloat16
@@ -179,10 +170,7 @@ def within(
 
 
 def shows(condition: Any, what: str) -> None:
-    """Assert that this run shows what you say.
-
-    Prints "shows: <what>"; raises AssertionError otherwise.
-    """
+    """Assert that this run shows what you say. Prints "shows: <what>"; raises AssertionError otherwise."""
     if not bool(condition):
         raise AssertionError(f"this run does not show that {what}; run the cells above again, in order.")
     print(f"shows: {what}")

@@ -200,10 +200,7 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def run_export(options: argparse.Namespace) -> int:
-    """`stlm export`: write a model as a Hugging Face folder.
-
-    UsageError for a folder that would be overwritten.
-    """
+    """`stlm export`: write a model as a Hugging Face folder. UsageError for a folder that would be overwritten."""
     from stlm_kit.model.huggingface import export_to_hf
     from stlm_kit.saved_models import load_model
 
@@ -232,10 +229,7 @@ def run_presets(options: argparse.Namespace) -> int:
 
 
 def _parameters(config: ModelConfig) -> int:
-    """How many parameters a model has.
-
-    It imports torch here, because the rest of the command works without it.
-    """
+    """How many parameters a model has. It imports torch here, because the rest of the command works without it."""
     import torch
 
     from stlm_kit.model.kinds import build_model

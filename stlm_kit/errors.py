@@ -7,10 +7,7 @@ from collections.abc import Iterable
 
 
 class KitError(Exception):
-    """An error that a user can fix: a path, a file, a full disk.
-
-    The command line exits with `exit_status`.
-    """
+    """An error that a user can fix: a path, a file, a full disk. The command line exits with `exit_status`."""
 
     exit_status = 1
 
@@ -26,19 +23,13 @@ class UsageError(KitError):
 
 
 class Interrupted(KitError):
-    """A signal stopped the run after its state was saved.
-
-    The same command resumes it.
-    """
+    """A signal stopped the run after its state was saved. The same command resumes it."""
 
     exit_status = 3
 
 
 def near(name: str, options: Iterable[str]) -> str:
-    """A question with the options most similar to `name`, to append to a sentence.
-
-    Empty where none is similar.
-    """
+    """A question with the options most similar to `name`, to append to a sentence. Empty where none is similar."""
     found = difflib.get_close_matches(name, list(options), n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(option) for option in found)}?" if found else ""
 

@@ -1,7 +1,4 @@
-"""Signals that ask a run to stop.
-
-They are noted at once and obeyed at the next step, where the state can be saved.
-"""
+"""Signals that ask a run to stop. They are noted at once and obeyed at the next step, where the state can be saved."""
 
 from __future__ import annotations
 
@@ -33,10 +30,7 @@ def handling(handler: Callable, names: tuple[str, ...] = STOPS) -> Iterator[None
 
 
 def stopped_like_ctrl_c():
-    """Within this context SIGTERM and SIGUSR1 raise KeyboardInterrupt, as Ctrl-C does.
-
-    For a command without a loop.
-    """
+    """Within this context SIGTERM and SIGUSR1 raise KeyboardInterrupt, as Ctrl-C does. For a command without a loop."""
     return handling(signal.default_int_handler, ("SIGTERM", "SIGUSR1"))
 
 
@@ -99,10 +93,7 @@ class StopSignal(StopRequests):
 
 
 def ignored_from_now_on() -> None:
-    """Ignore stop signals while the interpreter shuts down.
-
-    The work is done, so the exit status must not change.
-    """
+    """Ignore stop signals while the interpreter shuts down. The work is done, so the exit status must not change."""
     for name in STOPS:
         if number := getattr(signal, name, None):
             signal.signal(number, signal.SIG_IGN)

@@ -81,10 +81,7 @@ class Lease:
         return True
 
     def _follow(self, number: int, holder: dict | None) -> bool:
-        """Create the state after `number`.
-
-        False where another process has created it, or a later one.
-        """
+        """Create the state after `number`. False where another process has created it, or a later one."""
         path = self._file(number + 1)
         try:
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -135,10 +132,7 @@ class Lease:
             return os.fstat(file.fileno()).st_mtime
 
     def _renew(self, stop: threading.Event, number: int) -> None:
-        """Touch our state until told to stop.
-
-        End this process where another has created the next state.
-        """
+        """Touch our state until told to stop. End this process where another has created the next state."""
         while not stop.wait(RENEWED):
             with suppress(FileNotFoundError):
                 try:
@@ -175,10 +169,7 @@ def this_host() -> str:
 
 
 def is_alive(holder: dict) -> bool:
-    """Whether the holder's process on this host still runs.
-
-    Its start time is compared, because ids are reused.
-    """
+    """Whether the holder's process on this host still runs. Its start time is compared, because ids are reused."""
     try:
         os.kill(int(holder["pid"]), 0)
     except PermissionError:  # another user's process, so it exists

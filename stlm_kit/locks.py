@@ -41,10 +41,7 @@ class Held(KitError):
 
 
 class Lock:
-    """A lock at a path, made by `lock`.
-
-    It is a context for one process and thread at a time, and not reentrant.
-    """
+    """A lock at a path, made by `lock`. It is a context for one process and thread at a time, and not reentrant."""
 
     def __init__(self, path: Path, wait: float | None = None):
         self.path, self.wait = Path(path), wait
@@ -67,10 +64,7 @@ class Lock:
             ) from error
 
     def acquire_unless_held(self) -> None:
-        """Take the lock now or raise Held.
-
-        A process that only checks the lock, as `held` does, is waited for.
-        """
+        """Take the lock now or raise Held. A process that only checks the lock, as `held` does, is waited for."""
         end = time.monotonic() + MOMENT
         while True:
             try:
@@ -150,10 +144,7 @@ def has_flock(folder: Path) -> bool:
 
 
 def _takes_flock(folder: Path) -> bool:
-    """Whether a new file here can be locked.
-
-    Tried three times, because a server's lock service may be starting.
-    """
+    """Whether a new file here can be locked. Tried three times, because a server's lock service may be starting."""
     try:
         import fcntl
     except ImportError:  # Windows, whose files can be locked

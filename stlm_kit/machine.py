@@ -31,10 +31,7 @@ class Finding:
 
 
 def look() -> list[Finding]:
-    """Check processor, memory, torch, GPU and data packages, and time a matrix product.
-
-    No network is used.
-    """
+    """Check processor, memory, torch, GPU and data packages, and time a matrix product. No network is used."""
     import torch
 
     about = describe_machine()
@@ -56,10 +53,7 @@ def ready(findings: list[Finding]) -> bool:
 
 
 def report(findings: list[Finding]) -> str:
-    """The findings as lines of text.
-
-    Advice is below the line it belongs to.
-    """
+    """The findings as lines of text. Advice is below the line it belongs to."""
     lines = []
     for finding in findings:
         lines.append(f"{'ok' if not finding.advice else '--'}  {finding.what:<16}{finding.found}")

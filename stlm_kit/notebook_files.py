@@ -13,10 +13,7 @@ from stlm_kit.paths import project_dir
 
 
 def notebooks_dir() -> Path:
-    """The folder of the notebooks: the checkout's, or the installed package's copy.
-
-    KitError without either.
-    """
+    """The folder of the notebooks: the checkout's, or the installed package's copy. KitError without either."""
     for folder in (project_dir() / "notebooks", Path(__file__).resolve().parent.parent / "notebooks"):
         if folder.is_dir():
             return folder
@@ -41,10 +38,7 @@ class Chapter:
 
     @cached_property
     def cells(self) -> list[dict]:
-        """The cells as committed.
-
-        KitError for a file that is not a notebook.
-        """
+        """The cells as committed. KitError for a file that is not a notebook."""
         return read_cells(self.path)
 
     @property
@@ -66,19 +60,13 @@ class Chapter:
         return match[1], " ".join(paragraphs[0].split()) if paragraphs else ""
 
     def declares(self, parameter: str) -> bool:
-        """Whether the cell tagged `parameters` assigns this name.
-
-        A quick check without papermill.
-        """
+        """Whether the cell tagged `parameters` assigns this name. A quick check without papermill."""
         source = "\n".join("".join(cell["source"]) for cell in self.cells if "parameters" in tags(cell))
         return re.search(rf"^{re.escape(parameter)}\s*[:=]", source, re.MULTILINE) is not None
 
 
 def read_cells(path: Path) -> list[dict]:
-    """A notebook's cells, with sources and texts joined into strings as nbformat does.
-
-    KitError for any other file.
-    """
+    """A notebook's cells, with sources and texts joined into strings as nbformat does. KitError for any other file."""
     try:
         cells = json.loads(Path(path).read_text("utf-8"))["cells"]
         for cell in cells:
@@ -104,10 +92,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def without_widgets(notebook):
-    """The notebook without its widgets, which do not work without a kernel.
-
-    The figure beside each widget stays.
-    """
+    """The notebook without its widgets, which do not work without a kernel. The figure beside each widget stays."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if "outputs" in cell:

@@ -51,10 +51,7 @@ def settings_from(flat: Mapping[str, Any], texts: bool = False) -> RunSettings:
 
 
 def values_from(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The same names with each text parsed as a value.
-
-    An unknown name keeps its text.
-    """
+    """The same names with each text parsed as a value. An unknown name keeps its text."""
     name = flat.get("preset", RunSettings.model_fields["preset"].default)
     known = settable(type(preset_entry(name).config))
     values = {
@@ -76,10 +73,7 @@ def with_escapes(text: str) -> str:
 
 
 def parse_pairs(texts: Iterable[str], option: str = "--set") -> dict[str, str]:
-    """{name: text} of NAME=VALUE, with "-" in a name read as "_".
-
-    UsageError where "=" or the name is missing.
-    """
+    """{name: text} of NAME=VALUE, with "-" in a name read as "_". UsageError where "=" or the name is missing."""
     found = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -90,20 +84,14 @@ def parse_pairs(texts: Iterable[str], option: str = "--set") -> dict[str, str]:
 
 
 def settings_from_options(options: argparse.Namespace) -> RunSettings:
-    """The run for `stlm train`'s options.
-
-    UsageError names an option that is wrong.
-    """
+    """The run for `stlm train`'s options. UsageError names an option that is wrong."""
     given = {name: value for name, value in vars(options).items() if name in RunSettings.model_fields}
     values = {name: value for name, value in given.items() if value is not None}
     return settings_from({**values, **parse_pairs(options.set)}, texts=True)
 
 
 def parse_value(text: str, annotation: Any) -> Any:
-    """The value of a text as YAML reads it.
-
-    It stays text where the annotation is a text.
-    """
+    """The value of a text as YAML reads it. It stays text where the annotation is a text."""
     union = typing.get_origin(annotation) in (types.UnionType, typing.Union)  # Annotated[...] | None is a typing.Union
     wanted = set(typing.get_args(annotation)) if union else {annotation}
     if text.strip().lower() in {"none", "null"} and type(None) in wanted:

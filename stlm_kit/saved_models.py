@@ -124,10 +124,7 @@ def is_hf(folder: Path) -> bool:
 
 
 def _folder(place: Path | str) -> Path:
-    """The folder that a model is named by.
-
-    KitError where there is none.
-    """
+    """The folder that a model is named by. KitError where there is none."""
     folder = Path(place).expanduser()
     if folder.suffix in PICKLES and not folder.is_dir():
         raise KitError(f"{folder} is a pickle, which can run code when it is opened; give a run directory instead.")

@@ -39,10 +39,7 @@ from stlm_kit.training.settings import TrainingSettings
 
 
 def known_device(name: str) -> str:
-    """A device's name with "auto" resolved: CUDA where there is one, else MPS, else the CPU.
-
-    ValueError if unknown.
-    """
+    """A device's name with "auto" resolved: CUDA where there is one, else MPS, else the CPU. ValueError if unknown."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name.split(":")[0] not in ("cpu", "cuda", "mps"):
@@ -88,10 +85,7 @@ class RunSettings(TrainingSettings, TextSettings):
 
 
 def run_settings(**values: Any) -> RunSettings:
-    """RunSettings from keyword arguments.
-
-    UsageError with one sentence for an unknown name or an impossible value.
-    """
+    """RunSettings from keyword arguments. UsageError with one sentence for an unknown name or an impossible value."""
     for name, value in values.items():
         if name not in RunSettings.model_fields:
             raise UsageError(f"There is no setting named {name!r}.{near(name, RunSettings.model_fields)}")

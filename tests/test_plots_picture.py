@@ -102,6 +102,13 @@ def test_a_picture_has_more_pixels_than_the_page_gives_it_room(picture):
     assert DPI > SHOWN_DPI and abs(size["width"] - 7 * SHOWN_DPI) < 0.05 * 7 * SHOWN_DPI  # seven inches, as drawn
 
 
+def test_a_saved_figure_is_as_sharp(picture, tmp_path):
+    picture.savefig(tmp_path / "a.png")
+    assert Image.open(tmp_path / "a.png").size == (7 * DPI, 3 * DPI)
+    picture.savefig(tmp_path / "a.png", dpi=50)
+    assert Image.open(tmp_path / "a.png").size == (350, 150)
+
+
 def test_a_palette_shows_the_same_colours_in_fewer_bytes(picture):
     buffer = io.BytesIO()
     picture.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")

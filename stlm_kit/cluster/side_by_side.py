@@ -67,10 +67,7 @@ def _start(part: Slice, arguments: Sequence[str]) -> subprocess.Popen:
 
 
 def _print_lines(pipe: IO[str], to: IO[str], behind: str, lock: threading.Lock) -> None:
-    """Pass on a worker's lines.
-
-    If nobody reads the pipe any more, the lines are lost and the worker continues.
-    """
+    """Pass on a worker's lines. If nobody reads the pipe any more, the lines are lost and the worker continues."""
     for line in pipe:
         try:
             with lock:

@@ -25,10 +25,7 @@ WARNING = 600  # seconds before the time limit at which a task is signalled; at 
 
 @dataclass(frozen=True)
 class Batch:
-    """An array of jobs with the same limits.
-
-    `indices`: places in the study's grid, from 1.
-    """
+    """An array of jobs with the same limits. `indices`: places in the study's grid, from 1."""
 
     indices: tuple[int, ...]
     time_limit: str  # HH:MM:SS
@@ -42,10 +39,7 @@ class Batch:
 
 
 def batches(runs: Iterable[tuple[int, str, int]]) -> list[Batch]:
-    """Group the runs, given as (index, time limit, GiB), into arrays.
-
-    The arrays with the shortest limit come first.
-    """
+    """Group the runs, given as (index, time limit, GiB), into arrays. The arrays with the shortest limit come first."""
     together: dict[tuple[str, int], list[int]] = {}
     for index, limit, memory in runs:
         together.setdefault((limit, memory), []).append(index)
@@ -144,10 +138,7 @@ class Queued:
 
 
 def queue_if_any(name: str) -> dict[int, Queued]:
-    """`queue` for a report only.
-
-    If Slurm does not answer, say so on standard error and count nothing as queued.
-    """
+    """`queue` for a report only. If Slurm does not answer, say so on standard error and count nothing as queued."""
     try:
         return queue(name)
     except KitError as error:

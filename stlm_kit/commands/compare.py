@@ -19,10 +19,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 
 
 def run_compare(options: argparse.Namespace) -> int:
-    """`stlm compare`: a table of a study's runs, with memory and time.
-
-    KitError where there is nothing to compare.
-    """
+    """`stlm compare`: a table of a study's runs, with memory and time. KitError where there is nothing to compare."""
     from stlm_kit.reproduce.study_file import load_study
     from stlm_kit.studies.memory.comparison import compare
 

@@ -64,8 +64,8 @@ def install(options: argparse.Namespace) -> int:
 def get_corpora(options: argparse.Namespace) -> int:
     """`stlm data get`: fetch corpora one after the other.
 
-    A failure does not stop the others. At the end KitError names the corpora that failed. UsageError for a corpus that
-    is not fetched, or for a limit below 1.
+    A failure does not stop the others. At the end KitError names the corpora that failed. UsageError for an unknown
+    corpus, or for a limit below 1.
     """
     from stlm_kit.data import corpora, hub
 
@@ -190,10 +190,7 @@ def _show(looks: Iterable[Look]) -> None:
 
 
 def look_at(name: str, max_documents: int | None = None) -> Look:
-    """The state of a corpus, given by name or path.
-
-    The hashes of cached files are computed again.
-    """
+    """The state of a corpus, given by name or path. The hashes of cached files are computed again."""
     from stlm_kit.data import corpora, hub
     from stlm_kit.reproduce.data_needed import why_no_corpus
 
@@ -235,10 +232,7 @@ def _look(name: str, folder: Path) -> Look:
 
 
 def _shipped(name: str) -> Look:
-    """The state of a corpus that a package ships.
-
-    Its documents are read to count them.
-    """
+    """The state of a corpus that a package ships. Its documents are read to count them."""
     from stlm_kit.data.corpora import SHIPPED
 
     read, origin = SHIPPED[name]

@@ -1,7 +1,4 @@
-"""Commands for developers of the kit: test, lint, fuzz, lab, notebooks, data.
-
-Each does what the make target does.
-"""
+"""Commands for developers of the kit: test, lint, fuzz, lab, notebooks, data. Each does what the make target does."""
 
 from __future__ import annotations
 
@@ -23,10 +20,7 @@ FUZZ += ["tests/memory/test_public_memory.py", "tests/test_gpu_benchmark.py"]
 
 
 def add_commands(command) -> None:
-    """Add this file's commands to the parser.
-
-    `command(name, function, summary)` gives each one its sub-parser.
-    """
+    """Add this file's commands to the parser. `command(name, function, summary)` gives each one its sub-parser."""
     test = command("test", run_test, "Run every test, notebooks under nbval included.")
     test.add_argument("pytest_arguments", nargs=argparse.REMAINDER, help="passed on to pytest instead of the defaults")
     command("lint", run_lint, "Check code and notebooks with ruff.")

@@ -1,7 +1,4 @@
-"""`stlm ledger`: published numbers beside what the kit found.
-
-`stlm ledger import` adds answers from your own runs.
-"""
+"""`stlm ledger`: published numbers beside what the kit found. `stlm ledger import` adds answers from your own runs."""
 
 from __future__ import annotations
 
@@ -54,10 +51,7 @@ WHERE_ROWS_GO = (
 
 
 def run_ledger(options: argparse.Namespace) -> int:
-    """`stlm ledger`: the whole ledger, one claim, or an import.
-
-    UsageError for other arguments.
-    """
+    """`stlm ledger`: the whole ledger, one claim, or an import. UsageError for other arguments."""
     if options.verify_quotes:
         return verify_quotes(options)
     if options.what[:1] == ["import"]:
@@ -169,10 +163,7 @@ def import_rows(options: argparse.Namespace) -> int:
 
 
 def _kept_answers(source: str | None) -> dict[str, dict | None]:
-    """The answers that need no run.
-
-    They are cached until the kit, its libraries or the recorded rows change.
-    """
+    """The answers that need no run. They are cached until the kit, its libraries or the recorded rows change."""
     from stlm_kit.ledger.answers import computed_answers
 
     return kept(dict[str, dict | None], computed_answers, source, besides=rows_hashes())
@@ -198,10 +189,7 @@ def import_of_a_gpu(file: Path, dry_run: bool) -> int:
 
 
 def show_ledger(options: argparse.Namespace) -> int:
-    """Print every claim: published beside found, with the verdict.
-
-    Contradictions go to standard error.
-    """
+    """Print every claim: published beside found, with the verdict. Contradictions go to standard error."""
     from stlm_kit import ledger
     from stlm_kit.ledger.survey import survey
     from stlm_kit.ledger.wording import show

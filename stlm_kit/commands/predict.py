@@ -167,10 +167,7 @@ def _device_of_trial(options: argparse.Namespace) -> str | None:
 
 
 def _gpu(options: argparse.Namespace) -> str | None:
-    """The GPU named by --device, or None where it names none.
-
-    UsageError for a GPU that is not in the table.
-    """
+    """The GPU named by --device, or None where it names none. UsageError for a GPU that is not in the table."""
     from stlm_kit.memory.devices import device_named
 
     return None if options.device in (None, "cuda", "cpu") else device_named(options.device).name
@@ -179,10 +176,7 @@ def _gpu(options: argparse.Namespace) -> str | None:
 def _largest_batches(
     step: tuple, budget_mib: float, shape: dict[str, float], on: dict[str, str | None], tried_on: str | None
 ) -> dict[str, int | str]:
-    """The largest batch by prediction, and by trial where a device is given.
-
-    `step`: config, recipe, positions.
-    """
+    """The largest batch by prediction, and by trial where a device is given. `step`: config, recipe, positions."""
     from stlm_kit.memory.budget import find_largest_batch, largest_batch
 
     config, recipe, length = step

@@ -84,10 +84,7 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
 
 
 def run_reproduce(options: argparse.Namespace) -> int:
-    """`stlm reproduce`; returns its exit status.
-
-    Raises what `reproduce` raises.
-    """
+    """`stlm reproduce`; returns its exit status. Raises what `reproduce` raises."""
     settle_as_worker()
     if options.rows and not options.recheck:
         raise UsageError("--rows says what to check; give --recheck as well.")
@@ -126,10 +123,7 @@ def run_reproduce(options: argparse.Namespace) -> int:
 
 
 def given_parameters(texts: list[str]) -> dict[str, str]:
-    """{name: text} of `-p name=value`.
-
-    UsageError for another form.
-    """
+    """{name: text} of `-p name=value`. UsageError for another form."""
     if not texts:
         return {}
     from stlm_kit.options import parse_pairs  # imported here because it needs torch, and listing runs does not
@@ -149,10 +143,7 @@ def runs_of_study(options: argparse.Namespace, otherwise: str) -> list[Run]:
 
 
 def show_checks(checks: Iterable[Checked]) -> int:
-    """Print the result of each check as it ends.
-
-    Returns 1 where something is stale, else 0.
-    """
+    """Print the result of each check as it ends. Returns 1 where something is stale, else 0."""
     verdicts = []
     for checked in checks:
         print(checked, flush=True)

@@ -37,10 +37,7 @@ def add_status(parser: argparse.ArgumentParser) -> None:
 
 
 def run_status(options: argparse.Namespace) -> int:
-    """`stlm status`. Returns 1 where a run has failed, else 0.
-
-    Raises what `plan` raises.
-    """
+    """`stlm status`. Returns 1 where a run has failed, else 0. Raises what `plan` raises."""
     if options.watch is not None and not options.watch > 0:
         raise UsageError(f"--watch {options.watch:g} will not do; give seconds above 0.")
     runs = runs_of_study(options, f"; `stlm reproduce {options.study} --list` shows its state.")

@@ -131,10 +131,7 @@ def _costs(open_runs: dict[int, Run], options: argparse.Namespace) -> tuple[list
 
 
 def host_gib(cost: Cost, means: Means) -> int:
-    """Host memory for a run in GiB.
-
-    On a CPU this includes the step, on a GPU one more copy of the checkpoint.
-    """
+    """Host memory for a run in GiB. On a CPU this includes the step, on a GPU one more copy of the checkpoint."""
     of_the_step = cost.needed_mib if means.semantics == "cpu" else cost.disk_mib / 2
     return math.ceil((HOST_GIB + of_the_step / 1024) / STEP_GIB) * STEP_GIB
 

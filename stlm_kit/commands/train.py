@@ -93,10 +93,7 @@ def run_train(options: argparse.Namespace) -> int:
 
 
 def in_words(result: dict[str, Any]) -> str:
-    """The time of training, of evaluation and in total, in words.
-
-    Only the total where the run recorded no other.
-    """
+    """The time of training, of evaluation and in total, in words. Only the total where the run recorded no other."""
     whole = duration(result["seconds"])
     if not result.get("training_seconds") or result.get("evaluation_seconds") is None:
         return whole
@@ -139,10 +136,7 @@ def default_folders(settings: RunSettings) -> Iterator[Path]:
 
 
 def _continued(options: argparse.Namespace) -> tuple[Path, TrainResult]:
-    """Extend a finished run in another folder.
-
-    All its settings hold except the number of steps.
-    """
+    """Extend a finished run in another folder. All its settings hold except the number of steps."""
     from stlm_kit.continuation import continue_from
 
     given = [name for name, value in vars(options).items() if name not in OF_A_CONTINUATION and value not in (None, [])]

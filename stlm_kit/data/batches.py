@@ -57,10 +57,7 @@ class Batch:
 
     @property
     def valid_fraction(self) -> float:
-        """The share of positions with a real target, 0 to 1.
-
-        The other positions cost compute and give no loss.
-        """
+        """The share of positions with a real target, 0 to 1. The other positions cost compute and give no loss."""
         return self.real_targets / self.targets.numel()
 
     def to(self, device: Any) -> Batch:

@@ -64,18 +64,12 @@ class BPETokenizer(Tokenizer):
         self.content_hash = content_hash(self._content, self.end_of_document)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of each text.
-
-        Special tokens are neither added nor found.
-        """
+        """The ids of each text. Special tokens are neither added nor found."""
         texts = [check_text(text) for text in texts]
         return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
 
     def token_bytes(self, token: int) -> bytes:
-        """The bytes that a token stands for.
-
-        UsageError for an id that is not in the vocabulary.
-        """
+        """The bytes that a token stands for. UsageError for an id that is not in the vocabulary."""
         return self._bytes[self._check_id(token)]
 
     def to_json(self) -> dict:

@@ -23,10 +23,7 @@ def letter_bytes() -> dict[str, int]:
 
 
 def letters_to_bytes(token: str) -> bytes:
-    """The bytes of a token in a byte-level vocabulary.
-
-    A token with letters outside the table is encoded as UTF-8.
-    """
+    """The bytes of a token in a byte-level vocabulary. A token with letters outside the table is encoded as UTF-8."""
     table = letter_bytes()
     if all(letter in table for letter in token):
         return bytes(table[letter] for letter in token)

@@ -134,10 +134,7 @@ def _check_unused(name: str, **options: tuple[Any, Any]) -> None:
 
 
 def _kind(path: Path) -> str | None:
-    """ "file", "folder" or "other".
-
-    None where nothing exists under that path, or the system refuses the name.
-    """
+    """ "file", "folder" or "other". None where nothing exists under that path, or the system refuses the name."""
     try:
         return "file" if path.is_file() else "folder" if path.is_dir() else "other" if path.exists() else None
     except OSError:
@@ -182,10 +179,7 @@ def _given_split(
 
 
 def _dataset(rows: list[Document]) -> Dataset:
-    """Rows as an in-memory Dataset.
-
-    They are stored in chunks, because one Arrow string array holds at most 2 GiB.
-    """
+    """Rows as an in-memory Dataset. They are stored in chunks, because one Arrow string array holds at most 2 GiB."""
     import pyarrow as pa
     from datasets import Dataset
 

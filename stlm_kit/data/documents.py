@@ -26,10 +26,7 @@ END_LINES = re.compile(r"^<\|(?:endoftext|end_of_text)\|>[ \t]*\r?$", re.MULTILI
 
 
 def read_text(path: Path) -> str:
-    """The whole of a UTF-8 file without its byte-order mark.
-
-    KitError names the byte where it is not UTF-8.
-    """
+    """The whole of a UTF-8 file without its byte-order mark. KitError names the byte where it is not UTF-8."""
     with opened(path) as file:
         raw = file.read()
     name = shown(path)

@@ -30,10 +30,7 @@ def check_unicode(text: str, where: str) -> str:
 
 
 def field_of(row: dict, field: str) -> Any:
-    """The value of a row's field.
-
-    A name with dots goes into nested fields where no field has that name.
-    """
+    """The value of a row's field. A name with dots goes into nested fields where no field has that name."""
     if field in row:
         return row[field]
     first, dot, rest = field.partition(".")
@@ -41,10 +38,7 @@ def field_of(row: dict, field: str) -> Any:
 
 
 def text_fields(row: dict, before: str = "") -> list[str]:
-    """The names of the fields that hold text, the longest text first.
-
-    Nested names have dots.
-    """
+    """The names of the fields that hold text, the longest text first. Nested names have dots."""
     found = []
     for name, value in row.items():
         if isinstance(value, str):
@@ -82,10 +76,7 @@ def row_text(row: Any, text_field: str, where: str) -> str:
 
 
 def jsonl_text(line: bytes | str, text_field: str, where: str) -> str:
-    """The text of one JSON line.
-
-    Raises KitError where there is none; `where` opens its sentence.
-    """
+    """The text of one JSON line. Raises KitError where there is none; `where` opens its sentence."""
     return row_text(_json(line, where), text_field, where)
 
 
@@ -101,10 +92,7 @@ def _json(content: bytes | str, where: str) -> Any:
 
 
 def jsonl_documents(path: Path, text_field: str = "text") -> Iterator[tuple[str, str]]:
-    """The documents of a JSON-lines file: `text_field` of each line.
-
-    Blank lines are skipped.
-    """
+    """The documents of a JSON-lines file: `text_field` of each line. Blank lines are skipped."""
     name, where = shown(path.name), shown(path)
     with opened(path) as file:
         for number, line in enumerate(file, start=1):
@@ -152,10 +140,7 @@ def parquet_documents(path: Path, text_field: str = "text") -> Iterator[tuple[st
 
 
 def _parquet_column(schema: Any, text_field: str, path: Path) -> str:
-    """The column that `text_field` names, or that contains it.
-
-    KitError lists the text columns where there is none.
-    """
+    """The column that `text_field` names, or that contains it. KitError lists the text columns where there is none."""
     import pyarrow as pa
 
     def walk(fields: Iterable[Any], before: str) -> Iterator[tuple[str, Any]]:

@@ -108,10 +108,7 @@ def enter(name: str, folder: Path, split: str, source: str) -> None:
 
 
 def kept_documents(entry: HubCorpus, path: Path) -> Iterator[Document]:
-    """The documents of a cached file.
-
-    A document made of several fields is named by its article, if it has one.
-    """
+    """The documents of a cached file. A document made of several fields is named by its article, if it has one."""
     if entry.records is None:
         yield from parquet_documents(path)
         return

@@ -87,10 +87,7 @@ def _wikitext(config: str, size: tuple[int, int]) -> HubCorpus:
 
 
 def dialogue_text(record: Row) -> str:
-    """A dialogue with one turn a line.
-
-    The speaker changes with each line.
-    """
+    """A dialogue with one turn a line. The speaker changes with each line."""
     return "\n".join(turn.strip() for turn in record["dialog"] if turn.strip())
 
 

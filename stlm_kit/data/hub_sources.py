@@ -137,10 +137,7 @@ def archive_of(entry: HubCorpus) -> str:
 
 
 def _need_speakleash(corpus: str) -> Any:
-    """The class Speakleash.
-
-    KitError where its package is not installed.
-    """
+    """The class Speakleash. KitError where its package is not installed."""
     try:
         from speakleash import Speakleash
     except ImportError:

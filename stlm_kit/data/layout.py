@@ -71,10 +71,7 @@ def is_data(path: Path) -> bool:
 
 
 def read_layout(folder: Path) -> Layout:
-    """The layout of `folder`.
-
-    KitError for a folder without text, and for a split that is ambiguous or incomplete.
-    """
+    """The layout of `folder`. KitError for a folder without text, and for a split that is ambiguous or incomplete."""
     files, left_out = _walk(folder)
     pages = [path for path in files if is_page(path.name)]
     if len(pages) < len(files):  # a folder with only READMEs is a corpus of READMEs
@@ -187,10 +184,7 @@ def _named(folder: Path, files: list[Path]) -> dict[str, dict[str, list[Path]]]:
 
 
 def _are_shards(files: list[Path]) -> bool:
-    """Whether all files are numbered as pieces of one text.
-
-    A piece is not a document.
-    """
+    """Whether all files are numbered as pieces of one text. A piece is not a document."""
     return all(OF.search(path.name) for path in files)
 
 
@@ -207,10 +201,7 @@ def _numbers(name: str) -> list[tuple[int, str]]:
 
 
 def _incomplete(place: Path, names: list[str]) -> list[str]:
-    """Notes on shards that are missing, judged by their names.
-
-    KitError where the shards belong to two sets.
-    """
+    """Notes on shards that are missing, judged by their names. KitError where the shards belong to two sets."""
     found = [match for name in names if (match := OF.search(name))]
     totals = sorted({int(match[2]) for match in found})
     if len(totals) > 1:

@@ -39,10 +39,7 @@ class Record:
         return "; ".join([*parts, *self.notes]) + "."
 
     def to_dict(self) -> dict:
-        """The record for config.json.
-
-        Long lists are cut to the first MOST_NAMES names; their full lengths are kept.
-        """
+        """The record for config.json. Long lists are cut to the first MOST_NAMES names; their full lengths are kept."""
         return {
             "n_files": len(self.files),
             "file_bytes": sum(size for _, size in self.files),

@@ -17,10 +17,7 @@ FEWEST_DOCUMENTS = 20  # with fewer, 5 % is less than one document
 
 
 def draw_split(n_documents: int, split_seed: int) -> dict[str, np.ndarray]:
-    """The documents of each split, as indices in the corpus's order.
-
-    Each document is in exactly one split.
-    """
+    """The documents of each split, as indices in the corpus's order. Each document is in exactly one split."""
     order = np.random.default_rng(split_seed).permutation(n_documents)
     n_validation, n_test = (max(1, round(share * n_documents)) for share in SHARES[1:])
     parts = np.split(order, [n_documents - n_validation - n_test, n_documents - n_test])

@@ -92,10 +92,7 @@ class TokenFile:
 
     @classmethod
     def open(cls, folder: str | Path) -> TokenFile:
-        """Map a finished folder.
-
-        KitError when a file is missing, truncated or of another format (checked by size).
-        """
+        """Map a finished folder. KitError when a file is missing, truncated or of another format (checked by size)."""
         folder = Path(folder)
         try:
             header = json.loads((folder / "header.json").read_text(encoding="utf-8"))

@@ -30,10 +30,7 @@ class Tokenizer:
     content_hash: str
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of `text`, without the end of document.
-
-        KitError for a lone surrogate.
-        """
+        """Token ids of `text`, without the end of document. KitError for a lone surrogate."""
         return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -48,10 +45,7 @@ class Tokenizer:
         raise NotImplementedError
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids` (list, array, tensor).
-
-        It is exact for what `encode` gave; invalid UTF-8 becomes U+FFFD.
-        """
+        """The text of `ids` (list, array, tensor). It is exact for what `encode` gave; invalid UTF-8 becomes U+FFFD."""
         ids = ids.tolist() if hasattr(ids, "tolist") else ids
         return b"".join(self.token_bytes(token) for token in ids).decode(errors="replace")
 
@@ -60,10 +54,7 @@ class Tokenizer:
         raise NotImplementedError
 
     def save(self, folder: str | Path) -> Path:
-        """Write tokenizer.json and tokenizer_config.json, which the kit and `transformers` load.
-
-        Returns the folder.
-        """
+        """Write tokenizer.json and tokenizer_config.json, which the kit and `transformers` load. Returns the folder."""
         folder = Path(folder)
         atomic_write(folder / "tokenizer.json", json.dumps(self.to_json(), ensure_ascii=False))
         config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.end_text, "name": self.name}
@@ -88,10 +79,7 @@ class Tokenizer:
 
 
 class ByteTokenizer(Tokenizer):
-    """One token for each byte of UTF-8 (ids 0 to 255).
-
-    Id 256 ends a document. No training, no unknown text.
-    """
+    """One token for each byte of UTF-8 (ids 0 to 255). Id 256 ends a document. No training, no unknown text."""
 
     name = "bytes"
     vocab_size = 257
@@ -103,17 +91,11 @@ class ByteTokenizer(Tokenizer):
         return content_hash(self.to_json(), self.end_of_document)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """The UTF-8 bytes of each text as ids, without the end of document.
-
-        KitError for a lone surrogate.
-        """
+        """The UTF-8 bytes of each text as ids, without the end of document. KitError for a lone surrogate."""
         return [list(check_text(text).encode()) for text in texts]
 
     def token_bytes(self, token: int) -> bytes:
-        """The byte of an id; empty for the end of document.
-
-        UsageError for an id outside the vocabulary.
-        """
+        """The byte of an id; empty for the end of document. UsageError for an id outside the vocabulary."""
         return bytes([token]) if self._check_id(token) < 256 else b""
 
     def to_json(self) -> dict:

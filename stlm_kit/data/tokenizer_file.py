@@ -1,7 +1,4 @@
-"""Read a user's tokenizer.json.
-
-It is accepted only if it reproduces text exactly.
-"""
+"""Read a user's tokenizer.json. It is accepted only if it reproduces text exactly."""
 
 from __future__ import annotations
 
@@ -62,10 +59,7 @@ def _config(path: Path) -> dict:
 
 
 def _end(config: dict) -> str | None:
-    """The eos_token of a tokenizer_config.json: a text, or an object that holds one.
-
-    None where there is none.
-    """
+    """The eos_token of a tokenizer_config.json: a text, or an object that holds one. None where there is none."""
     end = config.get("eos_token")
     end = end.get("content") if isinstance(end, dict) else end
     return end if isinstance(end, str) else None

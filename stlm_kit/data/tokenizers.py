@@ -112,10 +112,7 @@ def trained_bpe(corpus: DatasetDict | Sequence[str], vocab_size: int) -> BPEToke
 
 
 def _kept_bpe(name: str, place: Path) -> BPETokenizer | None:
-    """A tokenizer from the cache.
-
-    None where there is none or it is damaged; it is then trained again.
-    """
+    """A tokenizer from the cache. None where there is none or it is damaged; it is then trained again."""
     if not place.is_file():
         return None
     try:
@@ -138,10 +135,7 @@ def train_bpe(texts: Sequence[str], vocab_size: int) -> Backend:
 
 
 def texts_hash(texts: Iterable[str]) -> str:
-    """SHA-256 of a sequence of texts.
-
-    Lengths are hashed too, so moving a boundary changes the hash.
-    """
+    """SHA-256 of a sequence of texts. Lengths are hashed too, so moving a boundary changes the hash."""
     digest = hashlib.sha256()
     for text in texts:
         raw = text.encode()

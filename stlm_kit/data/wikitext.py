@@ -1,7 +1,4 @@
-"""WikiText's lines joined into articles.
-
-The lines may be rows of the hub's files or lines of a raw text file.
-"""
+"""WikiText's lines joined into articles. The lines may be rows of the hub's files or lines of a raw text file."""
 
 from __future__ import annotations
 

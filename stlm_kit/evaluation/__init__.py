@@ -1,7 +1,4 @@
-"""Evaluation of a model: perplexity, bits per byte, and influence.
-
-Nothing here trains.
-"""
+"""Evaluation of a model: perplexity, bits per byte, and influence. Nothing here trains."""
 
 from stlm_kit.evaluation.influence import influence_matrix
 from stlm_kit.evaluation.perplexity import Perplexity, evaluate_text, evaluate_tokens

@@ -43,18 +43,12 @@ class Perplexity:
 
     @property
     def perplexity(self) -> float:
-        """exp of the mean loss.
-
-        It is comparable only between models with the same tokenizer.
-        """
+        """exp of the mean loss. It is comparable only between models with the same tokenizer."""
         return math.exp(min(self.loss, 700.0))  # exp(710) overflows
 
     @property
     def bits_per_byte(self) -> float:
-        """nats / (ln 2 x bytes).
-
-        It is comparable between tokenizers, because the bytes are those of the raw text.
-        """
+        """nats / (ln 2 x bytes). It is comparable between tokenizers, because the bytes are those of the raw text."""
         return self.nats / (math.log(2) * self.n_bytes)
 
     def __add__(self, other: Perplexity) -> Perplexity:
@@ -106,10 +100,7 @@ def evaluate_text(
     recipe: Recipe | None = None,
     progress: bool = False,
 ) -> Perplexity:
-    """The perplexity of texts, one document each; see `evaluate_tokens`.
-
-    UsageError for a single str.
-    """
+    """The perplexity of texts, one document each; see `evaluate_tokens`. UsageError for a single str."""
     if isinstance(documents, str):
         raise UsageError("Give evaluate_text a list of documents; put a single text into brackets.")
     pairs = zip(tokenizer.encode_batch(list(documents)), (len(text.encode()) for text in documents), strict=True)
@@ -126,10 +117,7 @@ def _score(
     batch_size: int,
     recipe: Recipe | None,
 ) -> Perplexity:
-    """Sum the nats of (token ids, bytes) pairs.
-
-    Empty documents are skipped.
-    """
+    """Sum the nats of (token ids, bytes) pairs. Empty documents are skipped."""
     longest = model.config.context_length
     context_length = longest if context_length is None else context_length
     if not 1 <= context_length <= longest:
@@ -170,10 +158,7 @@ def _windows(
 
 
 def _padded(rows: Sequence[tuple[Tensor, int]], filler: int) -> Batch:
-    """Rows of unequal length as one batch.
-
-    The padding is on the right, where no real position attends to it.
-    """
+    """Rows of unequal length as one batch. The padding is on the right, where no real position attends to it."""
     length = max(len(row) for row, _ in rows) - 1
     ids = torch.full((len(rows), length), filler)
     targets = torch.full((len(rows), length), IGNORE)

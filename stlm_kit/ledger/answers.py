@@ -53,10 +53,7 @@ def answers(*claim_ids: str) -> Callable:
 
 @cache
 def functions() -> dict[str, Callable[[dict[str, Any]], Any]]:
-    """{claim id: function} over all sources.
-
-    Every module in a source's folder is imported once.
-    """
+    """{claim id: function} over all sources. Every module in a source's folder is imported once."""
     for source in SOURCES:
         for path in sorted((studies_dir() / source).glob("*.py")):
             importlib.import_module(f"stlm_kit.studies.{source}.{path.stem}".removesuffix(".__init__"))
@@ -64,10 +61,7 @@ def functions() -> dict[str, Callable[[dict[str, Any]], Any]]:
 
 
 def compute(function: Callable[[dict[str, Any]], Any], setting: dict[str, Any]) -> dict[str, Any]:
-    """One answer in the form that the ledger keeps.
-
-    `how` defaults to the first line of the function's docstring.
-    """
+    """One answer in the form that the ledger keeps. `how` defaults to the first line of the function's docstring."""
     result = function(setting)
     answer = result if isinstance(result, Answer) else Answer(result)
     docstring = (function.__doc__ or "").strip().splitlines()

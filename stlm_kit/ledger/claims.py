@@ -58,10 +58,7 @@ class Citation(BaseModel):
 
 
 class Claim(BaseModel):
-    """One published statement.
-
-    `published` is as printed: "45.20" keeps its last digit, "50M" its multiple.
-    """
+    """One published statement. `published` is as printed: "45.20" keeps its last digit, "50M" its multiple."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -86,10 +83,7 @@ class Claim(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _number_with_unit(cls, entry: Any) -> Any:
-        """Refuse a number without a unit.
-
-        This runs before parsing, when the entry still shows what was omitted.
-        """
+        """Refuse a number without a unit. This runs before parsing, when the entry still shows what was omitted."""
         published = entry.get("published") if isinstance(entry, dict) else None
         if holds_number(published) and not str(entry.get("unit") or "").strip():
             raise ValueError(f"It publishes {published} without a unit; name the unit, or '1' for a bare number.")
@@ -147,10 +141,7 @@ def holds_number(published: Any) -> bool:
 
 
 def parse_printed(printed: Scalar | None) -> tuple[Scalar | None, float]:
-    """(value, size of its last digit) of a number as printed.
-
-    Text, bools and None are returned unchanged, with 0.
-    """
+    """(value, size of its last digit) of a number as printed. Text, bools and None are returned unchanged, with 0."""
     text = str(printed).replace(",", "") if not isinstance(printed, bool) else ""
     match = re.fullmatch(r"([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)([KMB]?)", text)
     if not match:
@@ -173,20 +164,14 @@ def _load(source: str) -> tuple[Claim, ...]:
 
 
 def load_claims(source: str | None = None) -> list[Claim]:
-    """The claims of one source (such as "memory"), or of all, source by source.
-
-    UsageError for an unknown source.
-    """
+    """The claims of one source (such as "memory"), or of all, source by source. UsageError for an unknown source."""
     if source is not None and source not in SOURCES:
         raise UsageError(f"There is no source {source!r}; the sources are {', '.join(SOURCES)}.{near(source, SOURCES)}")
     return [claim for name in SOURCES if source in (None, name) for claim in _load(name)]
 
 
 def find_claim(claim_id: str) -> Claim:
-    """The claim with this id.
-
-    Raises UsageError with similar ids where there is none.
-    """
+    """The claim with this id. Raises UsageError with similar ids where there is none."""
     claims = {claim.id: claim for claim in load_claims()}
     if claim_id not in claims:
         raise UsageError(f"The ledger has no claim {claim_id!r}; see `stlm ledger`.{near(claim_id, claims)}")

@@ -91,10 +91,7 @@ def answers_of(row: dict[str, Any], study: Study) -> tuple[dict[str, dict], dict
 
 
 def _answer(claim_id: str, tie: Measure, row: dict[str, Any]) -> dict[str, Any]:
-    """A row's answer to one claim, in the form of the ledger.
-
-    KitError where the row cannot answer it.
-    """
+    """A row's answer to one claim, in the form of the ledger. KitError where the row cannot answer it."""
     device = row["device"] or "an unnamed device"
     if tie.device.lower() not in device.lower():
         raise KitError(f"it holds on {tie.device}, and this run had {device}; neither bears the other out.")

@@ -64,10 +64,7 @@ def questions() -> list[dict[str, Any]]:
 
 
 def _verdict(found: Any) -> str:
-    """The verdict that a claim with this answer would have.
-
-    A number gives "exact".
-    """
+    """The verdict that a claim with this answer would have. A number gives "exact"."""
     if isinstance(found, bool):
         return "confirmed" if found else "contradicted"
     return "exact" if is_number(found) else "underdetermined"

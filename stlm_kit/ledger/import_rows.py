@@ -50,10 +50,7 @@ def import_runs(folder: Path, *, dry_run: bool = False) -> list[Import]:
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """The folder itself if it is a run's, else the runs in it or one level below.
-
-    KitError where there is none.
-    """
+    """The folder itself if it is a run's, else the runs in it or one level below. KitError where there is none."""
     if not folder.is_dir():
         raise KitError(f"There is no folder {folder}; give a run's folder, such as runs/memory/NAME-HASH.")
     if (folder / "run.json").is_file():
@@ -81,10 +78,7 @@ def _import(folder: Path, dry_run: bool) -> Import:
 
 
 def keep(checked: dict[str, Any], dry_run: bool) -> bool:
-    """Append a row to the user's rows of its study.
-
-    True where the row was there already.
-    """
+    """Append a row to the user's rows of its study. True where the row was there already."""
     path = imported_file(checked["study"])
     if dry_run:
         return path.is_file() and checked in read_rows(path)

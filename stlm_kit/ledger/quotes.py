@@ -23,10 +23,7 @@ class Checked(NamedTuple):
 
 
 def check(folder: Path, claims: Iterable[Claim]) -> Checked:
-    """Search for every quote of `claims` in FOLDER/<source>.txt.
-
-    KitError where the folder or a text cannot be read.
-    """
+    """Search for every quote of `claims` in FOLDER/<source>.txt. KitError where the folder or a text cannot be read."""
     if not folder.is_dir():
         raise KitError(f"There is no folder {folder}; give one that holds a text for each source, such as memory.txt.")
     found, not_found, missing, texts = 0, [], {}, {}
@@ -46,10 +43,7 @@ def check(folder: Path, claims: Iterable[Claim]) -> Checked:
 
 
 def stands_in(quote: str, text: str) -> bool:
-    """Whether the text contains these words.
-
-    Any white space equals one space, and no word or number is cut.
-    """
+    """Whether the text contains these words. Any white space equals one space, and no word or number is cut."""
     words = re.escape(" ".join(quote.split()))
     return re.search(rf"(?<!\w){words}(?!\w)", " ".join(text.split())) is not None
 

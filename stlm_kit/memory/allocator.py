@@ -52,10 +52,7 @@ class CachingAllocator:
         self._top = 0
 
     def allocate(self, n_bytes: int) -> Block:
-        """A block of at least `n_bytes` bytes.
-
-        Raises NoRoom where the limit is too low.
-        """
+        """A block of at least `n_bytes` bytes. Raises NoRoom where the limit is too low."""
         size = max(UNIT, _up(n_bytes, UNIT))
         small = size <= SMALL
         block = self._best(size, small) or self._segment(size, small)

@@ -123,10 +123,7 @@ def _as_autocast_would(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def byte_dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Dropout as on CUDA: the saved mask has one byte an entry.
-
-    The CPU's has the input's type.
-    """
+    """Dropout as on CUDA: the saved mask has one byte an entry. The CPU's has the input's type."""
     if not training or p in (0, 1) or inplace:
         return F.dropout(input, p, training, inplace)
     return torch.native_dropout(input, p, True)[0]

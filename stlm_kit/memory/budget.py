@@ -72,10 +72,7 @@ ASK = "import torch; print(*torch.cuda.mem_get_info(), torch.cuda.get_device_nam
 
 @lru_cache(maxsize=1)
 def device_budget() -> Budget | None:
-    """What a process can now reserve on the first CUDA device, in MiB, without the context.
-
-    None without a device.
-    """
+    """What a process can now reserve on the first CUDA device, in MiB, without the context. None without a device."""
     if not torch.cuda.is_available():
         return None
     try:
@@ -231,10 +228,7 @@ def find_largest_batch(
 
 
 def _trains(subject: Subject, limit_mib: float | None) -> bool:
-    """Whether two steps run on a CUDA device without running out of memory.
-
-    It cleans up in both cases.
-    """
+    """Whether two steps run on a CUDA device without running out of memory. It cleans up in both cases."""
     total = torch.cuda.get_device_properties(subject.device).total_memory
     share = 1.0 if limit_mib is None else min(limit_mib * MIB / total, 1.0)
     _empty(subject.device)
@@ -263,10 +257,7 @@ def ran_out_of_memory(run: Callable[[], None]) -> bool:
 
 
 def _two_steps(subject: Subject) -> None:
-    """Train twice, because the first step creates the optimizer's state.
-
-    Everything is freed when this returns.
-    """
+    """Train twice, because the first step creates the optimizer's state. Everything is freed when this returns."""
     state = subject.build()
     for _ in range(2):
         subject.step(state)

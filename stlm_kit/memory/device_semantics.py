@@ -96,10 +96,7 @@ class _Lasting(TorchFunctionMode):
 
 
 class CudaSemantics(_Lasting):
-    """Within this context torch functions on CPU tensors choose as on CUDA.
-
-    Enter autocast as for the CPU.
-    """
+    """Within this context torch functions on CPU tensors choose as on CUDA. Enter autocast as for the CPU."""
 
     def __init__(self, device: Device | None = None) -> None:
         super().__init__()

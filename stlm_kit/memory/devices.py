@@ -87,10 +87,7 @@ class Device:
 
     @property
     def has_bf16(self) -> bool:
-        """Whether it multiplies in bf16 in hardware.
-
-        Before compute capability 8.0 bf16 is emulated and slow.
-        """
+        """Whether it multiplies in bf16 in hardware. Before compute capability 8.0 bf16 is emulated and slow."""
         return self.capability >= (8, 0)
 
     @property
@@ -129,10 +126,7 @@ USUAL = DEVICES["mig-20gb"]  # the default: the slice that the kit's full-size r
 
 
 def device_named(device: str | Device | None) -> Device:
-    """The device of that name, or the default for None.
-
-    UsageError for a name that is not in the table.
-    """
+    """The device of that name, or the default for None. UsageError for a name that is not in the table."""
     if device is None or isinstance(device, Device):
         return device or USUAL
     if not isinstance(device, str) or device not in DEVICES:

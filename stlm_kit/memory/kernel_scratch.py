@@ -208,10 +208,7 @@ class CpuScratch:
 
 
 def _converted_for_sum(terms: Tensor, out: Tensor) -> Iterator[tuple[str, int, bool]]:
-    """A sum in another type first converts all its terms.
-
-    Only CUDA's sum from 16 bits to fp32 does not (ReduceOps).
-    """
+    """A sum in another type first converts all its terms. Only CUDA's sum from 16 bits to fp32 does not (ReduceOps)."""
     if terms.dtype != out.dtype:
         yield "terms converted", terms.numel() * out.element_size(), False
 

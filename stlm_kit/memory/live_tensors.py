@@ -1,7 +1,4 @@
-"""The tensors that are alive at each moment of a predicted step.
-
-Their sizes add up to the timeline.
-"""
+"""The tensors that are alive at each moment of a predicted step. Their sizes add up to the timeline."""
 
 from __future__ import annotations
 
@@ -68,10 +65,7 @@ def watch_step(
     semantics: Semantics = "cuda",
     device: str | Device | None = None,
 ) -> WatchedStep:
-    """`predict_peak` with a record of every tensor, in MiB.
-
-    Arguments and errors are those of `predict_peak`.
-    """
+    """`predict_peak` with a record of every tensor, in MiB. Arguments and errors are those of `predict_peak`."""
     check_choices(span, semantics)
     subject = Subject.of(config, recipe, batch_size, sequence_length, valid_fraction)
     subject.check_runs_on(semantics)

@@ -110,10 +110,7 @@ def measure_peak(
 
 
 def _on_cuda(build: Build, step: Step, device: str, steps: int, span: Span) -> dict[str, float]:
-    """Sizes from the allocator.
-
-    Its peak is reset at the start of the last step.
-    """
+    """Sizes from the allocator. Its peak is reset at the start of the last step."""
     _forget(device)
     seen: dict[str, float] = {}
 

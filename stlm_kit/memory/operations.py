@@ -32,10 +32,7 @@ aten = torch.ops.aten
 
 
 def _attention(q, k, v, *_, **__) -> int:
-    """The operations of a kernel from the shapes of its arguments.
-
-    Each query head multiplies its keys and values.
-    """
+    """The operations of a kernel from the shapes of its arguments. Each query head multiplies its keys and values."""
     return sdpa_flop_count(q, *((*x[:1], q[1], *x[2:]) for x in (k, v)))
 
 
@@ -56,10 +53,7 @@ ATTENTION = {
 
 @dataclass(frozen=True)
 class StepOperations:
-    """The operations of one training step.
-
-    `recomputed`: those that checkpointing does a second time.
-    """
+    """The operations of one training step. `recomputed`: those that checkpointing does a second time."""
 
     forward: int
     backward: int

@@ -152,10 +152,7 @@ def trace(
     device: Device | None = None,
     read_back: Callable[[Tensor], float | None] | None = None,
 ) -> Recording:
-    """Run `build` once and `step` several times on fake tensors.
-
-    Returns all allocations and frees, in order.
-    """
+    """Run `build` once and `step` several times on fake tensors. Returns all allocations and frees, in order."""
     scratch = CudaScratch(device) if semantics == "cuda" else CpuScratch()
     values = WithoutValues(valid_fraction, read_back)
     tracker = Tracker(vocab_size, run=values, scratch=scratch)

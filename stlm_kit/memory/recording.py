@@ -45,10 +45,7 @@ class Allocation:
 
 @dataclass
 class Recording:
-    """A list of events, and the ends of the phases.
-
-    An event is an allocation and its sign: +1 allocated, -1 freed.
-    """
+    """A list of events, and the ends of the phases. An event is an allocation and its sign: +1 allocated, -1 freed."""
 
     events: list[tuple[Allocation, int]] = field(default_factory=list)
     operations: list[tuple[str, str, Phase]] = field(default_factory=list)  # name, module, phase
@@ -86,10 +83,7 @@ class Recording:
 
 
 def survivors(events: Iterable[tuple[Allocation, int]]) -> list[Allocation]:
-    """The allocations that are alive after these events, in order.
-
-    The events begin with the recording's first.
-    """
+    """The allocations that are alive after these events, in order. The events begin with the recording's first."""
     alive: dict[Allocation, None] = {}
     for allocation, sign in events:
         if sign > 0:

@@ -81,10 +81,7 @@ class MemoryReport:
         return needed + context_mib <= limit_mib
 
     def to_dict(self, timeline: bool = False) -> dict[str, object]:
-        """The report as plain values.
-
-        The timeline is long and is included only on request.
-        """
+        """The report as plain values. The timeline is long and is included only on request."""
         row = asdict(self)
         if not timeline:
             del row["timeline"]

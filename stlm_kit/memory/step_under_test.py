@@ -50,10 +50,7 @@ class Subject:
 
     @classmethod
     def of(cls, config: ModelConfig | str, recipe: Recipe | str, *sizes, **more) -> Subject:
-        """A subject from names or objects.
-
-        UsageError for an unknown name.
-        """
+        """A subject from names or objects. UsageError for an unknown name."""
         config = preset(config) if isinstance(config, str) else config
         recipe = Recipe.named(recipe) if isinstance(recipe, str) else recipe
         for value, kind in ((config, ModelConfig), (recipe, Recipe)):
@@ -130,10 +127,7 @@ class Subject:
         state([self.batch(number) for number in range(self.accumulation_steps)])
 
     def batch(self, number: int = 0) -> Batch:
-        """A batch of arbitrary tokens.
-
-        `valid_fraction` of its positions, at its end, have a real target.
-        """
+        """A batch of arbitrary tokens. `valid_fraction` of its positions, at its end, have a real target."""
         shape = self.batch_size, self.sequence_length
         inputs = torch.zeros(shape, dtype=torch.int64, device=self.device)
         targets = torch.zeros(shape, dtype=torch.int64, device=self.device)

@@ -93,10 +93,7 @@ def uncompiled() -> Iterator[None]:
 
 @contextmanager
 def without_reports_of_fake_tensors() -> Iterator[None]:
-    """An operation that fails on fake tensors only raises.
-
-    Otherwise torch would also log its traceback.
-    """
+    """An operation that fails on fake tensors only raises. Otherwise torch would also log its traceback."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     with mock.patch.object(logger, "disabled", True):
         yield

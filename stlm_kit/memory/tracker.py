@@ -87,10 +87,7 @@ class Tracker(TorchDispatchMode):
             self._mark_state(optimizer)
 
     def step_begins(self) -> None:
-        """Mark the beginning of a new step.
-
-        Only the last step's peak is reported.
-        """
+        """Mark the beginning of a new step. Only the last step's peak is reported."""
         self._n_backward = 0
         self._module_of_node.clear()
         self.recording.step_begins()
@@ -166,10 +163,7 @@ class Tracker(TorchDispatchMode):
 
     @contextmanager
     def _backward_pass(self) -> Iterator[None]:
-        """Note the ends of the passes.
-
-        With several micro-batches, the last one's are kept.
-        """
+        """Note the ends of the passes. With several micro-batches, the last one's are kept."""
         recording = self.recording
         self._n_backward += 1
         self._name_inputs()
@@ -258,10 +252,7 @@ def _name(func: Kernel) -> str:
 
 
 def _plain_tensors(leaves: Iterable[object]) -> Iterator[Tensor]:
-    """The tensors that hold memory themselves.
-
-    A wrapper tensor (8-bit state) is unpacked.
-    """
+    """The tensors that hold memory themselves. A wrapper tensor (8-bit state) is unpacked."""
     for leaf in leaves:
         if not isinstance(leaf, Tensor):
             continue

@@ -190,10 +190,7 @@ def unavailable(name: str) -> str | None:
 
 
 def get_attention(name: str) -> Callable[..., Tensor]:
-    """The backend called `name`.
-
-    UsageError for an unknown name, KitError for one that this machine cannot run.
-    """
+    """The backend called `name`. UsageError for an unknown name, KitError for one that this machine cannot run."""
     if name not in BACKENDS:
         hint = near(name, BACKENDS) or f" There are {', '.join(BACKENDS)}."
         raise UsageError(f"There is no attention named {name!r}.{hint}")

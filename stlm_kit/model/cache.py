@@ -17,10 +17,7 @@ class CacheEntry:
         self.values: KeyValue | None = None
 
     def extend(self, keys: KeyValue, values: KeyValue) -> tuple[KeyValue, KeyValue]:
-        """Append the newest positions.
-
-        Returns the keys and values of all positions.
-        """
+        """Append the newest positions. Returns the keys and values of all positions."""
         if self.keys is not None:
             keys, values = torch.cat([self.keys, keys], dim=2), torch.cat([self.values, values], dim=2)
         self.keys, self.values = keys, values

@@ -12,10 +12,7 @@ STATE_BYTES = 16  # bytes of a parameter with its gradient and AdamW's two momen
 
 @cache
 def counted(name: str, **overrides) -> dict[str, int]:
-    """Parameters of a preset by group, and their "total".
-
-    Counted on the meta device, where weights take no memory.
-    """
+    """Parameters of a preset by group, and their "total". Counted on the meta device, where weights take no memory."""
     import torch
 
     from stlm_kit.model import build_model, parameter_table

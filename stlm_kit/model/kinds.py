@@ -28,10 +28,7 @@ def model_kind(config: type[ModelConfig]) -> Callable[[type[LanguageModel]], typ
 
 
 def build_model(config: ModelConfig) -> LanguageModel:
-    """A new model with this config, its weights drawn from torch's global generator.
-
-    UsageError for another object.
-    """
+    """A new model with this config, its weights drawn from torch's global generator. UsageError for another object."""
     if type(config) not in MODELS:
         raise UsageError(f"{config!r} will not do; give a model's config, such as preset('laptop-llama').")
     return MODELS[type(config)](config)

@@ -40,10 +40,7 @@ class Score(NamedTuple):
 
 
 class LanguageModel(nn.Module):
-    """The base class of every kind of model.
-
-    `config` says what is computed.
-    """
+    """The base class of every kind of model. `config` says what is computed."""
 
     config: ModelConfig
 
@@ -52,17 +49,11 @@ class LanguageModel(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} has no score(batch).")
 
     def begin(self, ids: Int[Tensor, "batch seq"]) -> Any:
-        """The state after reading these tokens, at least one.
-
-        Each model defines what its state is.
-        """
+        """The state after reading these tokens, at least one. Each model defines what its state is."""
         raise NotImplementedError(f"{type(self).__name__} has no begin(ids).")
 
     def extend(self, state: Any, ids: Int[Tensor, " batch"]) -> Any:
-        """The state after one more token in each row.
-
-        The given state may be modified.
-        """
+        """The state after one more token in each row. The given state may be modified."""
         raise NotImplementedError(f"{type(self).__name__} has no extend(state, ids).")
 
     def next_logits(self, state: Any) -> Float[Tensor, "batch vocab"]:

@@ -31,10 +31,7 @@ def parameter_table(module: nn.Module) -> dict[str, int]:
 
 
 def distinct_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Each named parameter whose memory no earlier one has.
-
-    A shared matrix has the name that comes first.
-    """
+    """Each named parameter whose memory no earlier one has. A shared matrix has the name that comes first."""
     seen = set()
     for name, parameter in module.named_parameters(remove_duplicate=False):
         # Compared is the storage object, because meta and fake tensors all report address 0.

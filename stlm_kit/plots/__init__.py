@@ -12,7 +12,7 @@ from stlm_kit.plots.ledger import VERDICT_COLOURS, published_found
 from stlm_kit.plots.memory_savings import printed_cells, waterfall
 from stlm_kit.plots.memory_step import CATEGORY_COLOURS, memory_stack, step_memory, step_totals, tensors_alive
 from stlm_kit.plots.sizes import GROUP_COLOURS, decoder_size, parameters
-from stlm_kit.plots.style import PALETTE, STYLE, figure, house_style
+from stlm_kit.plots.style import PALETTE, STYLE, describe, figure, house_style
 from stlm_kit.plots.text import packing, token_strips
 from stlm_kit.plots.training import losses, running_mean, schedule_and_loss, seeds, validation_loss
 
@@ -24,6 +24,7 @@ __all__ = [
     "VERDICT_COLOURS",
     "attention_weights",
     "decoder_size",
+    "describe",
     "figure",
     "forward_pass",
     "gate",

@@ -21,20 +21,23 @@ COLOURS = 256  # a PNG with a palette takes a third of the bytes
 
 
 class Picture(Figure):
-    """A Figure of the kit, with the text for readers who cannot see it (`plots.describe` sets it)."""
+    """A Figure of the kit, saved at `DPI`, with the text for readers who cannot see it (`plots.describe` sets it)."""
 
     alternative_text: str = ""
+
+    def savefig(self, *args: Any, **kwargs: Any) -> None:
+        super().savefig(*args, **{"dpi": DPI, **kwargs})
 
     def __repr__(self) -> str:
         return super().__repr__().replace(type(self).__name__, "Figure", 1)
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: Picture) -> bytes:
     """The figure at `DPI`, without empty margins, in at most `COLOURS` colours, each at most 2 of 255 off."""
     from PIL import Image
 
     drawn, packed = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=DPI, bbox_inches="tight", facecolor="white")
+    figure.savefig(drawn, format="png", bbox_inches="tight", facecolor="white")
     picture = Image.open(drawn).convert("RGB")
     picture = picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     picture.save(packed, "png", optimize=True)

@@ -10,7 +10,7 @@ import matplotlib
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-from stlm_kit.plots.picture import DPI, SHOWN_DPI, Picture, show_here
+from stlm_kit.plots.picture import SHOWN_DPI, Picture, show_here
 
 # The hues of Okabe and Ito's palette, which are told apart with any common kind of colour blindness, at lightnesses
 # that are also told apart in grey: no two are nearer than 6 of the 100 steps from black to white (CIE L*).
@@ -35,7 +35,6 @@ STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "image.cmap": "Blues",
-    "savefig.dpi": DPI,
 }
 
 

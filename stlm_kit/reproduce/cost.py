@@ -81,10 +81,7 @@ class Work:
         return self.settings.steps * self._operations().spent
 
     def evaluation_flops(self) -> int | None:
-        """Operations of all its evaluations, which are forward passes.
-
-        None where the text is not on this machine.
-        """
+        """Operations of all its evaluations, which are forward passes. None where the text is not on this machine."""
         if self.scored is None:
             return None
         a_token = self._operations().forward / (self.rows * self.settings.context_length)
@@ -193,10 +190,7 @@ def time_limit(hours: float) -> str:
 
 
 def needed_of(report: MemoryReport) -> float:
-    """The MiB that a step needs at least.
-
-    On a CPU, whose allocator caches nothing, this is its peak.
-    """
+    """The MiB that a step needs at least. On a CPU, whose allocator caches nothing, this is its peak."""
     return report.peak_allocated_mib if report.needed_mib is None else report.needed_mib
 
 

@@ -1,7 +1,4 @@
-"""Check that a run's data is present before it is queued or started.
-
-Only files are checked; no corpus is loaded.
-"""
+"""Check that a run's data is present before it is queued or started. Only files are checked; no corpus is loaded."""
 
 from __future__ import annotations
 
@@ -103,10 +100,7 @@ def corpora_of(studies: Iterable[str] = (), profile: str = FULL_SIZE) -> list[tu
 
 @cache
 def _why_no_answer(corpus: str) -> str:
-    """Why a corpus cannot be fetched now; "" where its server answers.
-
-    Asked once in a process.
-    """
+    """Why a corpus cannot be fetched now; "" where its server answers. Asked once in a process."""
     from stlm_kit.data import hub
 
     return _complaint_of(lambda: hub.check_reachable(hub.CORPORA[corpus], corpus))

@@ -46,10 +46,7 @@ def means_for(
 
 
 def cost_of(index: int, work: Work, means: Means) -> Cost:
-    """The cost of a run with the given means.
-
-    Raises UsageError for settings that are impossible.
-    """
+    """The cost of a run with the given means. Raises UsageError for settings that are impossible."""
     report = work.memory(semantics=means.semantics)
     why_not = refusal(work, means.budget.mib, means.semantics) if means.budget else ""
     flops, steps = work.flops(), work.settings.steps
@@ -112,10 +109,7 @@ def _timed(work: Work, n_steps: int) -> float:
 
 @cache
 def peak_of(semantics: Semantics, precision: str) -> tuple[float | None, str]:
-    """(TFLOP/s, its source) of this machine's device.
-
-    For CUDA without a GPU, of the slice that mig20 is named for.
-    """
+    """(TFLOP/s, its source) of this machine's device. For CUDA without a GPU, of the slice that mig20 is named for."""
     import torch
 
     if semantics == "cpu":

@@ -37,10 +37,7 @@ ENGINE = "stlm"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an execution ended.
-
-    `cell` counts the notebook's own cells from 1; None where no cell caused the end.
-    """
+    """How an execution ended. `cell` counts the notebook's own cells from 1; None where no cell caused the end."""
 
     status: str  # "done", "failed", "interrupted" or "out_of_memory"
     sentence: str = ""

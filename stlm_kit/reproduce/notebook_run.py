@@ -34,10 +34,7 @@ def asked_for(notebook: Path, declared: dict[str, Any], given: dict[str, Any]) -
 
 
 def check_given(declared: dict[str, Any], given: dict[str, Any], where: str = "This notebook") -> dict[str, Any]:
-    """The declared parameters, checked.
-
-    UsageError for one that papermill was given but that is not declared.
-    """
+    """The declared parameters, checked. UsageError for one that papermill was given but that is not declared."""
     extra = {name: value for name, value in given.items() if name not in declared}
     vocabulary.check(extra, list(declared), where=where)
     return vocabulary.check(declared, where="This notebook")

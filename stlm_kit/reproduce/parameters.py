@@ -92,10 +92,7 @@ def optional(name: str) -> bool:
 
 
 def takes_text(name: str) -> bool:
-    """Whether a parameter is a text or one of a few words.
-
-    True also for an unknown name, which `check` refuses.
-    """
+    """Whether a parameter is a text or one of a few words. True also for an unknown name, which `check` refuses."""
     field = vocabulary().get(name)
     if field is None or field.annotation is str or get_origin(field.annotation) is Literal:
         return True

@@ -52,10 +52,7 @@ def given() -> dict[str, Any]:
 
 
 def notebook() -> Path:
-    """The notebook being executed, identified by the cells that have run.
-
-    KitError where it cannot be found.
-    """
+    """The notebook being executed, identified by the cells that have run. KitError where it cannot be found."""
     executed = [source.strip() for source in _own_executed()]
     for path in _candidates():
         with suppress(KitError, OSError):
@@ -111,10 +108,7 @@ def begin(run: Run) -> None:
 
 
 class _Watch:
-    """Follows the cells of a run and records how it ended.
-
-    It holds the run's lock until the kernel ends.
-    """
+    """Follows the cells of a run and records how it ended. It holds the run's lock until the kernel ends."""
 
     def __init__(self, run: Run, lock: Lock):
         self._run, self._lock, self._started = run, lock, time.perf_counter()
@@ -172,10 +166,7 @@ def _own_executed() -> list[str]:
 
 
 def _sources(path: Path) -> list[str]:
-    """The sources of the code cells that papermill executes.
-
-    A cell that an earlier papermill inserted is replaced.
-    """
+    """The sources of the code cells that papermill executes. A cell that an earlier papermill inserted is replaced."""
     return [
         cell["source"]
         for cell in read_cells(path)

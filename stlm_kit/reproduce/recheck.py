@@ -55,10 +55,7 @@ def kind(settings: RunSettings) -> str:
 
 
 def first_losses(settings: RunSettings, n_steps: int = FIRST) -> list[float]:
-    """The losses, in nats a token, of the first steps of a run with its own schedule.
-
-    Nothing is kept on disk.
-    """
+    """The losses, in nats a token, of the first steps of a run with its own schedule. Nothing is kept on disk."""
     from stlm_kit.train_from_text import train_from_text
 
     losses: list[float] = []

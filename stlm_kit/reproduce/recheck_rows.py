@@ -66,10 +66,7 @@ def _recheck_file(path: Path, against: Path | None, predicted: Callable) -> Iter
         yield Checked([row["name"] for row in others], "left", "timings; what measured them measures them anew.")
 
     def stamped(now: list[Row]) -> list[Row]:
-        """The rows as they are now.
-
-        Other processes may have added or changed some during the computation.
-        """
+        """The rows as they are now. Other processes may have added or changed some during the computation."""
         found = [_stamped(row, stamps.get(rows.index(row))) if row in rows else row for row in now]
         for row in found:
             results.ResultRow.model_validate(row)

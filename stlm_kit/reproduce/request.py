@@ -20,10 +20,7 @@ RUN_NOTEBOOK = "run.ipynb"  # the notebook that papermill executes for each run 
 
 @dataclass(frozen=True)
 class Request:
-    """The request to `stlm reproduce`.
-
-    Without names: every chapter.
-    """
+    """The request to `stlm reproduce`. Without names: every chapter."""
 
     names: list[str] = field(default_factory=list)
     profile: str = "laptop"
@@ -74,10 +71,7 @@ def _runs(name: str, request: Request) -> list[Run]:
 
 
 def chapter_run(notebook: Path, profile: str = "laptop", given: dict[str, Any] | None = None) -> Run:
-    """The run of one chapter at a profile.
-
-    A notebook without a declared profile runs as a laptop's.
-    """
+    """The run of one chapter at a profile. A notebook without a declared profile runs as a laptop's."""
     asked = {"profile": profile} if profile != "laptop" or Chapter(notebook).declares("profile") else {}
     return Run(CHAPTERS, notebook.stem, notebook.resolve(), {**asked, **(given or {})}, profile)
 
@@ -97,10 +91,7 @@ def _study_runs(name: str, request: Request) -> list[Run]:
 
 
 def _only(name: str, runs: list[Run]) -> list[Run]:
-    """The run of this name.
-
-    A chapter may be given by its number, a study's run by its place, from 1.
-    """
+    """The run of this name. A chapter may be given by its number, a study's run by its place, from 1."""
     found = [run for run in runs if name in (run.name, run.name.split("_")[0] if run.is_chapter else run.name)]
     if not found and name.isdecimal() and not any(run.is_chapter for run in runs):
         if not 1 <= int(name) <= len(runs):
@@ -114,10 +105,7 @@ def _only(name: str, runs: list[Run]) -> list[Run]:
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """(i, n) of "i/n", with i from 1 to n.
-
-    UsageError for anything else.
-    """
+    """(i, n) of "i/n", with i from 1 to n. UsageError for anything else."""
     match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise UsageError(f"--shard {text!r} will not do; write i/n with i from 1 to n, such as 1/4.")

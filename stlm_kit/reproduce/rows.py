@@ -24,10 +24,7 @@ OUT_OF_MEMORY = re.compile(r"OutOfMemoryError|MemoryError|can't allocate memory|
 
 
 def run_folder() -> Path | None:
-    """The folder of this kernel's run, $STLM_RUN_DIR.
-
-    None in JupyterLab, where nothing is kept.
-    """
+    """The folder of this kernel's run, $STLM_RUN_DIR. None in JupyterLab, where nothing is kept."""
     given = os.environ.get("STLM_RUN_DIR")
     return Path(given) if given else None
 

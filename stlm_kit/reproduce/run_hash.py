@@ -34,10 +34,7 @@ def notebook_hash(notebook: Path | str) -> str:
 
 
 def _counts(cell: dict[str, Any]) -> bool:
-    """Whether a cell is the notebook's own code.
-
-    A cell that papermill inserted holds only parameters.
-    """
+    """Whether a cell is the notebook's own code. A cell that papermill inserted holds only parameters."""
     return cell["cell_type"] == "code" and "injected-parameters" not in cell.get("metadata", {}).get("tags", [])
 
 
@@ -118,9 +115,6 @@ def without(contents: dict[str, str], parameters: dict[str, Any]) -> dict[str, A
 
 
 def run_hash(notebook: Path | str, parameters: dict[str, Any]) -> str:
-    """Ten hexadecimal digits that name a run.
-
-    Equal hashes mean equal numbers on one machine.
-    """
+    """Ten hexadecimal digits that name a run. Equal hashes mean equal numbers on one machine."""
     text = json.dumps(identity(notebook, parameters), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]

@@ -1,7 +1,4 @@
-"""The runner: execute every run once, each in a new kernel.
-
-Finished runs are skipped, interrupted ones resumed.
-"""
+"""The runner: execute every run once, each in a new kernel. Finished runs are skipped, interrupted ones resumed."""
 
 from __future__ import annotations
 
@@ -80,10 +77,7 @@ def execute_runs(runs: list[Run], *, force: bool = False, unchecked: bool = Fals
 
 
 def studies_of(runs: list[Run]) -> list[str]:
-    """The studies of these runs.
-
-    Chapters belong to none.
-    """
+    """The studies of these runs. Chapters belong to none."""
     return sorted({run.study for run in runs if not run.is_chapter})
 
 
@@ -97,10 +91,7 @@ def refused_runs(runs: list[Run]) -> dict[Run, Ended]:
 
 
 def _announce(refused: dict[Run, Ended], runs: list[Run]) -> None:
-    """Print which runs do not start and why, before any starts.
-
-    KitError where none can start.
-    """
+    """Print which runs do not start and why, before any starts. KitError where none can start."""
     if not refused:
         return
     others = [run.name for run in runs if run not in refused]
@@ -145,10 +136,7 @@ def _one(run: Run, stop: StopSignal, force: bool, bar: tqdm) -> Ended:
 
 
 def _record_late(run: Run) -> bool:
-    """Whether a run's notebook is complete but its runner was killed before it updated run.json.
-
-    It is updated now.
-    """
+    """Whether a run's notebook is complete but its runner was killed before it updated run.json. It is updated now."""
     before = run.record
     if before.get("status") != "running" or not run.executed.is_file():
         return False

@@ -90,10 +90,7 @@ class Cell:
 
 
 class Grid(_Strict):
-    """Runs that differ along the axes of `grid`: one run for each combination.
-
-    The last axis changes fastest.
-    """
+    """Runs that differ along the axes of `grid`: one run for each combination. The last axis changes fastest."""
 
     name: str
     about: str = ""
@@ -109,10 +106,7 @@ class Grid(_Strict):
 
     @property
     def measures(self) -> dict[str, Measure]:
-        """{claim id: how} for the claims that a single run answers; each names its run.
-
-        KitError for an unknown run.
-        """
+        """{claim id: how} for the claims that a single run answers; each names its run. KitError for an unknown run."""
         ties = {claim_id: tie for claim_id, tie in self.answers.items() if tie}
         runs = list(self.expand("mig20")) if ties else []
         found = {}
@@ -127,10 +121,7 @@ class Grid(_Strict):
         return found
 
     def cells(self, profile: str) -> dict[str, Cell]:
-        """{run name: cell} at a profile, or {} without runs there.
-
-        KitError for a name that cannot be filled.
-        """
+        """{run name: cell} at a profile, or {} without runs there. KitError for a name that cannot be filled."""
         if profile not in self.profiles:
             return {}
         part = self.profiles[profile]

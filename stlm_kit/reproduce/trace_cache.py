@@ -56,18 +56,12 @@ def kept(of: type[T], function: Callable[..., T], *args: Any, besides: Any = Non
 
 
 def traces_dir() -> Path:
-    """The folder of cached answers.
-
-    It may be deleted at any time.
-    """
+    """The folder of cached answers. It may be deleted at any time."""
     return cache_dir() / "traces"
 
 
 def _question(function: Callable, args: tuple, options: dict[str, Any], besides: Any) -> dict[str, Any]:
-    """Everything that an answer depends on, for JSON.
-
-    NotPlain for an argument without such a form.
-    """
+    """Everything that an answer depends on, for JSON. NotPlain for an argument without such a form."""
     return {
         "function": f"{function.__module__}.{function.__qualname__}",
         "arguments": [_plain(value) for value in args],

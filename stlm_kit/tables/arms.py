@@ -41,10 +41,7 @@ class Arm:
         return is_time(metric) and len(self.places(metric)) > 1
 
     def estimate(self, metric: str) -> Estimate:
-        """The mean and interval of a metric.
-
-        It has no values where the arm has none, or times of several machines.
-        """
+        """The mean and interval of a metric. It has no values where the arm has none, or times of several machines."""
         values = [] if self.mixed(metric) else [sample.value(metric) for sample in self.measured(metric)]
         return Estimate(tuple(values))
 

@@ -51,10 +51,7 @@ class Sample:
         return {**labels, **first, **{name: v for name, v in self.settings.items() if name not in first}}
 
     def column(self, name: str) -> Any:
-        """The value of a column.
-
-        For a field that this run does not override, the preset's value; None without one.
-        """
+        """The value of a column. For a field that this run does not override, the preset's value; None without one."""
         if name in self.columns:
             return self.columns[name]
         entry = PRESETS.get(self.row["configuration"].get("preset"))

@@ -59,10 +59,7 @@ class Estimate:
 
     @property
     def p(self) -> float | None:
-        """The two-sided p value of a mean of zero.
-
-        None below two values, and where all values are equal.
-        """
+        """The two-sided p value of a mean of zero. None below two values, and where all values are equal."""
         if not self.sd:
             return None
         from scipy.stats import t
@@ -71,10 +68,7 @@ class Estimate:
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down adjustment of p values, in their order.
-
-    None entries are not comparisons and stay None.
-    """
+    """Holm's step-down adjustment of p values, in their order. None entries are not comparisons and stay None."""
     order = sorted((p, place) for place, p in enumerate(ps) if p is not None)
     adjusted: list[float | None] = [None] * len(ps)
     so_far = 0.0

@@ -86,10 +86,7 @@ def _of_name(name: str, profile: str | None) -> list[Row]:
 
 
 def _at(rows: list[Row], profile: str | None, what: str) -> list[Row]:
-    """The rows at a profile.
-
-    KitError where there are none.
-    """
+    """The rows at a profile. KitError where there are none."""
     if not rows:
         raise KitError(f"{what} holds no rows; give one that runs have written, such as runs/STUDY/rows.jsonl.")
     if found := [row for row in rows if profile in (None, row.get("profile"))]:

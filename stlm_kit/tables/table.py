@@ -176,10 +176,7 @@ def reference_of(arms: list[Arm], against: str) -> dict[str, Any]:
 
 
 def _paired(arm: Arm, reference: Arm, metric: str, rest: list[str], over: list[str]) -> tuple[Estimate, list[str]]:
-    """(the mean difference over pairs, the runs without a partner).
-
-    Times are paired on one machine only.
-    """
+    """(the mean difference over pairs, the runs without a partner). Times are paired on one machine only."""
 
     def runs(one: Arm) -> dict[str, Sample]:
         place = ["place"] if is_time(metric) else []

@@ -21,10 +21,7 @@ SPECIAL |= {"±": r"$\pm$", "<": r"$<$", ">": r"$>$", "|": r"$|$", "–": "--", 
 
 @dataclass(frozen=True)
 class Cells:
-    """One table ready to print.
-
-    The first `n_names` columns hold names, the others numbers.
-    """
+    """One table ready to print. The first `n_names` columns hold names, the others numbers."""
 
     header: list[str]
     lines: list[list[str]]
@@ -99,10 +96,7 @@ def _figures(estimate: Estimate) -> dict[str, Any]:
 
 
 def _compared(difference: Difference | None) -> dict[str, Any]:
-    """The fields of a difference in a record.
-
-    The reference arm has the same fields with None.
-    """
+    """The fields of a difference in a record. The reference arm has the same fields with None."""
     found = difference and difference.estimate
     return {
         "against": difference and difference.reference.label,
@@ -139,9 +133,6 @@ def latex(table: Table) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text escaped for LaTeX.
-
-    A newline in a cell becomes a blank.
-    """
+    """A text escaped for LaTeX. A newline in a cell becomes a blank."""
     text = re.sub(r".", lambda found: SPECIAL.get(found[0], found[0]), " ".join(text.split()))
     return re.sub(r"^-(?=\d)", "$-$", text)  # a minus sign, not a hyphen

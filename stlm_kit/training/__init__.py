@@ -1,7 +1,4 @@
-"""Training: recipe, loss, step, schedules, loop, checkpoint.
-
-It does not import evaluation or studies.
-"""
+"""Training: recipe, loss, step, schedules, loop, checkpoint. It does not import evaluation or studies."""
 
 from stlm_kit.training.loop import TrainResult, train
 from stlm_kit.training.loss import LossValue

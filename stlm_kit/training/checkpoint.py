@@ -72,10 +72,7 @@ def save_checkpoint(
 
 
 def _save_frozen(folder: Path, tensors: dict[str, Tensor]) -> str:
-    """Write the frozen weights unless they exist.
-
-    Returns their SHA-256.
-    """
+    """Write the frozen weights unless they exist. Returns their SHA-256."""
     path = folder / "frozen.safetensors"
     if not path.is_file():
         atomic_write(path, save(tensors))
@@ -95,10 +92,7 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 
 def load_state(checkpoint: Path) -> dict:
-    """The checkpoint's state.json, after a check of its files' checksums.
-
-    KitError names a file that fails.
-    """
+    """The checkpoint's state.json, after a check of its files' checksums. KitError names a file that fails."""
     checkpoint = Path(checkpoint)
     try:
         state = json.loads((checkpoint / "state.json").read_text())
@@ -157,10 +151,7 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
 
 
 def _copy_into(own: dict[str, Tensor], tensors: dict[str, Tensor], path: Path) -> None:
-    """Copy tensors with the same names and shapes in place.
-
-    KitError names the first that differs.
-    """
+    """Copy tensors with the same names and shapes in place. KitError names the first that differs."""
     if tensors.keys() != own.keys() or any(tensors[name].shape != own[name].shape for name in own):
         odd = sorted(tensors.keys() ^ own.keys()) or [n for n in own if tensors[n].shape != own[n].shape]
         raise KitError(
@@ -209,10 +200,7 @@ def _parts(moment: Tensor) -> dict[str, Tensor]:
 
 
 def _whole(moment: str, parts: dict[str, Tensor]) -> Tensor:
-    """The inverse of `_parts`.
-
-    The first moment has a sign; the second is a mean of squares.
-    """
+    """The inverse of `_parts`. The first moment has a sign; the second is a mean of squares."""
     if "" in parts:
         return parts[""]
     from torchao.optim.subclass_8bit import OptimState8bit

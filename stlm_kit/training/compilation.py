@@ -1,7 +1,4 @@
-"""torch.compile where this environment supports it.
-
-Obstacles are reported before the first step.
-"""
+"""torch.compile where this environment supports it. Obstacles are reported before the first step."""
 
 from __future__ import annotations
 
@@ -16,10 +13,7 @@ from stlm_kit.errors import KitError
 
 
 def compiled(function: Callable, device_type: str) -> Callable:
-    """`function`, to be compiled on its first call.
-
-    KitError with one sentence where compilation is known to fail.
-    """
+    """`function`, to be compiled on its first call. KitError with one sentence where compilation is known to fail."""
     if reason := cannot_compile(device_type, Path(torch.__file__).parent):
         raise KitError(reason)
     return torch.compile(function)

@@ -1,7 +1,4 @@
-"""Steps that compute the same bits each time.
-
-On a CPU they do so by default, on a GPU only with other kernels.
-"""
+"""Steps that compute the same bits each time. On a CPU they do so by default, on a GPU only with other kernels."""
 
 from __future__ import annotations
 

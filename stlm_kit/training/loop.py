@@ -163,10 +163,7 @@ class _Loop:
         return TrainResult(self.model, self.metrics, result, folder.path if folder else None)
 
     def _resume(self, folder: RunFolder, step: Step) -> int:
-        """Restore the folder's checkpoint, if any, and cut the metrics back to it.
-
-        Returns the step reached.
-        """
+        """Restore the folder's checkpoint, if any, and cut the metrics back to it. Returns the step reached."""
         checkpoint = latest_checkpoint(folder.path / "checkpoint")
         if checkpoint is None and folder.result:
             raise KitError(

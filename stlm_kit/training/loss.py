@@ -112,10 +112,7 @@ def chunked_loss(
 
 
 def chunk_rows(device_type: str) -> int:
-    """Positions in a chunk.
-
-    A GPU needs large matrix products; a processor is as fast with small ones.
-    """
+    """Positions in a chunk. A GPU needs large matrix products; a processor is as fast with small ones."""
     return 256 if device_type == "cpu" else 1024
 
 
@@ -177,10 +174,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 
 def _put_gradient(logits: Tensor, targets: Tensor, weights: Tensor | None, exact: torch.dtype) -> Tensor:
-    """The summed nats of some rows.
-
-    Their gradient, softmax - onehot and 0 where ignored, overwrites the logits.
-    """
+    """The summed nats of some rows. Their gradient, softmax - onehot and 0 where ignored, overwrites the logits."""
     target, real = targets.clamp(min=0)[:, None], (targets != IGNORE)[:, None]
     if weights is not None:
         real = real * weights[:, None].to(exact)  # the weight of each target

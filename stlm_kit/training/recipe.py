@@ -1,7 +1,4 @@
-"""A recipe: how a training step is computed.
-
-The preset says what is computed.
-"""
+"""A recipe: how a training step is computed. The preset says what is computed."""
 
 from __future__ import annotations
 

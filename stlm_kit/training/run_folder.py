@@ -21,10 +21,7 @@ from stlm_kit.paths import atomic_write, clear_parts
 
 
 class RunFolder:
-    """One run's folder, locked while the context is open.
-
-    KitError where another process or another run uses it.
-    """
+    """One run's folder, locked while the context is open. KitError where another process or another run uses it."""
 
     def __init__(self, path: Path | str, config: dict[str, Any]):
         """config: its parts by name.
@@ -132,10 +129,7 @@ def as_json(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict | None:
-    """A JSON file's content, or None where there is no file.
-
-    KitError where it is damaged.
-    """
+    """A JSON file's content, or None where there is no file. KitError where it is damaged."""
     try:
         content = json.loads(path.read_text())
         if not isinstance(content, dict):

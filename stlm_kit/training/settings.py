@@ -1,4 +1,4 @@
-"""The settings of a training run, validated before anything is computed."""
+"""Everything a training run is told, validated before anything is computed."""
 
 from __future__ import annotations
 

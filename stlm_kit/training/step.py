@@ -120,10 +120,7 @@ class Step:
             return self.loss(self.model, batch, number)
 
     def update(self) -> None:
-        """Clip, then let the optimizer step.
-
-        Does nothing where backward has updated the weights.
-        """
+        """Clip, then let the optimizer step. Does nothing where backward has updated the weights."""
         if self.recipe.update == "in_backward":
             return
         if self.scaler:

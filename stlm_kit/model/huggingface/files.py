@@ -17,10 +17,7 @@ TYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.fl
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The content of a JSON file that holds settings by name.
-
-    KitError for any other content.
-    """
+    """The content of a JSON file that holds settings by name. KitError for any other content."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -76,10 +73,7 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
 
 
 def read_file(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file.
-
-    KitError where it is damaged or of another format.
-    """
+    """The tensors of a safetensors file. KitError where it is damaged or of another format."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

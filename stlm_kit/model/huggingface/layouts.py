@@ -96,7 +96,7 @@ def hf_config(config: DecoderConfig) -> dict[str, Any]:
 
 
 def _rope(config: DecoderConfig) -> dict[str, Any]:
-    """Rotary positions in both spellings: transformers before 5 reads rope_theta and rope_scaling alone."""
+    """Rotary positions with the old and the new keys: transformers before 5 reads only rope_theta and rope_scaling."""
     if (scaling := config.rope_scaling) is None:
         default = {"rope_type": "default", "rope_theta": config.rope_base}
         return {"rope_theta": config.rope_base, "rope_parameters": default}

@@ -41,10 +41,7 @@ COMPUTED = re.compile(r"rotary_emb\.inv_freq$|(^|\.)h\.\d+\.attn\.(masked_)?bias
 
 
 def to_hf_tensors(model: Decoder) -> Tensors:
-    """The weights under Hugging Face's names and in its shapes.
-
-    A tied head is left out, as transformers does.
-    """
+    """The weights under Hugging Face's names and in its shapes. A tied head is left out, as transformers does."""
     config, own = model.config, {name: value.detach() for name, value in model.state_dict().items()}
     layout, out = layout_of(config), {}
     if layout == "gpt2":
@@ -105,10 +102,7 @@ def from_hf_tensors(config: DecoderConfig, given: Tensors) -> tuple[DecoderConfi
 
 
 def with_prefix(given: Tensors, prefix: str) -> Tensors:
-    """The same tensors, with names that begin with `prefix`, except the head's.
-
-    KitError where only some have it.
-    """
+    """The same tensors, with names that begin with `prefix`, except the head's. KitError where only some have it."""
     bare = [name for name in given if not name.startswith(prefix) and not name.startswith("lm_head.")]
     whole = [name for name in given if name.startswith(prefix)]
     if bare and whole:

@@ -40,10 +40,7 @@ def time_attention(backend: str, length: int, device: str = "cpu", repeats: int 
 
 
 def record_attention(backend: str, length: int, device: str = "cpu") -> dict[str, Any]:
-    """Time one backend at one length and add its row to the study's file, in place of an older one.
-
-    Returns the row.
-    """
+    """Time one backend at one length and add its row to the study's file, in place of an older one. Returns the row."""
     import torch
 
     configuration = {"attention": backend, "context_length": length, "positions": POSITIONS, "n_heads": N_HEADS}

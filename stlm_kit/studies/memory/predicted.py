@@ -243,10 +243,7 @@ def vocabulary_that_balances(setting):
 
 
 def crossing(values: dict[int, float], level: float) -> float:
-    """Where a rising quantity reaches a level, by interpolation between two points.
-
-    KitError where it does not.
-    """
+    """Where a rising quantity reaches a level, by interpolation between two points. KitError where it does not."""
     points = sorted(values.items())
     for (x, low), (y, high) in pairwise(points):
         if low <= level <= high:

@@ -55,10 +55,7 @@ def cells(study: Study) -> dict[str, dict[str, Any]]:
 
 
 def predict(configuration: dict[str, Any]) -> dict[str, Any]:
-    """One cell's sizes in MiB, on the study's device, with the parts of its peak.
-
-    It takes at most 3 s.
-    """
+    """One cell's sizes in MiB, on the study's device, with the parts of its peak. It takes at most 3 s."""
     from stlm_kit.memory import predict_peak
     from stlm_kit.studies.memory.padding import STUDY_DEVICE, STUDY_PADDING
 
@@ -106,10 +103,7 @@ def predictions_file(name: str) -> Path:
 
 @cache
 def predicted(name: str) -> dict[str, dict[str, Any]]:
-    """{cell: its sizes in MiB} as kept; {} where nothing is.
-
-    KitError for a line that is not a row.
-    """
+    """{cell: its sizes in MiB} as kept; {} where nothing is. KitError for a line that is not a row."""
     path = results.rows_file(f"{name}-predictions")
     return {row["name"]: row["metrics"] for row in results.read_rows(path)} if path else {}
 

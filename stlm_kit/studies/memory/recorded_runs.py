@@ -17,10 +17,7 @@ from stlm_kit.studies.memory.padding import STUDY_DEVICE, STUDY_PADDING, recorde
 
 @dataclass(frozen=True)
 class Cell:
-    """One run. `error` is the prediction's, relative to the recorded value.
-
-    Sizes are means over steps, in MiB.
-    """
+    """One run. `error` is the prediction's, relative to the recorded value. Sizes are means over steps, in MiB."""
 
     technique: str
     batch_size: int

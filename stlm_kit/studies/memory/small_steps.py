@@ -62,19 +62,13 @@ def attention_step(attention: Callable, length: int, device: str) -> Callable[[o
 
 
 def new_blocks(config: DecoderConfig, device: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> nn.ModuleList:
-    """The blocks of a decoder.
-
-    Seeds torch's generator, so that dropout draws the same masks afterwards.
-    """
+    """The blocks of a decoder. Seeds torch's generator, so that dropout draws the same masks afterwards."""
     torch.manual_seed(seed)
     return nn.ModuleList(Block(config) for _ in range(config.n_layers)).to(device, dtype)
 
 
 def block_step(through: Through, batch_size: int, config: DecoderConfig) -> Callable[[nn.ModuleList], None]:
-    """Forward and backward of a stack of blocks.
-
-    `through(block, x)` says how features pass through each block.
-    """
+    """Forward and backward of a stack of blocks. `through(block, x)` says how features pass through each block."""
 
     def step(blocks: nn.ModuleList) -> None:
         blocks.zero_grad()
