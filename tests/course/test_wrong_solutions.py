@@ -4,6 +4,7 @@ The claim that the course rests on. Five plausible wrong solutions an exercise, 
 its own exercise and nowhere else, the ready-made shortcut all of them, by the rule alone.
 """
 
+import re
 from functools import cache
 
 import pytest
@@ -81,6 +82,23 @@ def test_a_wrong_solution_loses_marks_in_its_exercise_and_nowhere_else(name, exe
     lost = trial.lost(assignment, trial.marks(assignment, {exercise: trial.answer(assignment, exercise, wrong)}))
     assert lost, "No mark is lost."
     assert all(assignment.exercise(exercise).owns(cell) for cell in lost)
+
+
+PLANTED = [
+    (name, exercise, cell.id)
+    for name, exercise in EXERCISES
+    for cell in ASSIGNMENTS[name].notebook.cells
+    if ASSIGNMENTS[name].exercise(exercise).owns(cell.id) and drawn.PLANTED.search(cell.source)
+]
+
+
+@pytest.mark.parametrize("key", ["", *KEYS, *(f"key {number}" for number in range(12))])
+@pytest.mark.parametrize(("name", "exercise", "cell"), PLANTED)
+def test_a_script_with_planted_faults_loses_a_mark_as_it_is(name, exercise, cell, key):
+    assignment = ASSIGNMENTS[name]
+    script = next(each.source for each in drawn.keyed(assignment, key).cells if each.id == cell)
+    answer = re.sub(r"^def \w+", f"def {exercise}", script, flags=re.MULTILINE)
+    assert trial.lost(assignment, trial.marks_of(assignment, exercise, answer, key))
 
 
 @pytest.mark.parametrize(("name", "exercise"), EXERCISES)
