@@ -150,6 +150,40 @@ def rotary(x, positions, base=10_000.0):
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
 """
+FILLS_ONE_PART_AFTER_THE_OTHER = """\
+def split_documents(documents, shares, seed):
+    at, above = {}, list(range(len(documents)))
+
+    def root(number):
+        while above[number] != number:
+            number = above[number]
+        return number
+
+    for number, document in enumerate(documents):
+        words = document.split()
+        for start in range(max(1, len(words) - 7)):
+            above[root(number)] = root(at.setdefault(" ".join(words[start : start + 8]), number))
+    families = sorted({root(number) for number in range(len(documents))})
+    random.seed(seed)
+    random.shuffle(families)
+    part_of, filled, part = {}, 0, 0
+    for family in families:
+        while part < len(shares) - 1 and filled >= sum(shares[: part + 1]) * len(documents):
+            part += 1
+        part_of[family] = part
+        filled += sum(root(number) == family for number in range(len(documents)))
+    return [part_of[root(number)] for number in range(len(documents))]
+"""
+CACHED_IN_FLOAT32 = """\
+def cached_attention(q, k, v, cache=None):
+    if cache:
+        k, v = torch.cat([cache[0], k], dim=-2), torch.cat([cache[1], v], dim=-2)
+    place = torch.arange(k.shape[-2])
+    later = place > place[-q.shape[-2] :, None]
+    scores = (q @ k.transpose(-2, -1)).float() * q.shape[-1] ** -0.5
+    weights = torch.where(later, torch.finfo(torch.float32).min, scores).softmax(-1)
+    return weights.to(v.dtype) @ v, [k, v]
+"""
 
 
 @pytest.mark.parametrize(
@@ -162,9 +196,11 @@ def rotary(x, positions, base=10_000.0):
         ("grouped_queries", SOFTMAX_IN_FLOAT32, []),
         ("grouped_queries", ATTENTION_LEFT_IN_FLOAT32, ["grouped_queries-together"]),
         ("rotary", ANGLES_IN_FLOAT32, ["rotary-base"]),
+        ("split_documents", FILLS_ONE_PART_AFTER_THE_OTHER, []),
+        ("cached_attention", CACHED_IN_FLOAT32, []),
     ],
 )
-def test_a_coarser_type_costs_the_one_mark_that_is_about_precision_or_none(exercise, code, lost):
+def test_another_way_earns_everything_and_a_coarser_type_costs_the_mark_about_it_at_most(exercise, code, lost):
     assignment = next(each for each in ASSIGNMENTS.values() if exercise in {one.id for one in each.exercises})
     found = trial.marks_of(assignment, exercise, code)
     assert trial.lost(assignment, found) == lost, found
