@@ -60,15 +60,17 @@ def failures(assignment, exercise, change, key):
     """{cell: sentence} of what the reference fails when `change` has turned what it returns into another kind."""
     cells = {cell.id: cell.source for cell in keyed(assignment, key).cells if cell.cell_type == "code"}
     namespace = {"__name__": "__main__"}
-    for name in (SETUP, exercise):
-        exec(cells[name], namespace)
+    tests = [cell.id for cell in assignment.tests(exercise)]
+    given = [name for name in cells if assignment.exercise(exercise).owns(name)]  # a text to try it on, say
+    for name in (SETUP, *given):
+        if name not in (*tests, f"{exercise}-check"):
+            exec(cells[name], namespace)
     reference = namespace[exercise]
 
     def answer(*arguments, **named):
         return change(reference(*arguments, **named))
 
     graded = guarded(answer, exercise, stated_type(assignment, exercise))
-    tests = [cell.id for cell in assignment.tests(exercise)]
     tried = [(f"{name}, graded", cells[name], graded) for name in tests]
     tried += [(f"{name}, shown", HIDDEN.sub("", cells[name]), answer) for name in tests]
     tried.append(("the public check", REPORT.sub("", cells[f"{exercise}-check"]), answer))
