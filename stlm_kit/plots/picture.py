@@ -54,7 +54,7 @@ def shown_size(drawn: bytes) -> dict[str, int]:
 
 
 def bundle(figure: Picture) -> tuple[dict[str, str], dict[str, Any]]:
-    """({MIME type: data}, {MIME type: metadata}) of a displayed figure: the PNG, in JupyterLab an HTML image as well."""
+    """({MIME type: data}, {MIME type: metadata}) of a figure: the PNG, and in JupyterLab an HTML image as well."""
     drawn = png(figure)
     size, data = shown_size(drawn), base64.b64encode(drawn).decode()
     if not figure.alternative_text:
