@@ -15,7 +15,8 @@ import importlib
 __version__ = "0.1.0"
 
 _WHERE = {
-    "config": ["DecoderConfig", "PRESETS", "preset", "preset_entry"],
+    "config": ["DecoderConfig"],
+    "presets": ["PRESETS", "preset", "preset_entry"],
     "data": ["load_corpus", "load_tokenizer", "tokenize_corpus", "PackedBatches", "DocumentBatches", "Batch"],
     "model": ["Decoder", "build_model", "count_parameters", "parameter_table", "export_to_hf", "load_from_hf"],
     "training": ["train", "TrainingSettings", "Recipe", "LossValue", "Schedule"],

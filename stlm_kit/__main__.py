@@ -7,7 +7,7 @@ from stlm_kit.interrupts import ignored_from_now_on
 
 
 def run() -> None:
-    """What the program `stlm` and `python -m stlm_kit` run."""
+    """Run the command line and exit with its status: `stlm` and `python -m stlm_kit` both call this."""
     status = main()
     ignored_from_now_on()
     sys.exit(status)

@@ -1,6 +1,6 @@
 """What notebook cells call: parameters, guesses, checks and the ledger.
 
-Everything printed here reads the same on every machine: a bound ("within 1e-06"), never a raw float, so that a stored
+Every printed line is the same on every machine: it gives a bound ("within 1e-06"), never a raw float. So a stored
 output can be compared with a fresh one. A check that fails raises AssertionError with one sentence.
 """
 
@@ -18,11 +18,12 @@ from stlm_kit.reproduce import parameters as _parameters
 
 
 def parameters(**values: Any) -> SimpleNamespace:
-    """The notebook's parameters, each checked for type and range, as attributes: `run.steps`.
+    """The notebook's parameters as attributes (`run.steps`), after a check of each one's type and range.
 
-    Where papermill executes the notebook by itself, what it was given is checked as well, and the run gets its folder
-    (reproduce/plain_papermill.py). Raises UsageError: one sentence for an unknown name, a wrong type, or a value out of
-    range.
+    When papermill executes the notebook directly, this also checks what papermill was given and creates the run's
+    folder (reproduce/plain_papermill.py).
+
+    Raises UsageError with one sentence for an unknown name, a wrong type, or a value out of range.
     """
     from stlm_kit.reproduce import plain_papermill
 
@@ -30,7 +31,7 @@ def parameters(**values: Any) -> SimpleNamespace:
     given = plain_papermill.given() if alone else {}
     written = {name for name, value in values.items() if isinstance(value, str) and name not in given}
     if wrong := [name for name in values if name in written and not _parameters.takes_text(name)]:
-        # in a notebook "100" is a slip, not a way to write 100
+        # in a notebook, "100" is a mistake and not a way to write 100
         raise UsageError(f"{wrong[0]} = {values[wrong[0]]!r} is a text; take the quotes away.")
     if alone:
         return SimpleNamespace(**plain_papermill.start(values, given))
@@ -41,7 +42,10 @@ def parameters(**values: Any) -> SimpleNamespace:
 
 
 def reveal(claim_id: str) -> None:
-    """Print guess, published and found together; before the claim is answered, that it is still open."""
+    """Print your guess, the published value and the found value.
+
+    Before the claim is answered, print that it is open.
+    """
     claim = _ledger.find_claim(claim_id)
     _print_row(claim, _ledger.best_answer(claim, _ledger.latest_answers().get(claim_id)))
 
@@ -50,17 +54,21 @@ def reveal(claim_id: str) -> None:
 
 
 def same(mine: Any, kits: Any, tolerance: float = 1e-6, what: str = "both ways") -> None:
-    """Assert that a hand-built value is the kit's: tensors, arrays, numbers, strings, lists or dicts of these.
+    """Assert that the value you built equals the kit's: tensors, arrays, numbers, strings, lists or dicts of these.
 
     tolerance: the largest absolute difference allowed between two numbers. Prints "same: <what> (within 1e-06)", or
-    "(exactly)" where no fractions were compared or the tolerance is 0.
+    "(exactly)" where no fractions were compared or the tolerance is 0. Raises AssertionError that names the first
+    difference and its place.
     """
     fractions = _compare(mine, kits, tolerance, what, "")
     print(f"same: {what} ({f'within {tolerance:g}' if fractions and tolerance else 'exactly'})")
 
 
 def _compare(mine: Any, kits: Any, tolerance: float, what: str, at: str) -> bool:
-    """Raise AssertionError where the two differ; return whether any fractions were compared. at: "[2]['loss']"."""
+    """Raise AssertionError where the two values differ. Return whether any fractions were compared.
+
+    at: the place inside the whole value, such as "[2]['loss']".
+    """
     place = f" at {at}" if at else ""
     if isinstance(mine, dict) and isinstance(kits, dict):
         if mine.keys() != kits.keys():
@@ -79,7 +87,7 @@ def _compare(mine: Any, kits: Any, tolerance: float, what: str, at: str) -> bool
 
 
 def _compare_items(items: list[tuple[str, Any, Any]], tolerance: float, what: str) -> bool:
-    """`_compare` for (place, mine, kit's) of a list or a dict: all of them, even after the first fraction."""
+    """`_compare` for each (place, mine, kit's) of a list or dict. Whether any item held fractions."""
     fractions = [_compare(mine, kits, tolerance, what, at) for at, mine, kits in items]
     return any(fractions)
 
@@ -95,7 +103,7 @@ def _compare_numbers(mine: Any, kits: Any, tolerance: float, what: str, place: s
         return False
     with np.errstate(invalid="ignore"):
         difference = np.abs(mine.astype(np.float64) - kits.astype(np.float64))
-    difference = np.where(mine == kits, 0.0, difference)  # two infinities of one sign are the same number
+    difference = np.where(mine == kits, 0.0, difference)  # two infinities of the same sign are equal
     if np.isnan(difference).any():
         where = tuple(int(i) for i in np.argwhere(np.isnan(difference))[0])
         raise AssertionError(f"{what}: not a number at {where}{place}; look for 0/0 or a row that is masked whole.")
@@ -111,12 +119,12 @@ def _compare_numbers(mine: Any, kits: Any, tolerance: float, what: str, place: s
 
 
 def _is_plain_list(value: Any) -> bool:
-    """Lists that are compared item by item (a list of plain numbers may also be compared with an array at once)."""
+    """Whether a list is compared item by item. A list of plain numbers may also be compared with an array at once."""
     return isinstance(value, (list, tuple)) and not all(isinstance(item, (bool, int, float)) for item in value)
 
 
 def _array(value: Any, what: str):
-    """A numpy array of a tensor, an array, a number or a list of numbers."""
+    """A numpy array from a tensor, an array, a number or a list of numbers. AssertionError for anything else."""
     import numpy as np
 
     if hasattr(value, "detach"):  # a tensor: numpy has no bfloat16
@@ -141,9 +149,11 @@ def within(
     unit: str = "",
     relative: float | None = None,
 ) -> None:
-    """Assert |found - expected| <= tolerance (absolute), or <= relative * |expected|. Give one of the two bounds.
+    """Assert |found - expected| <= tolerance (absolute), or <= relative * |expected|. Give exactly one of the two
+    bounds.
 
-    Prints "within 0.1 % of 18,959 MiB: <what>": the expected value must therefore be a constant, not a measurement.
+    Prints "within 0.1 % of 18,959 MiB: <what>". The expected value must therefore be a constant and not a measurement.
+    Raises AssertionError outside the bound (NaN is outside), UsageError unless exactly one bound is given.
     """
     if (tolerance is None) == (relative is None):
         raise UsageError("Give within() either a tolerance or relative=..., and only one of them.")
@@ -160,7 +170,7 @@ def within(
 
 
 def shows(condition: Any, what: str) -> None:
-    """Assert that something shows in this run. Prints "shows: <what>"."""
+    """Assert that this run shows what you say. Prints "shows: <what>"; raises AssertionError otherwise."""
     if not bool(condition):
         raise AssertionError(f"this run does not show that {what}; run the cells above again, in order.")
     print(f"shows: {what}")
@@ -172,9 +182,9 @@ def shows(condition: Any, what: str) -> None:
 def ledger(claim_id: str, found: Any, how: str = "", *, by: str | None = None, missing: str | None = None) -> None:
     """Record what this notebook found for a claim, and print it beside the published value with the verdict.
 
-    found: computed in the notebook; a dict {reading: value} where the source can be read in several ways; None where it
-    cannot be answered here. missing: the quantity the source does not give. by: "computed", "predicted", "measured" or
-    "cited" where it is not the usual one of the claim's kind. See `ledger.verdict`.
+    found: a value computed in the notebook. Give a dict {reading: value} where the source can be read in several ways,
+    None where the claim cannot be answered here. missing: the quantity that the source does not give. by: "computed",
+    "predicted", "measured" or "cited", where it differs from the default of the claim's kind. See `ledger.verdict`.
     """
     _ledger.record(claim_id, found, how, by=by, missing=missing)
     answer = {"found": _ledger.plain(found), "how": how, "by": by, "missing": missing}
@@ -182,10 +192,10 @@ def ledger(claim_id: str, found: Any, how: str = "", *, by: str | None = None, m
 
 
 def verdict(claim_id: str, found: Any) -> None:
-    """Print what you found beside the published value, with the verdict, and record nothing.
+    """Print what you found beside the published value, with the verdict. Nothing is recorded.
 
-    For a claim that the kit computes anew whenever the ledger is read. Raises AssertionError where the kit's own answer
-    leads to another verdict.
+    For a claim that the kit computes anew each time the ledger is read. Raises AssertionError where the kit's own
+    answer leads to another verdict.
     """
     claim = _ledger.find_claim(claim_id)
     kits = _ledger.row(claim, _ledger.best_answer(claim, _ledger.latest_answers().get(claim_id)))

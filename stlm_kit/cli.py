@@ -1,7 +1,7 @@
-"""The command line: `stlm COMMAND`. It parses, dispatches and reports; the work is done elsewhere.
+"""The command line: `stlm COMMAND`. It parses options, calls the command and reports errors.
 
-Exit status: 0 done, 1 failed (one sentence on standard error; a traceback with --debug), 2 wrong use,
-3 interrupted and resumable.
+Exit status: 0 done, 1 failed (one sentence on standard error; a traceback with --debug), 2 wrong use, 3 interrupted and
+resumable.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ MODEL = "a run directory of `stlm train`, or a folder in Hugging Face's layout"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; gives its exit status."""
-    # A thread of torch's that waits shall sleep, not spin: on a machine that does anything else as well, two spinning
-    # threads made a step up to twenty times slower (LOG.md). Kernels started from here inherit it.
+    """Run one command and return its exit status."""
+    # PASSIVE lets torch's waiting threads sleep. With the default they spin, and on a busy machine two spinning threads
+    # made a step up to twenty times slower (LOG.md). Notebook kernels started from here inherit the setting.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for stream in (sys.stdout, sys.stderr):  # a character that a console lacks is replaced, the others still come out
+    for stream in (sys.stdout, sys.stderr):  # replace a character the console lacks
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     parser = build_parser()
@@ -43,10 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stlm: Stopped before the next save; start the same command again to go on.", file=sys.stderr)
         return Interrupted.exit_status
-    except BrokenPipeError:  # `stlm ledger | head`
+    except BrokenPipeError:  # the reader closed the pipe: `stlm ledger | head`
         sys.stderr.close()
         return 0
-    except Exception as error:  # what no room foresaw: still one sentence, the traceback where it is asked for
+    except Exception as error:  # an error no module expected: print one sentence, and the traceback only with --debug
         if options.debug:
             raise
         first = next(iter(str(error).strip().splitlines()), "no reason given").rstrip(".")
@@ -55,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    """The parser of `stlm`, with one sub-parser for each command."""
     parser = argparse.ArgumentParser(
         prog="stlm", description="The kit for super tiny language models: train, check, reproduce."
     )
@@ -108,7 +109,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 class Version(argparse.Action):
-    """--version: what a report of a fault needs."""
+    """--version: print what a bug report needs."""
 
     def __init__(self, *names, **options):
         super().__init__(*names, nargs=0, **options)
@@ -124,7 +125,11 @@ class Version(argparse.Action):
 
 
 def debug_option(default: bool | str = argparse.SUPPRESS) -> argparse.ArgumentParser:
-    """--debug, for a command with its default; for a command's action without one, lest it undo the command's."""
+    """A parser that holds --debug.
+
+    default: the value for a command without the flag. For an action of a command (`stlm data get`) keep the default,
+    SUPPRESS, so that the action does not overwrite the command's own --debug.
+    """
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--debug", action="store_true", default=default, help="show the traceback of a failure")
     return parser
@@ -140,6 +145,7 @@ def _add_generate(parser: argparse.ArgumentParser) -> None:
 
 
 def run_generate(options: argparse.Namespace) -> int:
+    """`stlm generate`: print a continuation of the prompt."""
     from stlm_kit.generation import generate
     from stlm_kit.saved_models import load_model
 
@@ -164,6 +170,7 @@ def _add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def run_evaluate(options: argparse.Namespace) -> int:
+    """`stlm evaluate`: print the perplexity a token and the bits a byte of one text file."""
     from stlm_kit.data.corpora import read_text
     from stlm_kit.evaluation.perplexity import evaluate_text
     from stlm_kit.saved_models import load_model
@@ -193,11 +200,12 @@ def _add_export(parser: argparse.ArgumentParser) -> None:
 
 
 def run_export(options: argparse.Namespace) -> int:
+    """`stlm export`: write a model as a Hugging Face folder. UsageError for a folder that would be overwritten."""
     from stlm_kit.model.huggingface import export_to_hf
     from stlm_kit.saved_models import load_model
 
     folder = options.out or Path(options.model).expanduser() / "hf"
-    if (folder / "checkpoint").exists():  # both layouts have a config.json
+    if (folder / "checkpoint").exists():  # a run directory and a Hugging Face folder both have a config.json
         raise UsageError(f"{folder} is a run directory, whose config.json would be lost; choose another folder.")
     if folder.resolve() == Path(options.model).expanduser().resolve():
         raise UsageError(f"{folder} is the model itself, and would be written over; choose another folder with --out.")
@@ -208,7 +216,8 @@ def run_export(options: argparse.Namespace) -> int:
 
 
 def run_presets(options: argparse.Namespace) -> int:
-    from stlm_kit.config import PRESETS
+    """`stlm presets`: print each preset's name, number of parameters, tokenizer and source."""
+    from stlm_kit.presets import PRESETS
     from stlm_kit.progress import Waiting
     from stlm_kit.reproduce.trace_cache import kept
 
@@ -220,7 +229,7 @@ def run_presets(options: argparse.Namespace) -> int:
 
 
 def _parameters(config: ModelConfig) -> int:
-    """How many parameters a model has; only this needs torch."""
+    """How many parameters a model has. It imports torch here, because the rest of the command works without it."""
     import torch
 
     from stlm_kit.model.kinds import build_model

@@ -1,8 +1,8 @@
-"""What code computes, as one hash: equal hashes, equal numbers, however its prose, messages and layout changed.
+"""One hash of what code computes: equal hashes mean equal numbers, even if prose, messages or layout differ.
 
-A room's syntax tree is hashed without docstrings, comments, annotations of functions and what only type checkers
-import; texts that a user reads (in `raise`, KitError, UsageError, warnings.warn and print, `description=`, f-strings
-with a blank, and sentences) count as one and the same text.
+The hash covers the syntax tree of each module, without docstrings, comments, function annotations and imports under
+TYPE_CHECKING. Texts for a user all count as the same text. These are texts in `raise`, KitError, UsageError,
+warnings.warn and print, texts given as `description=`, f-strings with a blank, and sentences.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-# Whatever a training run goes through, from its settings to its result row. Plots, claims, commands and reports do not
-# change a number of a run.
+# The modules that a training run passes through, from its settings to its result row. Plots, claims, commands and
+# reports do not change a number of a run.
 ROOMS = (
     "config.py",
     "rope_scaling.py",
     "layer_sharing.py",
+    "presets.py",
     "data",
     "model",
     "training",
@@ -38,9 +39,10 @@ FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 @cache
 def rooms_hash(rooms: tuple[str, ...] = ROOMS) -> str:
-    """SHA-256 over the syntax trees of the .py files of these rooms, files or folders of the package.
+    """SHA-256 over the syntax trees of the .py files of these modules (files or folders of the package).
 
-    Read once a process; `rooms_hash.__wrapped__` reads anew. Python code that cannot be parsed counts as it stands.
+    The files are read once in a process; `rooms_hash.__wrapped__` reads them again. A file that cannot be parsed counts
+    with its text.
     """
     package, digest = Path(__file__).resolve().parent, hashlib.sha256()
     for room in rooms:
@@ -52,9 +54,9 @@ def rooms_hash(rooms: tuple[str, ...] = ROOMS) -> str:
 
 
 def code_tree(source: str, messages: bool = False) -> str:
-    """Source as the text of its syntax tree; equal texts compute the same. messages: texts count as they are, too.
+    """The text of a source's syntax tree. Equal texts compute the same.
 
-    A source that is no Python is given back as it is.
+    messages: whether texts for a user count with their wording. A source that is not Python is returned unchanged.
     """
     try:
         return "".join(_text(ast.parse(source), blank=None if messages else False))
@@ -63,15 +65,19 @@ def code_tree(source: str, messages: bool = False) -> str:
 
 
 def cell_tree(source: str) -> str:
-    """`code_tree` of a notebook's cell: without IPython's lines, its texts kept, since a prompt is a sentence, too."""
+    """`code_tree` of a notebook cell without IPython's % and ! lines.
+
+    Texts count with their wording, because a prompt is a sentence, too.
+    """
     tree = code_tree(python := re.sub(r"^[%!].*$", "", source, flags=re.MULTILINE), messages=True)
     return source if tree == python else tree
 
 
 def _text(node: object, blank: bool | None) -> Iterator[str]:
-    """The pieces of a tree's text. blank: whether texts are a user's to read here; None: all texts are kept.
+    """The pieces of a tree's text.
 
-    Written out here since ast.dump gives other texts for the same code from one Python to the next.
+    blank: True where texts are for a user and are left out, False where they are not, None where all texts are kept.
+    This is written by hand because ast.dump gives different texts for the same code in different Python versions.
     """
     if isinstance(node, list):
         for item in node:
@@ -96,7 +102,7 @@ def _text(node: object, blank: bool | None) -> Iterator[str]:
 
 
 def _fields(node: ast.AST) -> Iterator[tuple[str, object]]:
-    """A node's fields that compute something: no empty ones, no annotations of functions, no docstring."""
+    """The fields of a node that affect the result: no empty ones, no function annotations, no docstring."""
     for name, value in ast.iter_fields(node):
         if value is None or value == [] or name in ("type_comment", "kind", "returns", "ctx"):
             continue
@@ -108,7 +114,7 @@ def _fields(node: ast.AST) -> Iterator[tuple[str, object]]:
 
 
 def _is_text(node: ast.stmt) -> bool:
-    """Whether a statement is a text alone: a docstring, where it comes first."""
+    """Whether a statement is only a text: a docstring, if it comes first."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
@@ -131,5 +137,5 @@ def _has_blank(node: ast.JoinedStr) -> bool:
 
 
 def is_sentence(text: str) -> bool:
-    """Whether a text reads as a sentence: words with a blank between them, and a sign at its end."""
+    """Whether a text reads as a sentence: words with a blank between them, and a punctuation mark at its end."""
     return text.endswith((".", "?", "!", ":", ";")) and re.search(r"\w[,;:)]? \w", text) is not None

@@ -1,4 +1,4 @@
-"""A finished run extended: the same settings, more steps, in a folder of its own."""
+"""Extend a finished run: the same settings, more steps, in a new folder."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from stlm_kit.training.run_folder import read_json
 def continue_from(
     run_dir: Path, steps: int, folder: Path, *, say: Callable[[str], object] = print, **how: Any
 ) -> TrainResult:
-    """Train on from the end of a finished run to `steps` steps in all, writing into `folder`; the old run stays.
+    """Train on from the end of a finished run to `steps` steps in total, and write into `folder`. The old run is kept.
 
-    Weights, optimizer and metrics are those of the old run's end. Its settings hold, but for the number of steps, which
-    a learning rate's schedule depends on: `say` is told what becomes of it. A target perplexity that ended the old run
-    no longer counts. `how` goes to `train_from_text`.
+    Weights, optimizer state and metrics start as the old run ended. Its settings hold, except the number of steps,
+    which the learning-rate schedule depends on: `say` is told how the schedule changes. A target perplexity that ended
+    the old run no longer applies. `how` goes to `train_from_text`.
 
-    Raises KitError for a folder that holds no finished run, UsageError for a number of steps that does not extend it.
+    Raises KitError for a folder without a finished run, UsageError for a number of steps that does not extend it.
     """
     run_dir = Path(run_dir)
     config, result = read_json(run_dir / "config.json"), read_json(run_dir / "result.json")
@@ -41,7 +41,7 @@ def continue_from(
 
 
 def effect_on_schedule(before: RunSettings, after: RunSettings, step: int) -> str:
-    """One sentence on the learning rate at the seam between two runs."""
+    """One sentence on the learning rate at the step where the second run begins."""
     old, new = before.learning_rate_at(step), after.learning_rate_at(step + 1)
     rises = ", so it jumps up again" if new > 1.01 * old else ""
     return (

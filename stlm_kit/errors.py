@@ -1,4 +1,4 @@
-"""The kit's errors: each is one sentence that says what was wrong and what to do."""
+"""The kit's errors. Each is one sentence that says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 class KitError(Exception):
-    """Something a user can mend: a path, a file, a full disk. The command line exits with `exit_status`."""
+    """An error that a user can fix: a path, a file, a full disk. The command line exits with `exit_status`."""
 
     exit_status = 1
 
@@ -23,23 +23,23 @@ class UsageError(KitError):
 
 
 class Interrupted(KitError):
-    """A signal stopped the run after its state was saved; the same command goes on from there."""
+    """A signal stopped the run after its state was saved. The same command resumes it."""
 
     exit_status = 3
 
 
 def near(name: str, options: Iterable[str]) -> str:
-    """The options spelled most like `name`, as a question to append to a sentence; empty where none is near."""
+    """A question with the options most similar to `name`, to append to a sentence. Empty where none is similar."""
     found = difflib.get_close_matches(name, list(options), n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(option) for option in found)}?" if found else ""
 
 
 def first_sentence(error) -> str:
-    """The first complaint of a pydantic `ValidationError` as one sentence that names the field and the value given."""
+    """The first error of a pydantic `ValidationError` as one sentence that names the field and the given value."""
     complaint = error.errors()[0]
     field = ".".join(str(part) for part in complaint["loc"])
     message = complaint["msg"].removeprefix("Value error, ")
-    if complaint["type"] == "value_error":  # raised by a validator of ours: already a sentence
+    if complaint["type"] == "value_error":  # raised by one of our validators, so already a sentence
         return message
     if complaint["type"] == "extra_forbidden":
         return f"There is no setting named {field!r}; check its spelling."

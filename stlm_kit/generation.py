@@ -1,4 +1,4 @@
-"""Text from a model: greedy or sampled, one token at a time."""
+"""Generate text with a model, greedily or by sampling, one token at a time."""
 
 from __future__ import annotations
 
@@ -25,13 +25,14 @@ def generate(
     seed: int = 0,
     stop_at_end: bool = True,
 ) -> str:
-    """The prompt followed by up to `max_new_tokens` tokens of the model's.
+    """The prompt followed by up to `max_new_tokens` generated tokens.
 
-    temperature: 0 takes the likeliest token each time; above 0 tokens are drawn from softmax(logits / temperature) by a
-    generator of its own, so that the same seed gives the same text and no other random number is disturbed.
-    stop_at_end: stop where the model ends the document; otherwise it goes on with the next one.
-    An empty prompt starts a new document. Of a context longer than the model's `context_length` the last part counts.
-    Raises UsageError for a setting out of range, KitError for a prompt that the model's vocabulary lacks.
+    temperature: 0 takes the most likely token each time. Above 0, tokens are drawn from softmax(logits / temperature)
+    with a separate random generator. So the same seed gives the same text, and the global random state does not change.
+    stop_at_end: stop where the model ends the document. Otherwise it continues with the next document.
+
+    An empty prompt starts a new document. A context longer than the model's `context_length` is cut to its last part.
+    Raises UsageError for a setting out of range, KitError for a prompt with tokens outside the model's vocabulary.
     """
     if not isinstance(prompt, str):
         raise UsageError(f"The prompt must be a text, and this is a {type(prompt).__name__}; decode token ids first.")
@@ -62,7 +63,7 @@ def generate(
 
 
 def prompt_ids(model: LanguageModel, tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """End of document, then the prompt's tokens: how every document began in training.
+    """The ids of an end of document, then of the prompt. Every document began this way in training.
 
     Raises KitError for half a character (a lone surrogate) and for a tokenizer that is not the model's.
     """
@@ -76,11 +77,14 @@ def prompt_ids(model: LanguageModel, tokenizer: Tokenizer, prompt: str) -> list[
 
 
 def pick(logits: Float[Tensor, " vocab"], temperature: float, generator: torch.Generator) -> int:
-    """The id of the next token: the likeliest at temperature 0, else a draw from softmax(logits / temperature)."""
+    """The id of the next token: the most likely at temperature 0, else a draw from softmax(logits / temperature).
+
+    Raises KitError where the logits are not numbers.
+    """
     if not torch.isfinite(logits).any() or torch.isnan(logits).any():
         raise KitError("The model's logits are not numbers; its training has gone wrong, use an earlier checkpoint.")
     if temperature == 0:
         return int(logits.argmax())
-    # In float64 and with the maximum subtracted first, no temperature overflows: 0 / temperature stays 0.
+    # float64, with the maximum subtracted first: so no temperature overflows, and 0 / temperature stays 0.
     scaled = (logits - logits.max()).double() / temperature
     return int(torch.multinomial(scaled.softmax(-1).to(logits.dtype), 1, generator=generator))

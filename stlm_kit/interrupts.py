@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: noted at once, obeyed at the next step, when the state can be saved whole."""
+"""Signals that ask a run to stop. They are noted at once and obeyed at the next step, where the state can be saved."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-STOPS = ("SIGTERM", "SIGUSR1", "SIGINT")  # asked to end, a batch system's warning, Ctrl-C
+STOPS = ("SIGTERM", "SIGUSR1", "SIGINT")  # a request to end, a batch system's warning, Ctrl-C
 
 
 @contextmanager
 def handling(handler: Callable, names: tuple[str, ...] = STOPS) -> Iterator[None]:
-    """Within this context `handler(number, frame)` gets these signals; the handlers before it come back.
+    """Within this context `handler(number, frame)` receives these signals. Earlier handlers are then restored.
 
-    Outside the main thread Python allows no handlers: then nothing is caught and the defaults hold.
+    Python allows handlers only in the main thread. In another thread nothing is caught and the defaults apply.
     """
     previous = {}
     if threading.current_thread() is threading.main_thread():
@@ -30,14 +30,14 @@ def handling(handler: Callable, names: tuple[str, ...] = STOPS) -> Iterator[None
 
 
 def stopped_like_ctrl_c():
-    """Within this context SIGTERM and SIGUSR1 raise KeyboardInterrupt, as Ctrl-C does: for a command without a loop."""
+    """Within this context SIGTERM and SIGUSR1 raise KeyboardInterrupt, as Ctrl-C does. For a command without a loop."""
     return handling(signal.default_int_handler, ("SIGTERM", "SIGUSR1"))
 
 
 class StopRequests:
     """Within this context SIGTERM, SIGUSR1 and Ctrl-C set `requested` to the signal's name.
 
-    A second Ctrl-C stops at once, for a reader who does not want to wait.
+    A second Ctrl-C stops at once, if you do not want to wait.
     """
 
     def __init__(self) -> None:
@@ -58,10 +58,10 @@ class StopRequests:
 
 
 class StopSignal(StopRequests):
-    """For the runner of notebooks: a stop is noted and passed on to the kernel, and obeyed once the kernel has saved.
+    """For executing notebooks: a stop is noted, passed on to the kernel, and obeyed after the kernel has saved.
 
-    The kernel gets a SIGTERM: a training run inside saves at its next step and raises Interrupted, anything else ends
-    at once. (SIGINT would be lost in a kernel that is between two cells.) A second Ctrl-C kills the kernel.
+    The kernel receives SIGTERM. A training run in it saves at its next step and raises Interrupted; other code ends at
+    once. A kernel between two cells would ignore SIGINT. A second Ctrl-C kills the kernel.
     """
 
     def __init__(self) -> None:
@@ -72,19 +72,19 @@ class StopSignal(StopRequests):
         if self.requested is None:
             self.requested = signal.Signals(number).name
             self._send(signal.SIGTERM)
-        elif number == signal.SIGINT:  # in a hurry
+        elif number == signal.SIGINT:  # a second Ctrl-C
             self._send(getattr(signal, "SIGKILL", signal.SIGTERM))
 
     def _send(self, number: int) -> None:
         try:
             if pid := self._kernel():
                 os.kill(pid, number)
-        except ProcessLookupError:  # it has gone already
+        except ProcessLookupError:  # the kernel has ended already
             pass
 
     @contextmanager
     def forwarding(self, kernel: Callable[[], int | None]) -> Iterator[None]:
-        """Pass signals on to the process whose id `kernel()` gives (None: there is none yet)."""
+        """Pass signals on to the process whose id `kernel()` returns (None: there is none yet)."""
         self._kernel = kernel
         try:
             yield
@@ -93,7 +93,7 @@ class StopSignal(StopRequests):
 
 
 def ignored_from_now_on() -> None:
-    """A stop that comes while the interpreter shuts down finds the work done, and does not change the exit status."""
+    """Ignore stop signals while the interpreter shuts down. The work is done, so the exit status must not change."""
     for name in STOPS:
         if number := getattr(signal, name, None):
             signal.signal(number, signal.SIG_IGN)

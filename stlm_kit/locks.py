@@ -1,12 +1,12 @@
-"""Locks between processes, on one machine and on the nodes of a cluster that share a folder.
+"""Locks between processes, on one machine and on cluster nodes that share a folder.
 
     with lock(folder / "rows.lock"):           # waits for its turn
-    with lock(folder / "run.lock", wait=5):    # Held, one sentence, where another process keeps it longer
+    with lock(folder / "run.lock", wait=5):    # raises Held where another process keeps it longer
 
-Where the file system has flock, the lock is the system's: it is free in the moment its holder dies, kill -9 included.
-Elsewhere it is a lease (lease.py), a file that its holder renews. Elsewhere is a file system that refuses flock (some
-mounts of NFS, Lustre and FUSE do), and one whose mount options say that flock reaches no further than the node. That a
-mount keeps flock to the node is not always to be seen: STLM_LOCKS=lease, set on every node, asks for leases.
+Where the file system has flock, the system holds the lock and frees it as soon as its holder dies, also by kill -9.
+Elsewhere the lock is a lease (lease.py), a file that its holder renews. Leases are used on a file system that refuses
+flock (some mounts of NFS, Lustre and FUSE) and on one whose mount options limit flock to one node. The options do not
+always show that limit, so STLM_LOCKS=lease, set on every node, forces leases.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from filelock import FileLock, Timeout
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.lease import Lease
 
-MOMENT = 5.0  # seconds: what looks at a lock may take, one after the other
+MOMENT = 5.0  # seconds; the time for several short looks at a lock, one after the other
 NO_FLOCK = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
-# {type of a file system: the mount options under which flock counts for one node alone; None: it always does}
+# {type of a file system: mount options that limit flock to one node; None: always limited}
 ONE_NODE = {
     "nfs": {"nolock", "local_lock=flock", "local_lock=all"},
     "nfs4": {"nolock", "local_lock=flock", "local_lock=all"},
     "lustre": {"localflock"},
     "cifs": {"nobrl"},
     "smb3": {"nobrl"},
-    "beegfs": None,  # unless its configuration file says otherwise
+    "beegfs": None,  # unless its configuration file changes this
     "fuse.sshfs": None,
 }
 
@@ -41,13 +41,13 @@ class Held(KitError):
 
 
 class Lock:
-    """A lock at a path; `lock` makes one. The context of one process and thread at a time, and not reentrant."""
+    """A lock at a path, made by `lock`. It is a context for one process and thread at a time, and not reentrant."""
 
     def __init__(self, path: Path, wait: float | None = None):
         self.path, self.wait = Path(path), wait
 
     def acquire(self, wait: float | None = None) -> None:
-        """Take it, waiting `wait` seconds at most (default: the lock's own; None: as long as it takes).
+        """Take the lock and wait for it at most `wait` seconds (default: the lock's own; None: without limit).
 
         Raises Held where another process keeps it longer, KitError where no lock can be made.
         """
@@ -64,7 +64,7 @@ class Lock:
             ) from error
 
     def acquire_unless_held(self) -> None:
-        """Take it now, or raise Held; somebody who only looks at it, as `held` does, is waited for."""
+        """Take the lock now or raise Held. A process that only checks the lock, as `held` does, is waited for."""
         end = time.monotonic() + MOMENT
         while True:
             try:
@@ -75,6 +75,7 @@ class Lock:
             time.sleep(0.01)
 
     def release(self) -> None:
+        """Release the lock."""
         self._holds.release()
 
     def __enter__(self) -> Lock:
@@ -85,17 +86,20 @@ class Lock:
         self.release()
 
     def held(self) -> bool:
-        """Whether a process holds it. Looks do not hinder each other, and `acquire_unless_held` waits for them."""
+        """Whether a process holds the lock.
+
+        Such checks do not block each other, and `acquire_unless_held` waits for them.
+        """
         if not self.path.parent.is_dir():
             return False
         try:
             if not has_flock(self.path.parent):
                 return Lease(self.path).held()
-        except OSError:  # nothing can be written here, and a look at a flock need not
+        except OSError:  # this folder is read-only; testing a flock does not need to write
             pass
         try:
             import fcntl
-        except ImportError:  # Windows: there is no shared look
+        except ImportError:  # Windows has no shared lock
             try:
                 with FileLock(self.path).acquire(timeout=0):
                     return False
@@ -115,17 +119,18 @@ class Lock:
 
 
 def lock(path: Path, wait: float | None = None) -> Lock:
-    """The lock at a path, to be held as a context. wait: seconds to wait for its holder; None: as long as it takes."""
+    """The lock at a path, to use as a context. wait: seconds to wait for its holder; None: without limit."""
     return Lock(path, wait)
 
 
-_found: dict[int, bool] = {}  # {device: whether it has flock}, for the whole of a process
+_found: dict[int, bool] = {}  # {device: whether it has flock}, kept until the process ends
 
 
 def has_flock(folder: Path) -> bool:
-    """Whether flock excludes all processes that see this folder: tried once a file system, unless STLM_LOCKS says.
+    """Whether flock excludes all processes that see this folder. Tested once for each file system.
 
-    Raises OSError where nothing can be written there, UsageError for another value of STLM_LOCKS.
+    STLM_LOCKS, if set, decides without a test. Raises OSError where the folder is not writable, UsageError for another
+    value of STLM_LOCKS.
     """
     asked = os.environ.get("STLM_LOCKS", "")
     if asked not in ("", "flock", "lease"):
@@ -139,12 +144,12 @@ def has_flock(folder: Path) -> bool:
 
 
 def _takes_flock(folder: Path) -> bool:
-    """Whether a new file here can be locked; asked thrice before a no: a server's lock service may be starting."""
+    """Whether a new file here can be locked. Tried three times, because a server's lock service may be starting."""
     try:
         import fcntl
     except ImportError:  # Windows, whose files can be locked
         return True
-    with tempfile.TemporaryFile(dir=folder) as file:  # it has no name, so a kill leaves none
+    with tempfile.TemporaryFile(dir=folder) as file:  # a file without a name, so a killed process leaves none
         for attempt in range(3):
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -157,9 +162,9 @@ def _takes_flock(folder: Path) -> bool:
 
 
 def flock_is_one_nodes(folder: Path, mounts: str | None = None) -> bool:
-    """Whether the mount that holds a folder says that flock counts for one node alone.
+    """Whether the mount that holds a folder limits flock to one node.
 
-    mounts: as /proc/self/mountinfo has them; read from there by default, and "" where the system has no such file.
+    mounts: the text of /proc/self/mountinfo. By default it is read from there, or "" where the system has no such file.
     """
     if mounts is None:
         try:
@@ -172,7 +177,7 @@ def flock_is_one_nodes(folder: Path, mounts: str | None = None) -> bool:
         if len(here) < 6 or len(there) < 1:
             continue
         place = Path(here[4].replace("\\040", " "))
-        if folder.is_relative_to(place) and len(place.parts) >= best:  # of two at one place the later one is seen
+        if folder.is_relative_to(place) and len(place.parts) >= best:  # the later of two mounts at one place is visible
             options = {*here[5].split(","), *(there[2].split(",") if len(there) > 2 else ())}
             best, named = len(place.parts), ONE_NODE.get(there[0], set())
             found = named is None or bool(named & options)

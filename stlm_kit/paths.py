@@ -1,4 +1,4 @@
-"""Where the kit keeps things, and how it writes a file so that a killed process leaves no half of one."""
+"""The kit's folders, and writing a file so that a killed process leaves no incomplete one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def project_dir() -> Path:
 
 
 def runs_dir() -> Path:
-    """The folder of runs: $STLM_RUNS (a scratch disk, say) or runs/ of the project."""
+    """The folder of runs: $STLM_RUNS (such as a scratch disk) or runs/ of the project."""
     return Path(os.environ.get("STLM_RUNS") or project_dir() / "runs")
 
 
@@ -36,12 +36,12 @@ def course_dir() -> Path:
 
 
 def folder_name(text: str) -> str:
-    """A text as a name that a folder can have."""
+    """A text with only characters that a folder name can have."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text)
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` survive a power cut (a no-op where folders cannot be opened)."""
+    """Make a rename inside `folder` survive a power failure. Does nothing where folders cannot be opened."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:
@@ -53,12 +53,12 @@ def fsync_folder(folder: Path) -> None:
 
 
 def part_of(path: Path) -> Path:
-    """A name beside `path` to write under first, which no other process or thread uses, on no node of a cluster."""
+    """A temporary name beside `path` that no other process or thread uses, on any node of a cluster."""
     return path.with_name(f"{path.name}.part-{secrets.token_hex(6)}")
 
 
 def clear_parts(path: Path) -> None:
-    """Remove what killed writers of a file or folder left beside it. The caller keeps others from writing it now."""
+    """Remove what killed writers of a file or folder left beside it. The caller must hold its lock."""
     for part in path.parent.glob(f"{glob.escape(path.name)}.part-*"):
         if part.is_dir():
             shutil.rmtree(part, ignore_errors=True)
@@ -67,10 +67,10 @@ def clear_parts(path: Path) -> None:
 
 
 def atomic_write(path: Path, content: bytes | str, mode: int = 0o666) -> Path:
-    """Write `content` beside `path`, sync it, and rename: a reader sees the old file or the new one, never a part.
+    """Write `content` beside `path`, sync it and rename it: a reader sees the old file or the new one, never a part.
 
-    mode: who may read it, less what the umask takes away, from its first byte on. Raises KitError naming the file when
-    the disk is full or the folder is read-only; the old file stays.
+    mode: the permissions, minus the umask, from the first byte on. Raises KitError that names the file when the disk is
+    full or the folder is read-only; the old file stays.
     """
     path = Path(path)
     part = part_of(path)

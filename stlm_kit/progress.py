@@ -1,4 +1,4 @@
-"""How far something is: bars over training, evaluation and what a command computes; hardly a word in a log."""
+"""Progress bars for training, evaluation and what a command computes. A log gets at most one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 T = TypeVar("T")
 UNCOUNTED = "{desc}: {elapsed}"
-SHOWN_AFTER = 2.0  # seconds: what is done by then needs no bar
+SHOWN_AFTER = 2.0  # seconds; shorter work needs no bar
 
 
 def in_notebook() -> bool:
@@ -23,13 +23,16 @@ def in_notebook() -> bool:
 
 
 def is_watched() -> bool:
-    """Whether somebody sees a bar move: in a notebook or on a terminal, and not in a log."""
+    """Whether somebody can see a bar move: in a notebook or on a terminal, but not in a log."""
     return in_notebook() or sys.stderr.isatty()
 
 
 class Waiting:
-    """A context in which a command computes. After `SHOWN_AFTER` seconds it shows on standard error how far it is: as a
-    bar that goes when it is done, or in a log as one line."""
+    """A context in which a command computes.
+
+    After `SHOWN_AFTER` seconds it shows its progress on standard error: as a bar that disappears at the end, or in a
+    log as one line.
+    """
 
     def __init__(self, what: str):
         self.what, self.unit, self.total, self.done = what, "", None, 0
@@ -45,7 +48,7 @@ class Waiting:
         self._thread.join()
 
     def over(self, items: Collection[T], unit: str) -> Iterator[T]:
-        """The items, counted as they are done; `unit` is what one of them is called."""
+        """The items, counted as they are done. `unit`: the name of one item."""
         self.unit, self.total = unit, len(items)
         for item in items:
             yield item
@@ -67,13 +70,16 @@ class Waiting:
 
 
 def late_bar(items: Iterable, total: int, what: str, unit: str, *, enabled: bool = True) -> tqdm:
-    """The items, under a bar that comes after `SHOWN_AFTER` seconds and goes with the last one; silent in a log."""
+    """The items, under a bar that appears after `SHOWN_AFTER` seconds and disappears with the last one.
+
+    Silent in a log.
+    """
     disable = not (enabled and is_watched())
     return tqdm(items, total=total, desc=what, unit=unit, disable=disable, delay=SHOWN_AFTER, leave=False)
 
 
 class Progress:
-    """A bar over steps `first` to `steps`; nothing where nobody watches (`enabled=False`, or a log)."""
+    """A bar over steps `first` to `steps`. Nothing with `enabled=False` or in a log."""
 
     def __init__(self, first: int, steps: int, *, enabled: bool = True):
         disable = not (enabled and is_watched())
@@ -81,7 +87,10 @@ class Progress:
         self._tokens, self._seconds, self._shown = 0, 0.0, 0.0
 
     def update(self, loss: float, tokens: int, seconds: float) -> None:
-        """Count one step of so many tokens and seconds. Tokens a second are shown over this process's steps alone."""
+        """Count one step of `tokens` tokens and `seconds` seconds.
+
+        The shown tokens a second are of this process only.
+        """
         self._tokens += tokens
         self._seconds += seconds
         self.bar.update()
@@ -90,4 +99,5 @@ class Progress:
             self._shown = time.perf_counter()
 
     def close(self) -> None:
+        """Remove the bar."""
         self.bar.close()

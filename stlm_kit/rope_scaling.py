@@ -1,5 +1,6 @@
-"""How rotary positions are stretched over a longer text than a model was first trained on: two ways, each a small
-config that a `DecoderConfig` holds. `model.layers.rotary_rates` computes them. Nothing here imports torch.
+"""Two ways to stretch rotary positions beyond the length of a model's first training, as small configs.
+
+A `DecoderConfig` holds one of them, and `model.layers.rotary_rates` computes it. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ Factor = Annotated[float, Field(gt=0)]
 
 
 class LinearRope(BaseModel, frozen=True, extra="forbid"):
-    """Every rate divided by `factor`, as if positions lay closer together (Chen et al. 2023, arXiv 2306.15595)."""
+    """Every rate is divided by `factor`, as if positions were closer together (Chen et al. 2023, arXiv 2306.15595)."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
@@ -21,10 +22,10 @@ class LinearRope(BaseModel, frozen=True, extra="forbid"):
 
 
 class Llama3Rope(BaseModel, frozen=True, extra="forbid"):
-    """Slow rates divided by `factor`, fast ones kept, those between blended (Llama 3.1, Grattafiori et al. 2024).
+    """Slow rates are divided by `factor`, fast ones kept, others interpolated (Llama 3.1, Grattafiori et al. 2024).
 
-    A rate is slow where its wave is longer than original_context / low_frequency, in positions, and fast where it is
-    shorter than original_context / high_frequency.
+    A rate is slow where its wavelength in positions exceeds original_context / low_frequency, and fast where it is
+    below original_context / high_frequency.
     """
 
     model_config = ConfigDict(allow_inf_nan=False)

@@ -1,7 +1,7 @@
-"""Models that lie in a folder: trained runs and Hugging Face's layout, to use or to start from.
+"""Models in a folder, to use or to start training from: trained runs and Hugging Face's layout.
 
-A model is named by its folder, the same way everywhere: `load_model` for `stlm generate`, `evaluate` and `export`,
-`start_from` for `init_from`. A folder with a checkpoint is a run's, another with weights is in Hugging Face's layout.
+A model is named by its folder everywhere: `load_model` for `stlm generate`, `evaluate` and `export`, `start_from` for
+`init_from`. A folder with a checkpoint is a run's; another folder with weights is in Hugging Face's layout.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ from stlm_kit.training.run_folder import read_json
 
 
 def pick_device(name: str) -> torch.device:
-    """The torch device of "cpu", "cuda" or "mps"; one sentence where the machine has none."""
+    """The torch device of "cpu", "cuda" or "mps".
+
+    Raises UsageError for an unknown name, KitError where the machine has no such device.
+    """
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     kind = name.split(":")[0]
     if kind not in available:
@@ -45,9 +48,9 @@ def pick_device(name: str) -> torch.device:
 
 @dataclass
 class LoadedRun:
-    """A model (in eval mode) with its tokenizer and the config.json it was trained under.
+    """A model (in eval mode) with its tokenizer and the config.json of its training.
 
-    Of a folder in Hugging Face's layout, `config` is {"model": ...} alone, and nothing tells the step.
+    For a folder in Hugging Face's layout, `config` is only {"model": ...}, and `step` is None.
     """
 
     model: LanguageModel
@@ -57,11 +60,11 @@ class LoadedRun:
 
 
 def load_model(place: Path | str, device: str = "cpu") -> LoadedRun:
-    """The model in a folder, and its tokenizer: of a run that `stlm train` wrote (its latest checkpoint), or in Hugging
-    Face's layout, which the kit's own exports have.
+    """The model and tokenizer in a folder: a run of `stlm train` (its latest checkpoint), or Hugging Face's layout.
 
-    KitError where there is no such folder, where it holds neither (the sentence says what was looked for), where the
-    model is damaged or not the kit's to compute, and where it has no tokenizer.json. Nothing is ever downloaded.
+    The kit's exports have Hugging Face's layout. KitError for a missing folder, for one with neither (the sentence says
+    what was expected), for a model that is damaged or that the kit cannot compute, and for one without tokenizer.json.
+    Nothing is ever downloaded.
     """
     folder = _folder(place)
     if not is_hf(folder):
@@ -81,7 +84,7 @@ def load_model(place: Path | str, device: str = "cpu") -> LoadedRun:
 
 
 def load_run(run_dir: Path | str, device: str = "cpu") -> LoadedRun:
-    """The model and tokenizer of a run directory that `stlm train` wrote, at its latest checkpoint.
+    """The model and tokenizer of a run directory of `stlm train`, at its latest checkpoint.
 
     KitError where there is none, where it is damaged, or where the path is a pickle (refused, never opened).
     """
@@ -106,9 +109,9 @@ def load_run(run_dir: Path | str, device: str = "cpu") -> LoadedRun:
 
 
 def is_hf(folder: Path) -> bool:
-    """Whether a folder is to be read in Hugging Face's layout: no run's checkpoint, and its weights or its config.json.
+    """Whether a folder is read as Hugging Face's layout: no checkpoint of a run, but weights or a config.json.
 
-    A damaged config.json beside weights counts, so that `load_from_hf` names it.
+    A damaged config.json beside weights counts, so that `load_from_hf` reports it.
     """
     if latest_checkpoint(folder / "checkpoint"):
         return False
@@ -116,12 +119,12 @@ def is_hf(folder: Path) -> bool:
         return True
     try:
         return "model_type" in (read_json(folder / "config.json") or {})
-    except KitError:  # damaged, and nothing says whose it is
+    except KitError:  # damaged and of unknown origin
         return False
 
 
 def _folder(place: Path | str) -> Path:
-    """The folder that a model is named by; one sentence where there is none."""
+    """The folder that a model is named by. KitError where there is none."""
     folder = Path(place).expanduser()
     if folder.suffix in PICKLES and not folder.is_dir():
         raise KitError(f"{folder} is a pickle, which can run code when it is opened; give a run directory instead.")
@@ -139,7 +142,7 @@ def _folder(place: Path | str) -> Path:
 
 
 def _computed(config: ModelConfig) -> dict[str, Any]:
-    """What a configuration computes, without what may differ where training starts from other weights."""
+    """What a configuration computes, without the fields that may differ when training starts from other weights."""
     fields = config.model_dump(exclude={"context_length", "dropout", "init_std", "init_residuals"})
     if isinstance(config, DecoderConfig):
         fields |= {"n_kv_heads": config.kv_heads, "layer_order": config.order}
@@ -149,17 +152,17 @@ def _computed(config: ModelConfig) -> dict[str, Any]:
 
 
 def start_from(model: LanguageModel, place: Path | str) -> str:
-    """Give `model` the weights of a run's folder or of one in Hugging Face's layout; gives their `weights_hash`.
+    """Load the weights of a run's folder or of one in Hugging Face's layout into `model`. Returns their `weights_hash`.
 
-    Raises KitError where there are none, or where they are another configuration's. Weights in Hugging Face's layout
-    are so too where their config.json says that something else is computed with them (another base of rotary positions,
-    say): nobody who names a folder has seen that. A run's own settings are its maker's to change.
+    Raises KitError where there are none, or where they belong to another configuration. For Hugging Face's layout this
+    includes a config.json with which something else is computed (such as another base of rotary positions), because
+    otherwise the difference would go unnoticed. For a run's folder you may change such settings.
     """
     folder = Path(place).expanduser()
     if not folder.is_dir():
         raise KitError(f"There is no folder {folder} to start from; give a run's, or one in Hugging Face's layout.")
     if checkpoint := latest_checkpoint(folder / "checkpoint"):
-        load_state(checkpoint)  # its checksums
+        load_state(checkpoint)  # checks its checksums
         load_weights(model, checkpoint)
         return weights_hash(folder)
     theirs = load_from_hf(folder)
@@ -178,7 +181,7 @@ def start_from(model: LanguageModel, place: Path | str) -> str:
 
 
 def weights_hash(folder: Path) -> str:
-    """SHA-256 over the weights that `start_from` reads from a folder; of none where it holds none."""
+    """SHA-256 of the weights that `start_from` reads from a folder, or of nothing where it holds none."""
     checkpoint = latest_checkpoint(folder / "checkpoint")
     if checkpoint:
         files = [checkpoint / MODEL, *filter(Path.is_file, [checkpoint / FROZEN])]
@@ -188,7 +191,10 @@ def weights_hash(folder: Path) -> str:
 
 
 def copy_state(run_dir: Path, folder: Path) -> None:
-    """Let a run's folder begin with another run's last checkpoint and metrics, unless it has a checkpoint already."""
+    """Copy another run's last checkpoint and metrics into a run's folder, unless it has a checkpoint already.
+
+    Raises KitError where they cannot be copied.
+    """
     if latest_checkpoint(folder / "checkpoint"):
         return
     part = folder / "checkpoint.part"
@@ -198,4 +204,4 @@ def copy_state(run_dir: Path, folder: Path) -> None:
         shutil.copytree(run_dir / "checkpoint", part)
     except OSError as error:
         raise KitError(f"Could not copy the state of {run_dir} to {folder}: {error}; free some space.") from error
-    part.rename(folder / "checkpoint")  # last: a killed copy is begun again
+    part.rename(folder / "checkpoint")  # last, so that a killed copy begins again

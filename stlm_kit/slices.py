@@ -1,7 +1,7 @@
-"""MIG slices: a GPU cut into parts, each a device of its own, as nvidia-smi and torch name them.
+"""MIG slices: parts of a GPU, each a device of its own, as nvidia-smi and torch name them.
 
-Names and identifiers as NVIDIA's MIG user guide ("MIG Device Names", "CUDA Device Enumeration") and CUDA's programming
-guide (CUDA_VISIBLE_DEVICES) have them. `nvidia-smi -L` lists
+Names and identifiers follow NVIDIA's MIG user guide ("MIG Device Names", "CUDA Device Enumeration") and CUDA's
+programming guide (CUDA_VISIBLE_DEVICES). `nvidia-smi -L` lists
 
     GPU 0: NVIDIA A100-SXM4-80GB (UUID: GPU-5d5ba0d6-...)
       MIG 2g.20gb     Device  0: (UUID: MIG-41b35414-...)
@@ -18,16 +18,17 @@ from dataclasses import dataclass
 from stlm_kit.errors import KitError, UsageError, near
 from stlm_kit.provenance import nvidia_smi
 
-# 2g.20gb; 1c.2g.20gb: one compute instance of it; 1g.10gb+me, 1g.24gb+me.all, 2g.48gb-me, 1g.24gb+gfx: with its engines
+# 2g.20gb; 1c.2g.20gb: one compute instance of it; 1g.10gb+me, 1g.24gb+me.all, 2g.48gb-me, 1g.24gb+gfx: its engines
 PROFILE = r"(?:\d+c\.)?\d+g\.\d+gb\S*"
 GPU = re.compile(r"GPU (\d+): (.+?) \(UUID: ([^)]+)\)")
 SLICE = re.compile(rf"\s+MIG ({PROFILE})\s+Device\s+\d+: \(UUID: ([^)]+)\)")
-OLD_UUID = re.compile(r"MIG-(GPU-[^/]+)/\d+/\d+")  # of its GPU, then the numbers of the GPU and compute instance
+# the UUID of its GPU, then the numbers of the GPU and compute instance
+OLD_UUID = re.compile(r"MIG-(GPU-[^/]+)/\d+/\d+")
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One MIG device: its name as torch gives it, UUID, profile ("2g.20gb"; "" unknown), and the number of its GPU."""
+    """One MIG device: its name in torch, UUID, profile ("2g.20gb"; "" if unknown), and the number of its GPU."""
 
     name: str
     uuid: str
@@ -36,16 +37,16 @@ class Slice:
 
 
 def mig_profile(name: str) -> str | None:
-    """The MIG profile in a device's name, such as "1g.20gb" of "NVIDIA A100-SXM4-80GB MIG 1g.20gb"; None for none."""
+    """The MIG profile in a device's name, such as "1g.20gb" in "NVIDIA A100-SXM4-80GB MIG 1g.20gb", or None."""
     found = re.search(rf"\bMIG ({PROFILE})", name)
     return found[1] if found else None
 
 
 def slices() -> list[Slice]:
-    """The slices that this process may hand to others, in the order of CUDA_VISIBLE_DEVICES, else of nvidia-smi.
+    """The slices that this process may give to others, in the order of CUDA_VISIBLE_DEVICES, else of nvidia-smi.
 
-    That variable holds UUIDs of slices or of GPUs, or their first characters, or numbers of GPUs; a GPU stands for all
-    of its slices. As CUDA does, one that is not there ends the list.
+    That variable holds UUIDs of slices or of GPUs, or their first characters, or numbers of GPUs. A GPU stands for all
+    of its slices. As in CUDA, an entry that does not exist ends the list.
     """
     gpus, found = {}, []
     for line in nvidia_smi("-L"):
@@ -66,22 +67,22 @@ def slices() -> list[Slice]:
 
 
 def _named(entry: str, found: list[Slice], gpus: dict[int, tuple[str, str]]) -> list[Slice]:
-    """The slices that one entry of CUDA_VISIBLE_DEVICES stands for. gpus: (name, UUID) by number."""
+    """The slices of one entry of CUDA_VISIBLE_DEVICES. gpus: {number: (name, UUID)}."""
     if entry.isdecimal():
         return [part for part in found if part.gpu == int(entry)]
     if entry.startswith("GPU-"):
         numbers = [number for number, (_, uuid) in gpus.items() if uuid.startswith(entry)]
         return [part for part in found if part.gpu in numbers] if len(numbers) == 1 else []
     named = [part for part in found if part.uuid == entry] or [part for part in found if part.uuid.startswith(entry)]
-    if not named and (old := OLD_UUID.fullmatch(entry)):  # which drivers since R470 still take, and no longer list
+    if not named and (old := OLD_UUID.fullmatch(entry)):  # drivers since R470 accept this form but no longer list it
         named = [Slice(f"{name} MIG", entry, "", n) for n, (name, uuid) in gpus.items() if uuid == old[1]]
     return named if entry.startswith("MIG-") and len(named) == 1 else []
 
 
 def chosen_slices(text: str) -> list[Slice]:
-    """The slices that "auto" (all there are) or a list of UUIDs, or of their first characters, stands for.
+    """The slices of "auto" (all of them) or of a list of UUIDs, or of their first characters.
 
-    KitError where there is none, UsageError for one that is not there or not the only one of that beginning.
+    KitError where there is no slice, UsageError for one that does not exist or is not unique.
     """
     there = slices()
     if not there:
@@ -108,7 +109,10 @@ def chosen_slices(text: str) -> list[Slice]:
 
 
 def unused_slices() -> str | None:
-    """A sentence where this process could use several slices: CUDA gives a process one, the first. None elsewhere."""
+    """A sentence where this process could use several slices, because CUDA gives a process only the first.
+
+    Else None.
+    """
     if len(there := slices()) < 2:
         return None
     return (

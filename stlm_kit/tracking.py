@@ -1,11 +1,11 @@
-"""Trackers: each row of metrics.jsonl goes to Weights & Biases or TensorBoard as well, for those who watch runs there.
+"""Trackers: each row of metrics.jsonl is also sent to Weights & Biases or TensorBoard.
 
-metrics.jsonl is the run's own record and is written first; a tracker has a copy. So one that is not installed is told
-before training, and one that fails later (no network, no login, a full disk, its process killed) costs one sentence on
-standard error, never the run. A tracker is no setting of a run: nothing of it is hashed.
+metrics.jsonl is the run's own record and is written first; a tracker has a copy. So a tracker that is not installed
+raises before training. One that fails later (no network, no login, a full disk, a killed process) only prints one
+sentence on standard error; the run continues. Trackers are not settings of a run, so they do not affect its hash.
 
-`stlm train --NAME [TARGET]` asks for a tracker, and so does STLM_NAME=TARGET in the environment (1: the usual target),
-which reaches a study's runs and papermill's kernels too. To add one, write a subclass and put it into `TRACKERS`.
+`stlm train --NAME [TARGET]` selects a tracker, and so does STLM_NAME=TARGET in the environment (1: the default target),
+which also applies to a study's runs and papermill's kernels. To add one, write a subclass and put it into `TRACKERS`.
 """
 
 from __future__ import annotations
@@ -29,56 +29,56 @@ from stlm_kit.paths import atomic_write
 
 
 class Tracker:
-    """A callable row -> None, used as a context: it opens at the first row, and never raises once it was made.
+    """A callable row -> None, used as a context. It opens at the first row, and after its creation it never raises.
 
-    A subclass says how to `open`, `write` and `close`, and may raise whatever it likes there.
+    A subclass defines `open`, `write` and `close`, which may raise anything.
     """
 
-    title = ""  # as its users call it
-    package = ""  # what must be installed
+    title = ""  # the name in messages
+    package = ""  # the package that must be installed
     metavar = ""  # what its target is
     help = ""
 
     def __init__(self, target: str | bool, run_dir: Path | None, config: dict[str, Any]):
-        """target: True for the usual one. KitError where the package is not installed."""
+        """target: True for the default one. Raises KitError where the package is not installed."""
         self.check_installed()
         self.target, self.run_dir, self.config = target, run_dir, config
         self.opened = self.lost = False
 
     @classmethod
     def check_installed(cls) -> None:
-        """KitError with a sentence where the package is missing."""
+        """Raise KitError where the package is missing."""
         found = importlib.util.find_spec(cls.package)
-        if found is None or found.origin is None:  # without an origin: a folder of that name, such as ./wandb
+        if found is None or found.origin is None:  # without an origin it is a folder of that name, such as ./wandb
             raise KitError(f"{cls.title} is not installed; `pip install {cls.package}`, or train without it.")
 
     @classmethod
     def shared(cls, target: str, run_dir: Path) -> str:
-        """The target of one run where the environment names one for all runs."""
+        """The target of one run where the environment gives one target for all runs."""
         return target
 
     @classmethod
     def everywhere(cls, target: str) -> str:
-        """The environment's target, so that it means the same in every folder."""
+        """The environment's target in a form that means the same in every folder."""
         return target
 
     def open(self, row: dict) -> None:
-        """Start; `row` is the first that will be written."""
+        """Start. `row` is the first row that will be written."""
         raise NotImplementedError
 
     def write(self, row: dict) -> None:
-        """Keep one row."""
+        """Write one row."""
         raise NotImplementedError
 
     def close(self, failed: bool) -> None:
-        """End, as far as it has begun; failed: the run raised."""
+        """Close what was opened. failed: the run raised."""
         raise NotImplementedError
 
     def give_up(self) -> None:
-        """Leave nothing behind of what failed."""
+        """Clean up after a failure."""
 
     def earlier(self, row: dict) -> Iterator[dict]:
-        """The rows of this run that came before `row`, by processes before this one."""
+        """The rows of this run before `row`, written by earlier processes."""
         path = self.run_dir and self.run_dir / "metrics.jsonl"
         for line in path.read_text().splitlines() if path and path.is_file() else ():
             if (before := json.loads(line))["step"] < row["step"]:
@@ -95,7 +95,7 @@ class Tracker:
                 self.opened = True
                 self.open(row)
             self.write(row)
-        except Exception as error:  # whatever it is, the run is worth more
+        except Exception as error:  # no error of a tracker may stop the run
             self._lose(error, f"from step {row['step']} on")
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -110,7 +110,7 @@ class Tracker:
                 self.give_up()
 
     def _lose(self, error: Exception, when: str) -> None:
-        """Say once that this tracker is done for."""
+        """Print once that this tracker has stopped."""
         if not self.lost:
             why = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
             kept = "metrics.jsonl holds every row" if self.run_dir else "training is not stopped by it"
@@ -119,10 +119,10 @@ class Tracker:
 
 
 class WandB(Tracker):
-    """A W&B run a training run, under an id that its folder keeps: a run that goes on is the same run there.
+    """One W&B run for each training run. Its id is stored in the run's folder, so a resumed run continues the same one.
 
-    `WANDB_MODE=offline` keeps everything in RUN_DIR/wandb, a folder a process; each holds the rows of those before it
-    too, so that `wandb sync` of the last one sends all.
+    `WANDB_MODE=offline` keeps everything in RUN_DIR/wandb, one folder for each process. Each also holds the rows of
+    earlier processes, so `wandb sync` of the last one sends all.
     """
 
     title, package, metavar = "Weights & Biases", "wandb", "PROJECT"
@@ -130,6 +130,7 @@ class WandB(Tracker):
     run = None
 
     def open(self, row: dict) -> None:
+        """Start the W&B run, and repeat the rows of earlier processes."""
         import wandb
 
         folder = self.run_dir or Path.cwd()
@@ -146,7 +147,7 @@ class WandB(Tracker):
             self.write(before)
 
     def _id(self) -> str | None:
-        """The id that the run's folder keeps."""
+        """The id stored in the run's folder."""
         if self.run_dir is None:
             return None
         path = self.run_dir / "wandb" / "run-id"
@@ -156,30 +157,30 @@ class WandB(Tracker):
         return path.read_text().strip()
 
     def write(self, row: dict) -> None:
-        if row["step"] >= self.run.step:  # a run that goes on repeats steps that W&B has; they are the same numbers
+        if row["step"] >= self.run.step:  # a resumed run repeats steps that W&B has, with equal numbers
             self.run.log(flat(row), step=row["step"], commit=True)
 
     def close(self, failed: bool) -> None:
         if self.run is not None:
             self.run.finish(exit_code=1 if failed else 0)
             folder = (self.run_dir or Path.cwd()) / "wandb"
-            if folder.is_dir() and shutil.disk_usage(folder).free == 0:  # which W&B keeps to itself
+            if folder.is_dir() and shutil.disk_usage(folder).free == 0:  # W&B does not report it
                 raise OSError("its disk is full, so the last rows may be missing there")
 
     def give_up(self) -> None:
         import wandb
 
-        wandb.teardown()  # else W&B prints a traceback when the interpreter ends and its service has gone
+        wandb.teardown()  # otherwise W&B prints a traceback at exit, after its service has ended
 
 
-EVENTS = "events.out.tfevents"  # what TensorBoard looks for
+EVENTS = "events.out.tfevents"  # the file name that TensorBoard looks for
 
 
 class TensorBoard(Tracker):
-    """Event files in RUN_DIR/tensorboard, or in a folder that one run has to itself.
+    """Event files in RUN_DIR/tensorboard, or in a folder that belongs to one run.
 
-    Written row by row here, with TensorBoard's own records: its SummaryWriter writes in a thread, where a full disk is
-    noticed late and a killed process loses up to two minutes.
+    Each row is written at once with TensorBoard's own record format. Its SummaryWriter writes in a thread, where a full
+    disk is noticed late and a killed process loses up to two minutes.
     """
 
     title, package, metavar = "TensorBoard", "tensorboard", "DIR"
@@ -202,14 +203,16 @@ class TensorBoard(Tracker):
         return str(Path(target) / run_dir.parent.name / run_dir.name)
 
     def open(self, row: dict) -> None:
+        """Create the event file, and repeat the rows of earlier processes where the folder has none."""
         from tensorboard.summary.writer.record_writer import RecordWriter
 
         new = not any(self.folder.glob(f"{EVENTS}*"))
         self.folder.mkdir(parents=True, exist_ok=True)
-        name = f"{EVENTS}.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"  # read in the order of their names
+        # TensorBoard reads files in the order of their names
+        name = f"{EVENTS}.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
         self.file = (self.folder / name).open("ab")
         self.records = RecordWriter(self.file)
-        # What was logged from this step on is hidden: the run went back to its checkpoint and takes these steps again.
+        # Hides what was logged from this step on: the run returned to its checkpoint and repeats these steps.
         start = 1 if new else row["step"]
         self._add(start, file_version="brain.Event:2")
         self._add(start, session_log={"status": "START"})
@@ -217,8 +220,9 @@ class TensorBoard(Tracker):
             self.write(before)
 
     def write(self, row: dict) -> None:
+        """Append a row and flush."""
         self._add(row["step"], summary={"value": [_summary(name, value) for name, value in flat(row).items()]})
-        self.file.flush()  # a killed process loses nothing, and a full disk is noticed here
+        self.file.flush()  # a killed process loses nothing, and a full disk raises here
 
     def _add(self, step: int, **what: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
@@ -231,7 +235,7 @@ class TensorBoard(Tracker):
 
 
 def _summary(name: str, value: float | str) -> dict[str, Any]:
-    """A number or a text as TensorBoard's Summary.Value has it."""
+    """A number or a text in the form of TensorBoard's Summary.Value."""
     if not isinstance(value, str):
         return {"tag": name, "simple_value": value}
     text = {"dtype": "DT_STRING", "string_val": [value.encode()], "tensor_shape": {"dim": [{"size": 1}]}}
@@ -239,7 +243,7 @@ def _summary(name: str, value: float | str) -> dict[str, Any]:
 
 
 def flat(row: dict) -> dict[str, Any]:
-    """{name: number or text} of a row, its evaluation's as "validation/perplexity"; what is None is left out."""
+    """{name: number or text} of a row, with an evaluation's as "validation/perplexity". None values are left out."""
     pairs = {}
     for name, value in row.items():
         pairs |= {f"{name}/{key}": each for key, each in value.items()} if isinstance(value, dict) else {name: value}
@@ -250,22 +254,23 @@ TRACKERS: dict[str, type[Tracker]] = {"wandb": WandB, "tensorboard": TensorBoard
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """An option for each tracker: --NAME [TARGET]."""
+    """Add an option for each tracker: --NAME [TARGET]."""
     for name, kind in TRACKERS.items():
         parser.add_argument(f"--{name}", nargs="?", const=True, metavar=kind.metavar, help=kind.help)
 
 
 def chosen(options: argparse.Namespace) -> dict[str, str | bool | None]:
-    """{name: target} of what the options ask for, for `trackers_for`."""
+    """{name: target} of the options, for `trackers_for`."""
     return {name: getattr(options, name) for name in TRACKERS}
 
 
 def trackers_for(
     given: Mapping[str, str | bool | None], run_dir: Path | str | None, config: dict[str, Any]
 ) -> list[Tracker]:
-    """The trackers of a run: those given as {name: target}, and of the others those that the environment asks for.
+    """The trackers of a run: those given as {name: target}, and any others that the environment selects.
 
-    A run without a folder heeds no environment. UsageError for an unknown name, KitError for what is not installed.
+    A run without a folder ignores the environment. UsageError for an unknown name, KitError for one that is not
+    installed.
     """
     if unknown := next((name for name in given if name not in TRACKERS), None):
         raise UsageError(f"There is no tracker {unknown!r}; there are {', '.join(TRACKERS)}.{near(unknown, TRACKERS)}")
@@ -276,7 +281,7 @@ def trackers_for(
 
 
 def _asked() -> dict[str, str]:
-    """{name: target} of what the environment asks for: STLM_WANDB and its like, neither empty nor 0."""
+    """{name: target} of the environment variables STLM_WANDB and similar, except empty ones and 0."""
     texts = {name: os.environ.get(f"STLM_{name.upper()}", "").strip() for name in TRACKERS}
     return {name: text for name, text in texts.items() if text not in ("", "0")}
 
@@ -286,7 +291,9 @@ def _shared(name: str, target: str, run_dir: Path) -> str | bool:
 
 
 def ready_for_kernels() -> None:
-    """Before runs start in kernels, which work in other folders: KitError for a tracker that is not installed."""
+    """Prepare trackers for runs in kernels, which work in other folders. KitError for a tracker that is not
+    installed.
+    """
     for name, target in _asked().items():
         TRACKERS[name].check_installed()
         os.environ[f"STLM_{name.upper()}"] = TRACKERS[name].everywhere(target)

@@ -1,6 +1,6 @@
 """From text to a trained model in one call: corpus -> tokens -> batches -> model -> train.
 
-This is the one place that knows every room; `stlm train` and notebooks/run.ipynb both call it.
+This module combines all the others; `stlm train` and notebooks/run.ipynb both call it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from stlm_kit.code_hash import rooms_hash
-from stlm_kit.config import ModelConfig, preset, preset_entry
+from stlm_kit.config import ModelConfig
 from stlm_kit.data.batches import DocumentBatches, PackedBatches
 from stlm_kit.data.corpora import load_corpus, read_record
 from stlm_kit.data.open_file import is_unicode, shown
@@ -28,6 +28,7 @@ from stlm_kit.evaluation.perplexity import evaluate_tokens
 from stlm_kit.generation import generate
 from stlm_kit.model.kinds import build_model
 from stlm_kit.model.language_model import LanguageModel
+from stlm_kit.presets import preset, preset_entry
 from stlm_kit.processor import cost_in_words, evaluation_recipe
 from stlm_kit.provenance import source_hash, versions
 from stlm_kit.saved_models import copy_state, pick_device, start_from, weights_hash
@@ -39,7 +40,7 @@ from stlm_kit.training.settings import TrainingSettings
 
 
 def known_device(name: str) -> str:
-    """A device's name with "auto" resolved: CUDA where there is one, else MPS, else the CPU."""
+    """A device's name with "auto" resolved: CUDA where there is one, else MPS, else the CPU. ValueError if unknown."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name.split(":")[0] not in ("cpu", "cuda", "mps"):
@@ -48,7 +49,7 @@ def known_device(name: str) -> str:
 
 
 class TextSettings(BaseModel):
-    """Which model learns what text, and on what device."""
+    """The model, the text and the device of a run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -71,21 +72,21 @@ class TextSettings(BaseModel):
 
 
 class RunSettings(TrainingSettings, TextSettings):
-    """A training run from text: the settings of training, and which model learns what text."""
+    """A training run from text: the settings of training, and those of model, text and device."""
 
     @property
     def training(self) -> TrainingSettings:
-        """The part that the training loop knows."""
+        """The settings of the training loop."""
         return TrainingSettings(**{name: getattr(self, name) for name in TrainingSettings.model_fields})
 
     @property
     def text(self) -> TextSettings:
-        """The part that it does not."""
+        """The settings of model, text and device."""
         return TextSettings(**{name: getattr(self, name) for name in TextSettings.model_fields})
 
 
 def run_settings(**values: Any) -> RunSettings:
-    """RunSettings from keyword arguments; UsageError with one sentence for an unknown name or an impossible value."""
+    """RunSettings from keyword arguments. UsageError with one sentence for an unknown name or an impossible value."""
     for name, value in values.items():
         if name not in RunSettings.model_fields:
             raise UsageError(f"There is no setting named {name!r}.{near(name, RunSettings.model_fields)}")
@@ -98,9 +99,10 @@ def run_settings(**values: Any) -> RunSettings:
 
 
 def model_config(settings: RunSettings, tokenizer: str, vocab_size: int) -> ModelConfig:
-    """The preset with the run's context, overrides and vocabulary. A published preset refuses another one's size.
+    """The preset with the run's context length, overrides and vocabulary size.
 
-    tokenizer: the name of that whose vocabulary it is.
+    tokenizer: the name of the tokenizer with this vocabulary. UsageError for a published preset with another vocabulary
+    size.
     """
     entry = preset_entry(settings.preset)
     changes = {"context_length": settings.context_length, **settings.overrides}
@@ -121,7 +123,7 @@ def prepare(settings: RunSettings) -> tuple[Tokenizer, dict[str, TokenFile], Mod
 
 
 def prepare_and_record(settings: RunSettings) -> tuple[Tokenizer, dict[str, TokenFile], ModelConfig, dict]:
-    """What `prepare` gives, and what was read for it: see `read_record`; with documents and bytes of text by split."""
+    """What `prepare` returns, and the record of what was read (`read_record`), with documents and bytes by split."""
     entry = preset_entry(settings.preset)
     corpus = load_corpus(
         settings.corpus,
@@ -138,7 +140,7 @@ def prepare_and_record(settings: RunSettings) -> tuple[Tokenizer, dict[str, Toke
 
 
 def said_of(read: dict) -> str:
-    """One line on what was read: whence, how it was split, which files, and what each split holds."""
+    """One line on what was read: its origin, how it was split, which files, and the size of each split."""
     sizes = (
         f"{split} {part['documents']:,} documents, {part['bytes']:,} bytes" for split, part in read["parts"].items()
     )
@@ -155,15 +157,17 @@ def train_from_text(
     say: Callable[[str], None] | None = None,
     **trackers: str | bool | None,
 ) -> TrainResult:
-    """Train a preset's model on a corpus; see `train` for what lies in `run_dir` and what is raised.
+    """Train a preset's model on a corpus; see `train` for the files in `run_dir` and what is raised.
 
-    Validation perplexity (a token) and bits per byte are measured at evaluations and at the end, on whole documents; in
-    fp32 where the recipe's precision is slow on this processor, as "evaluation_precision" beside them tells.
-    Each of `loggers` is called with each row of metrics, and so is each tracker: `wandb` names a project of Weights &
-    Biases, `tensorboard` a folder (True: the usual ones); without them STLM_WANDB and STLM_TENSORBOARD do.
-    `begin_with`: the folder of a run whose last checkpoint and metrics this one begins with (see continuation.py).
-    `say` is called before training, with a line on what was read; config.json keeps the same under "read". A precision
-    that is slow here costs one more sentence, which goes to standard error where there is no `say`.
+    Validation perplexity (a token) and bits per byte are measured at evaluations and at the end, on whole documents.
+    Where the recipe's precision is slow on this processor, the evaluation is in fp32; "evaluation_precision" records
+    it.
+
+    loggers: each is called with each row of metrics. trackers: `wandb` names a project of Weights & Biases,
+    `tensorboard` a folder (True: the default ones). Without them STLM_WANDB and STLM_TENSORBOARD apply. begin_with: the
+    folder of a run whose last checkpoint and metrics this run starts from (see continuation.py). say: called before
+    training with a line on what was read; config.json keeps the same under "read". A slow precision adds a sentence,
+    which goes to standard error without `say`.
     """
     device = pick_device(settings.device)
     tracked = trackers_for(trackers, run_dir, settings.model_dump(mode="json"))
@@ -231,7 +235,7 @@ def train_from_text(
 
 
 def make_batches(settings: RunSettings, tokens: TokenFile) -> PackedBatches | DocumentBatches:
-    """The run's way of making batches over a token file."""
+    """The run's batches from a token file."""
     if settings.packing == "documents":
         return DocumentBatches(tokens, settings.batch_size, settings.context_length, seed=settings.seed)
     return PackedBatches(
@@ -244,7 +248,7 @@ def make_batches(settings: RunSettings, tokens: TokenFile) -> PackedBatches | Do
 
 
 def valid_fraction(settings: RunSettings, tokens: TokenFile) -> tuple[float, float]:
-    """(mean, standard deviation) over rows of the share of positions that have a real target."""
+    """(mean, standard deviation) over rows of the share of positions with a real target."""
     if settings.packing == "documents":
         targets = np.minimum(np.diff(tokens.offsets) - 1, settings.context_length)
         shares = targets / settings.context_length
@@ -255,7 +259,7 @@ def valid_fraction(settings: RunSettings, tokens: TokenFile) -> tuple[float, flo
 
 
 class _Callable(types.ModuleType):
-    """`kit.train_from_text` names this module as well as its function; called, it is the function."""
+    """`kit.train_from_text` is this module and also its function: calling the module calls the function."""
 
     __call__ = staticmethod(train_from_text)
 

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stlm_kit.config import PRESETS, DecoderConfig, preset, preset_entry
+from stlm_kit.config import DecoderConfig
 from stlm_kit.errors import UsageError
+from stlm_kit.presets import PRESETS, preset, preset_entry
 
 PUBLISHED = {"memory-study", "memory-study-text", "stlm-50m", "stlm-50m-code", "layerdrop-12", "gpt2-small"}
 

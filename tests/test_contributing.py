@@ -91,6 +91,8 @@ def test_a_chapter(tmp_path, monkeypatch):
     import nbformat
     import papermill
 
+    from stlm_kit.practice.student_copy import practice_copy, put_back
+    from stlm_kit.practice.turns import groups
     from stlm_kit.reproduce.parameters import check, declared
 
     monkeypatch.setenv("STLM_RUNS", str(tmp_path / "runs"))
@@ -107,7 +109,13 @@ def test_a_chapter(tmp_path, monkeypatch):
     executed = papermill.execute_notebook(
         path, tmp_path / "out.ipynb", {"seed": 3}, kernel_name="python3", progress_bar=False
     )
-    assert "same: one and one" in str(executed.cells[-1].outputs)
+    assert "same: two numbers" in str(executed.cells[-1].outputs)
+
+    [(check_at, [turn])] = groups(book.cells).items()
+    assert (turn.label, turn.n_lines, turn.hint) == ("count", 1, "The first number counts as one.")
+    practice = practice_copy(book, "15_an_example")
+    assert sum(cell.source.startswith("%%check count") for cell in practice.cells) == 1 and check_at
+    assert [cell.source for cell in put_back(practice).cells] == [cell.source for cell in book.cells]
 
 
 def test_the_readme_lists_every_chapter():

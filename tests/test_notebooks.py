@@ -1,5 +1,6 @@
 """Every notebook of the course keeps the limits of a chapter, and is committed as it ran."""
 
+import ast
 import math
 import re
 import statistics
@@ -18,7 +19,8 @@ NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 CHAPTERS = sorted(path for path in NOTEBOOKS.glob("*.ipynb") if path.name != "run.ipynb")
 ALL = sorted(NOTEBOOKS.glob("*.ipynb"))
 
-STANZAS, CELLS, WIDGETS, CLAIMS, CHECKED, LINES, FIGURE_BYTES = 6, 60, 2, 6, 5, 25, 80_000
+STANZAS, CELLS, WIDGETS, CLAIMS, CHECKED, FIGURE_BYTES = 6, 60, 2, 6, 5, 80_000
+LINES, CELL_LINES, PICTURE_LINES = 300, 15, 25  # of code: in a chapter, in a cell, in a cell that ends in a picture
 PREFIXES = sorted({claim.id.split(".")[0] for claim in ledger.load_claims()})
 RAW_FLOAT = r"(?<![\d.])\d{1,3}\.\d{5,}|\d\.\d+e[+-]\d\d"  # 1910.02054 is a paper
 
@@ -40,13 +42,20 @@ def markdown(path: Path) -> str:
 
 
 def lines(source: str) -> int:
-    return sum(bool(line.strip()) for line in source.splitlines())
+    """Lines of code: neither blank nor a comment alone."""
+    return sum(bool(line.strip()) and not line.strip().startswith("#") for line in source.splitlines())
 
 
 def text_of(cell: nbformat.NotebookNode) -> str:
     """What a cell printed, and the text of what it ended in."""
     parts = [output.get("text") or output.get("data", {}).get("text/plain", "") for output in cell.outputs]
     return "".join("".join(part) for part in parts)
+
+
+def is_a_picture(cell: nbformat.NotebookNode) -> bool:
+    """Whether a code cell ends in a plot or a widget, which may take many lines of arguments."""
+    last = ast.parse(cell.source).body[-1:]
+    return any(isinstance(node, ast.Expr) and ast.unparse(node).startswith(("plots.", "widgets.")) for node in last)
 
 
 chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
@@ -89,9 +98,23 @@ def test_limits_of_a_chapter(path):
     assert len(read(path).cells) <= CELLS
     assert len(re.findall(r"\bwidgets\.shell\(", code)) <= WIDGETS
     assert len(re.findall(r"\bchecks\.ledger\(", code)) <= CLAIMS
-    longest = max(cells, key=lambda cell: lines(cell.source))
-    assert lines(longest.source) <= LINES, longest.source
+    assert sum(lines(cell.source) for cell in cells) <= LINES
+    for cell in cells:
+        if not tagged(cell, "parameters"):
+            limit = PICTURE_LINES if is_a_picture(cell) else CELL_LINES
+            assert lines(cell.source) <= limit, f"{lines(cell.source)} lines of code: {cell.source}"
     assert 2 <= statistics.median(lines(cell.source) for cell in cells) <= 8
+
+
+def test_a_picture_is_the_last_thing_that_a_cell_does():
+    for source, ends in (
+        ("rows = load()\nplots.losses(\n    rows,\n)", True),
+        ("widgets.shell(plots.lines)", True),
+        ("plots.losses(rows)\nprint(rows)", False),
+        ("for row in rows:\n    plots.losses(row)", False),
+        ("", False),
+    ):
+        assert is_a_picture(nbformat.v4.new_code_cell(source)) is ends, source
 
 
 @chapter
@@ -186,6 +209,16 @@ def test_its_pictures_are_small(path):
         for output in cell.outputs:
             png = output.get("data", {}).get("image/png", "")
             assert len(png) * 3 // 4 < FIGURE_BYTES, cell.source
+
+
+@chapter
+def test_its_pictures_say_in_words_what_they_show(path):
+    for cell in code_cells(path):
+        for output in cell.outputs:
+            if "image/png" in output.get("data", {}):
+                words = output.metadata.get("image/png", {}).get("alt", "")
+                assert len(words) >= 40, f"this picture has no alternative text to speak of ({words!r}): {cell.source}"
+                assert "text/html" not in output.data, "the picture is stored twice"
 
 
 @chapter

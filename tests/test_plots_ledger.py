@@ -54,4 +54,12 @@ def test_settings_are_no_findings():
 
 
 def test_no_rows_draw_an_empty_picture():
-    assert not plots.published_found([]).axes[0].collections
+    empty = plots.published_found([])
+    assert not empty.axes[0].collections and "no claim has a number yet" in empty.alternative_text
+
+
+def test_its_alternative_text_counts_what_it_draws():
+    rows = [row(100, 100), row(100, 200, "contradicted", "far.claim"), row(10, 5, "underdetermined", "other")]
+    words = plots.published_found(rows).alternative_text
+    assert "exact (1), underdetermined (1), contradicted (1)" in words
+    assert "1 of 3 numbers agree within 1 %" in words and "far.claim at 2" in words and "other" not in words

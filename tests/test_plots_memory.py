@@ -5,10 +5,10 @@ import pytest
 from matplotlib import pyplot
 
 from stlm_kit import plots
-from stlm_kit.config import preset
 from stlm_kit.errors import UsageError
 from stlm_kit.memory.live_tensors import watch_step
 from stlm_kit.plots import memory_step
+from stlm_kit.presets import preset
 
 SMALL = preset("laptop-gpt2", n_layers=1, d_model=32, d_ff=64, context_length=16)
 

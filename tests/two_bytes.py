@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stlm_kit.config import PRESETS, DecoderConfig, ModelConfig, Preset
+from stlm_kit.config import DecoderConfig, ModelConfig
 from stlm_kit.model import Block, LanguageModel, Score, model_kind
+from stlm_kit.presets import PRESETS, Preset
 
 
 class TwoBytesConfig(ModelConfig, frozen=True, extra="forbid"):

@@ -1,1 +1,1 @@
-"""Runs on machines with several slices and on clusters: workers side by side, jobs of Slurm, where they stand."""
+"""Runs on several GPU slices or on a cluster: parallel workers, Slurm jobs, and the progress of each run."""

@@ -1,7 +1,7 @@
-"""Several workers on one machine, one a MIG slice: CUDA gives a process one slice, so each has a process of its own.
+"""Several workers on one machine, one for each MIG slice. CUDA gives a process one slice, so a worker is a process.
 
-Each worker is `stlm reproduce` with the same request. The locks of the runs share the work out: a run that one worker
-holds is left to it by the others. Reading the results together is the business of whoever starts the workers.
+Each worker is `stlm reproduce` with the same request. The lock of each run divides the work: a worker skips a run that
+another worker holds. The process that started the workers collects their results afterwards.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from stlm_kit.interrupts import handling
 from stlm_kit.reproduce.kernel import end_with_parent
 from stlm_kit.slices import Slice
 
-WORKER = "STLM_WORKER_OF"  # in a worker's environment: the process that started it
+WORKER = "STLM_WORKER_OF"  # set in a worker's environment: the id of the process that started it
 
 
 def run_workers(slices: Sequence[Slice], arguments: Sequence[str]) -> list[int]:
-    """`stlm ARGUMENTS` once a slice, side by side; gives their exit statuses when all have ended.
+    """Run `stlm ARGUMENTS` once for each slice, in parallel. Returns their exit statuses when all have ended.
 
-    What they print comes out a line at a time behind the number and the profile of the slice. SIGTERM, SIGUSR1 and
-    Ctrl-C go on to each worker, which then stops as it would alone.
+    Each printed line starts with the number and the profile of its slice. SIGTERM, SIGUSR1 and Ctrl-C are passed on to
+    every worker; each then stops as it would alone.
     """
     workers: list[subprocess.Popen] = []
     printers: list[threading.Thread] = []
@@ -34,7 +34,7 @@ def run_workers(slices: Sequence[Slice], arguments: Sequence[str]) -> list[int]:
 
     def forward(number: int, frame: object) -> None:
         for worker in workers:
-            worker.send_signal(number)  # nothing where it has ended
+            worker.send_signal(number)  # does nothing if the worker has ended
 
     with handling(forward):
         for number, part in enumerate(slices, start=1):
@@ -52,7 +52,7 @@ def run_workers(slices: Sequence[Slice], arguments: Sequence[str]) -> list[int]:
 
 
 def _start(part: Slice, arguments: Sequence[str]) -> subprocess.Popen:
-    """A worker in a session of its own: Ctrl-C in a terminal reaches it once, by way of the process that started it."""
+    """Start a worker in its own session, so that Ctrl-C in a terminal reaches it once, through the parent process."""
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": part.uuid, WORKER: str(os.getpid())}
     return subprocess.Popen(
         [sys.executable, "-m", "stlm_kit", *arguments],
@@ -67,7 +67,7 @@ def _start(part: Slice, arguments: Sequence[str]) -> subprocess.Popen:
 
 
 def _print_lines(pipe: IO[str], to: IO[str], behind: str, lock: threading.Lock) -> None:
-    """Pass lines on; to a pipe that nobody reads any more they are lost, and the worker works on."""
+    """Pass on a worker's lines. If nobody reads the pipe any more, the lines are lost and the worker continues."""
     for line in pipe:
         try:
             with lock:
@@ -77,18 +77,22 @@ def _print_lines(pipe: IO[str], to: IO[str], behind: str, lock: threading.Lock) 
 
 
 def settle_as_worker() -> None:
-    """Let a worker stop, its state saved, when whoever started it ends: killed outright, that one cannot tell it."""
-    if parent := os.environ.pop(WORKER, None):  # what a worker starts is none
+    """Make a worker stop, with its state saved, when the process that started it ends.
+
+    A parent that is killed by SIGKILL cannot tell its workers, so the worker asks the system for a signal. Raises
+    Interrupted if the parent has ended already.
+    """
+    if parent := os.environ.pop(WORKER, None):  # processes that this worker starts are not workers themselves
         end_with_parent(signal.SIGTERM)
-        if os.getppid() != int(parent):  # it had ended before we asked
+        if os.getppid() != int(parent):  # the parent ended before the request
             raise Interrupted("Whoever started this worker has ended; start the same command again.")
 
 
 def status_of(statuses: Sequence[int], all_done: bool) -> int:
-    """The exit status of them all: 3 where one was interrupted, 0 where every run is done, else the worst.
+    """The exit status of all workers: 3 where one was interrupted, 0 where every run is done, else the largest.
 
-    A worker on a small slice refuses what another did on a larger one: then every run is done. A worker that a signal
-    ended (a negative status) has failed.
+    A worker on a small slice may refuse a run that another worker did on a larger slice; then every run is done and the
+    status is 0. A worker that was ended by a signal (a negative status) counts as failed.
     """
     if Interrupted.exit_status in statuses:
         return Interrupted.exit_status

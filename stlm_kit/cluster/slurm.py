@@ -1,8 +1,8 @@
-"""A study's runs as jobs of Slurm's: arrays with one time limit and one size of memory each, and what the queue says.
+"""A study's runs as Slurm jobs: one array for each time limit and memory size, and what the queue reports.
 
-sbatch is called directly. submitit and Snakemake would each wrap the same call: the first pickles a Python function and
-brings a requeueing of its own, the second keeps a process on the login node for as long as the runs take and submits
-them one by one. Here a run is a command that goes on where it stopped, so an array with `--requeue` is enough.
+sbatch is called directly. submitit and Snakemake would wrap the same call. submitit pickles a Python function and has
+its own requeueing. Snakemake keeps a process on the login node for as long as the runs take and submits them one by
+one. A run of this kit is a command that resumes where it stopped, so an array with `--requeue` is enough.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from stlm_kit.errors import KitError
 from stlm_kit.paths import cache_dir, runs_dir
 
 SCRIPT = Path(__file__).resolve().with_name("job_array.sbatch")
-WARNING = 600  # seconds before its limit at which a task is told, at most a quarter of the limit
+WARNING = 600  # seconds before the time limit at which a task is signalled; at most a quarter of the limit
 
 
 @dataclass(frozen=True)
 class Batch:
-    """An array of jobs that share their limits. `indices`: places in the study's grid, from 1."""
+    """An array of jobs with the same limits. `indices`: places in the study's grid, from 1."""
 
     indices: tuple[int, ...]
     time_limit: str  # HH:MM:SS
@@ -33,13 +33,13 @@ class Batch:
 
     @property
     def warning(self) -> int:
-        """Seconds before the limit at which Slurm tells a task to save."""
+        """Seconds before the time limit at which Slurm signals a task to save its state."""
         hours, minutes, seconds = map(int, self.time_limit.split(":"))
         return max(min(WARNING, (hours * 3600 + minutes * 60 + seconds) // 4), 30)
 
 
 def batches(runs: Iterable[tuple[int, str, int]]) -> list[Batch]:
-    """(index, time limit, GiB) of each run as arrays, those with the shortest limit first."""
+    """Group the runs, given as (index, time limit, GiB), into arrays. The arrays with the shortest limit come first."""
     together: dict[tuple[str, int], list[int]] = {}
     for index, limit, memory in runs:
         together.setdefault((limit, memory), []).append(index)
@@ -48,7 +48,7 @@ def batches(runs: Iterable[tuple[int, str, int]]) -> list[Batch]:
 
 
 def ranges(indices: Iterable[int]) -> str:
-    """[1, 2, 3, 5] as "1-3,5"."""
+    """Indices as Slurm writes them: [1, 2, 3, 5] becomes "1-3,5"."""
     found: list[list[int]] = []
     for number in sorted(indices):
         if found and found[-1][1] == number - 1:
@@ -60,18 +60,21 @@ def ranges(indices: Iterable[int]) -> str:
 
 @dataclass(frozen=True)
 class Request:
-    """What all jobs of a submission share. `words`: of `stlm reproduce`: study, profile, then its options."""
+    """What all jobs of a submission share.
+
+    `words`: the arguments of `stlm reproduce`: study, profile, then its options.
+    """
 
     name: str
     words: tuple[str, ...]
     gres: str
     cpus: int
     at_once: int | None
-    more: tuple[str, ...]  # options handed to sbatch as they are
+    more: tuple[str, ...]  # options that are passed to sbatch unchanged
     logs: Path
 
     def array(self, batch: Batch) -> list[str]:
-        """The sbatch command of one array."""
+        """The sbatch command for one array."""
         at_once = f"%{self.at_once}" if self.at_once else ""
         return [
             *self._sbatch(self.name, batch.time_limit, batch.memory_gib, self.cpus),
@@ -86,7 +89,7 @@ class Request:
         ]
 
     def report(self, after: list[str]) -> list[str]:
-        """The sbatch command of the job that collects the rows and writes the report once all arrays have ended."""
+        """The sbatch command for the job that collects the rows and writes the report, after all arrays have ended."""
         study, profile, *options = self.words
         command = [sys.executable, "-m", "stlm_kit", "reproduce", study, "--profile", profile, "--collect", *options]
         return [
@@ -106,13 +109,16 @@ class Request:
 
 
 def places() -> str:
-    """For sbatch's --export: all of this process's environment, and where a job finds the same kit, runs and caches."""
+    """The value of sbatch's --export: this process's environment, plus the folders of kit, runs and caches."""
     found = {"PYTHON": sys.executable, "RUNS": runs_dir().absolute(), "CACHE": cache_dir().absolute()}
     return ",".join(["ALL", *(f"STLM_{name}={value}" for name, value in found.items())])
 
 
 def submit(command: list[str]) -> str:
-    """Hand one command to sbatch; gives the job's number. KitError with what sbatch said where it refuses."""
+    """Pass one command to sbatch and return the job's number.
+
+    Raises KitError with sbatch's message where it refuses.
+    """
     if not shutil.which("sbatch"):
         raise KitError("There is no sbatch on this machine; run this on a login node of the cluster, or use --dry-run.")
     said = subprocess.run(command, capture_output=True, text=True)
@@ -124,7 +130,7 @@ def submit(command: list[str]) -> str:
 
 @dataclass(frozen=True)
 class Queued:
-    """A task in the queue: "4711_3", its state in lower case ("pending", "running", ...), and why it waits."""
+    """A task in the queue: its job ("4711_3"), its state ("pending", "running", ...), and why it waits."""
 
     job: str
     state: str
@@ -132,7 +138,7 @@ class Queued:
 
 
 def queue_if_any(name: str) -> dict[int, Queued]:
-    """`queue` for a look only: where Slurm does not answer, standard error says so, and nothing counts as queued."""
+    """`queue` for a report only. If Slurm does not answer, say so on standard error and count nothing as queued."""
     try:
         return queue(name)
     except KitError as error:
@@ -141,7 +147,7 @@ def queue_if_any(name: str) -> dict[int, Queued]:
 
 
 def queue(name: str) -> dict[int, Queued]:
-    """{place in the grid: its task} of the arrays of this name in the queue; {} on a machine without Slurm.
+    """{place in the grid: its task} for the arrays with this name in the queue; {} on a machine without Slurm.
 
     Raises KitError where Slurm does not answer.
     """

@@ -1,4 +1,4 @@
-"""Where a study's runs stand: what each has done, what it still needs, and what became of those that failed."""
+"""The progress of a study's runs: steps done, time left, and the reason for each failure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from stlm_kit.progress import Waiting
 from stlm_kit.provenance import duration
 from stlm_kit.reproduce.run import FINISHED, Run, read_record
 
-LAST = 50  # steps whose time tells how long the rest will take
+LAST = 50  # the remaining time is estimated from this many last steps
 
 
 @dataclass(frozen=True)
 class Standing:
-    """One run. `state`: as `Run.state`, or "queued" where only Slurm knows of it; `hours_left` None: not known."""
+    """The progress of one run.
+
+    state: as `Run.state`, or "queued" where only Slurm knows of the run. hours_left: None where it is not known.
+    """
 
     index: int
     name: str
@@ -32,11 +35,15 @@ class Standing:
     sentence: str
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields as a dict, for JSON."""
         return asdict(self)
 
 
 def standings(runs: list[Run], queued: dict[int, Queued], planned: dict[int, float | None]) -> list[Standing]:
-    """Where each run stands. queued: Slurm's tasks by the runs' places, from 1; planned: hours of a run not begun."""
+    """The progress of each run.
+
+    queued: Slurm's tasks, by the place of their run, from 1. planned: {place: hours} of the runs that have not begun.
+    """
     return [_standing(index, run, queued.get(index), planned.get(index)) for index, run in enumerate(runs, 1)]
 
 
@@ -57,14 +64,17 @@ def _standing(index: int, run: Run, task: Queued | None, planned: float | None) 
 
 
 def progress(folder: Path) -> tuple[int, float | None]:
-    """(the last step noted, seconds a step over the last ones, evaluations spread over them; None before the first)."""
+    """(the last step recorded, seconds a step over the last steps); the seconds are None before the first step.
+
+    The time of evaluations is included in the seconds a step.
+    """
     rows: deque[dict] = deque(maxlen=LAST)
     try:
         with (folder / "metrics.jsonl").open(encoding="utf-8", errors="replace") as file:
             for line in file:
                 try:
                     rows.append(json.loads(line))
-                except ValueError:  # the line that is being written
+                except ValueError:  # the last line may be incomplete
                     break
     except OSError:
         return 0, None
@@ -73,7 +83,7 @@ def progress(folder: Path) -> tuple[int, float | None]:
 
 
 def planned_hours(runs: list[Run], profile: str) -> dict[int, float | None]:
-    """{place: hours} of the runs that have not begun, as `stlm plan` estimates them; None where that cannot be told."""
+    """{place: hours} for runs that have not begun, as `stlm plan` estimates them; None without an estimate."""
     from stlm_kit.reproduce.cost import work_of
     from stlm_kit.reproduce.estimate import cost_of, means_for
 
@@ -92,7 +102,7 @@ def planned_hours(runs: list[Run], profile: str) -> dict[int, float | None]:
 
 
 def in_words(found: list[Standing]) -> str:
-    """One sentence: how many stand where, and how long the rest will take."""
+    """One sentence: how many runs are in each state, and how long the rest will take."""
     counts: dict[str, int] = {}
     for one in found:
         counts[one.state] = counts.get(one.state, 0) + 1

@@ -1,1 +1,1 @@
-"""What `stlm COMMAND` does: options in, sentences out; the work is done by the rooms below."""
+"""The commands `stlm COMMAND`: they read options and print sentences; the other packages do the work."""

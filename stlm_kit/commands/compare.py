@@ -1,4 +1,4 @@
-"""`stlm compare`: a study's runs side by side, memory and time."""
+"""`stlm compare`: a table of a study's runs, with the memory and time of each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from stlm_kit.errors import KitError
 
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
-    """The options of `stlm compare`."""
+    """Add the options of `stlm compare`."""
     parser.add_argument("study", metavar="STUDY", help="a study whose runs measure memory")
     parser.add_argument("--profile", default="laptop", help="laptop (default), or mig20, the published size")
     parser.add_argument("--device", default="", metavar="TEXT", help="only rows timed on a device of this name")
@@ -19,7 +19,7 @@ def add_compare(parser: argparse.ArgumentParser) -> None:
 
 
 def run_compare(options: argparse.Namespace) -> int:
-    """`stlm compare`: a study's runs side by side, memory and time. KitError where there is nothing to compare."""
+    """`stlm compare`: a table of a study's runs, with memory and time. KitError where there is nothing to compare."""
     from stlm_kit.reproduce.study_file import load_study
     from stlm_kit.studies.memory.comparison import compare
 

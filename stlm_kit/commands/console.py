@@ -1,4 +1,4 @@
-"""Tables on a terminal, and in a log or a pipe."""
+"""Tables for a terminal, a log or a pipe."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def plain_table(*columns: str) -> Table:
 
 
 def print_table(table: Table, soft_wrap: bool = True) -> None:
-    """Print a table: as wide as its content in a log or a pipe, folded in its columns on a terminal.
+    """Print a table. In a log or a pipe it is as wide as its content; on a terminal it is folded inside its columns.
 
-    The first column holds names to copy, so it is never folded or cut. soft_wrap: on a terminal a long line runs on
+    The first column holds names to copy, so it is never folded or cut. soft_wrap: on a terminal a long line continues
     instead of being folded inside its column.
     """
     from rich.console import Console
@@ -28,6 +28,6 @@ def print_table(table: Table, soft_wrap: bool = True) -> None:
         table.columns[0].no_wrap = True
         table.columns[0].min_width = max((len(str(cell)) for cell in table.columns[0].cells), default=0)
     if not console.is_terminal:
-        console.width = 10_000  # a log has no width of its own
+        console.width = 10_000  # a log has no width
         console.width = max(console.measure(table).maximum, 1)
     console.print(table)

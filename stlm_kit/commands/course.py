@@ -1,4 +1,4 @@
-"""`stlm course`: options in, sentences out; the work is done by the rest of this room."""
+"""`stlm course`: reads options and prints sentences; stlm_kit.course does the work."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from stlm_kit.paths import course_dir
 
 
 def add_course(parser: argparse.ArgumentParser, parents: list[argparse.ArgumentParser]) -> None:
-    """The actions of `stlm course` and their options; `parents` hold what every action takes."""
+    """Add the actions of `stlm course` and their options.
+
+    `parents`: parsers with the options that every action takes.
+    """
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     summary = "Make the students' notebooks: no solutions, no hidden tests, the course's own seeds and conventions."
     release = actions.add_parser("release", help=summary, description=summary, parents=parents)
@@ -43,12 +46,12 @@ def _add_grading(actions: argparse._SubParsersAction, parents: list[argparse.Arg
 
 
 def run_course(options: argparse.Namespace) -> int:
-    """`stlm course ACTION`; gives its exit status."""
+    """`stlm course ACTION`; returns its exit status."""
     return options.action(options) or 0
 
 
 def run_release(options: argparse.Namespace) -> None:
-    """`stlm course release`: print where each release lies and what was drawn for it."""
+    """`stlm course release`: print the folder of each release and which exercises were drawn for it."""
     from stlm_kit.course.folder import read_key
     from stlm_kit.course.release import release
 
@@ -66,7 +69,7 @@ def run_release(options: argparse.Namespace) -> None:
 
 
 def run_grade(options: argparse.Namespace) -> None:
-    """`stlm course grade`: a line for each submission, then the table."""
+    """`stlm course grade`: print a line for each submission, then the table."""
     from stlm_kit.course import table
     from stlm_kit.course.course_file import read_course
     from stlm_kit.course.grade import grade, released
@@ -80,7 +83,7 @@ def run_grade(options: argparse.Namespace) -> None:
 
 
 def run_regrade(options: argparse.Namespace) -> None:
-    """`stlm course regrade`: a line for each mark that moved."""
+    """`stlm course regrade`: print a line for each mark that changed."""
     from stlm_kit.course.regrade import regrade
 
     moved = regrade(course_dir(), options.assignments)
@@ -90,7 +93,7 @@ def run_regrade(options: argparse.Namespace) -> None:
 
 
 def run_grades(options: argparse.Namespace) -> None:
-    """`stlm course grades`: say where the file lies."""
+    """`stlm course grades`: print where the file is."""
     from stlm_kit.course.grades import export
 
     print(export(course_dir(), options.format))

@@ -1,4 +1,4 @@
-"""`stlm data`: the corpora there are, fetched and checked on a login node before anything waits in a queue."""
+"""`stlm data`: list the corpora, fetch them and check them, on a login node before any job is queued."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MIB = 2**20
 
 
 def add_data(parser: argparse.ArgumentParser, parents: list[argparse.ArgumentParser]) -> None:
-    """The actions of `stlm data`."""
+    """Add the actions of `stlm data`."""
     actions = parser.add_subparsers(required=True, metavar="ACTION")
 
     def action(name: str, summary: str, run) -> argparse.ArgumentParser:
@@ -41,11 +41,12 @@ def add_data(parser: argparse.ArgumentParser, parents: list[argparse.ArgumentPar
 
 
 def run_data(options: argparse.Namespace) -> int:
-    """`stlm data ACTION`; gives its exit status."""
+    """`stlm data ACTION`; returns its exit status."""
     return options.action(options)
 
 
 def list_corpora(options: argparse.Namespace) -> int:
+    """`stlm data list`: print a line for each corpus."""
     from stlm_kit.data import corpora
 
     for name, summary in corpora.describe().items():
@@ -54,13 +55,18 @@ def list_corpora(options: argparse.Namespace) -> int:
 
 
 def install(options: argparse.Namespace) -> int:
+    """`stlm data install`: install the packages that ship corpora."""
     from stlm_kit.commands import dev
 
     return dev.install_data()
 
 
 def get_corpora(options: argparse.Namespace) -> int:
-    """Fetch corpora, one after the other. KitError at the end where one failed; the others are there."""
+    """`stlm data get`: fetch corpora one after the other.
+
+    A failure does not stop the others. At the end KitError names the corpora that failed. UsageError for an unknown
+    corpus, or for a limit below 1.
+    """
     from stlm_kit.data import corpora, hub
 
     for name in options.names:
@@ -86,7 +92,7 @@ def get_corpora(options: argparse.Namespace) -> int:
 
 
 def _get(name: str, max_documents: int | None, base: Path | None) -> None:
-    """Fetch one corpus, with a line before on what it takes and one after on what came."""
+    """Fetch one corpus. Print its size before and the result after."""
     from stlm_kit.data import hub
 
     wanted = max_documents or hub.CORPORA[name].first
@@ -113,8 +119,12 @@ def _say_shipped(name: str) -> None:
 
 @dataclass(frozen=True)
 class Look:
-    """What there is of a corpus. `state`: shipped, cached, missing, damaged, or path; `documents` by part of the corpus
-    as it is kept; `columns`: those that are read, with their types; `hashes`: ok, wrong, or not recorded."""
+    """The state of a corpus on this machine.
+
+    state: "shipped", "cached", "missing", "damaged" or "path". documents: counts by part, as the corpus is kept.
+    columns: those that are read, with their types. hashes: "ok", "wrong" or "not recorded". text_bytes, file_bytes:
+    sizes in bytes.
+    """
 
     name: str
     state: str
@@ -130,11 +140,15 @@ class Look:
 
     @property
     def there(self) -> bool:
+        """Whether the corpus can be read."""
         return self.state not in ("missing", "damaged")
 
 
 def check_corpora(options: argparse.Namespace) -> int:
-    """Print what there is of corpora; 1 where something is missing or damaged, with the command that mends it."""
+    """`stlm data check`: print the state of corpora, and for a missing or damaged one the command that repairs it.
+
+    Returns 1 where a corpus is missing or damaged, else 0.
+    """
     from stlm_kit.data import hub
     from stlm_kit.reproduce.data_needed import corpora_of, get_line
     from stlm_kit.reproduce.study_file import PROFILES
@@ -176,7 +190,7 @@ def _show(looks: Iterable[Look]) -> None:
 
 
 def look_at(name: str, max_documents: int | None = None) -> Look:
-    """What there is of a corpus by name or path. Hashes of what is cached are worked out anew."""
+    """The state of a corpus, given by name or path. The hashes of cached files are computed again."""
     from stlm_kit.data import corpora, hub
     from stlm_kit.reproduce.data_needed import why_no_corpus
 
@@ -195,7 +209,7 @@ def look_at(name: str, max_documents: int | None = None) -> Look:
 
 
 def _look(name: str, folder: Path) -> Look:
-    """What there is of a corpus in a folder of the cache."""
+    """The state of a corpus in a folder of the cache."""
     from stlm_kit.data import hub
 
     entry, files = hub.CORPORA[name], hub.split_files(name, folder)
@@ -218,7 +232,7 @@ def _look(name: str, folder: Path) -> Look:
 
 
 def _shipped(name: str) -> Look:
-    """A corpus of a package, read to be counted."""
+    """The state of a corpus that a package ships. Its documents are read to count them."""
     from stlm_kit.data.corpora import SHIPPED
 
     read, origin = SHIPPED[name]

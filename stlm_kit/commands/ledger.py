@@ -1,4 +1,4 @@
-"""`stlm ledger`: published numbers beside what the kit found; `stlm ledger import` lets one's own runs answer."""
+"""`stlm ledger`: published numbers beside what the kit found. `stlm ledger import` adds answers from your own runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stlm_kit.reproduce.trace_cache import kept
 
 
 def add_ledger(parser: argparse.ArgumentParser) -> None:
-    """The options of `stlm ledger`, of one claim, and of `stlm ledger import`."""
+    """Add the options of `stlm ledger`, of one claim, and of `stlm ledger import`."""
     parser.usage = "stlm ledger [options] [CLAIM] | stlm ledger import RUN_DIR|GPU_ROWS [--dry-run] | "
     parser.usage += "stlm ledger --verify-quotes FOLDER"
     parser.add_argument(
@@ -51,7 +51,7 @@ WHERE_ROWS_GO = (
 
 
 def run_ledger(options: argparse.Namespace) -> int:
-    """`stlm ledger`, one claim of it, or an import. UsageError for other words."""
+    """`stlm ledger`: the whole ledger, one claim, or an import. UsageError for other arguments."""
     if options.verify_quotes:
         return verify_quotes(options)
     if options.what[:1] == ["import"]:
@@ -71,7 +71,7 @@ def run_ledger(options: argparse.Namespace) -> int:
 
 
 def show_claim(claim_id: str, as_json: bool) -> int:
-    """One claim whole: what it says and where, what was found, how, and the command that does it again."""
+    """Print one claim: what it says and where, what was found and how, and the command that repeats it."""
     from stlm_kit import ledger
     from stlm_kit.ledger.origin import command_of, place_of
     from stlm_kit.ledger.wording import in_words, source_says
@@ -105,7 +105,10 @@ def show_claim(claim_id: str, as_json: bool) -> int:
 
 
 def verify_quotes(options: argparse.Namespace) -> int:
-    """`stlm ledger --verify-quotes FOLDER`: each quote that is not there, and counts. 1 where one is not, else 0."""
+    """`stlm ledger --verify-quotes FOLDER`: print each quote that was not found, and the counts.
+
+    Returns 1 where a quote or a file is missing, else 0.
+    """
     from stlm_kit import ledger
     from stlm_kit.ledger.quotes import check
 
@@ -128,7 +131,10 @@ def verify_quotes(options: argparse.Namespace) -> int:
 
 
 def import_rows(options: argparse.Namespace) -> int:
-    """`stlm ledger import`: a line for each run folder and each claim it answers. KitError where one was refused."""
+    """`stlm ledger import`: print a line for each run folder and each claim that it answers.
+
+    Raises KitError where a run was refused.
+    """
     from stlm_kit import ledger
     from stlm_kit.ledger.import_rows import import_runs, shown
     from stlm_kit.ledger.wording import in_words
@@ -157,14 +163,14 @@ def import_rows(options: argparse.Namespace) -> int:
 
 
 def _kept_answers(source: str | None) -> dict[str, dict | None]:
-    """The answers that need no run; kept while the kit, its libraries and the recorded rows are the same."""
+    """The answers that need no run. They are cached until the kit, its libraries or the recorded rows change."""
     from stlm_kit.ledger.answers import computed_answers
 
     return kept(dict[str, dict | None], computed_answers, source, besides=rows_hashes())
 
 
 def import_of_a_gpu(file: Path, dry_run: bool) -> int:
-    """`stlm ledger import FOLDER/gpu.jsonl`: how many rows are new, and each claim whose answer they change."""
+    """`stlm ledger import FOLDER/gpu.jsonl`: print how many rows are new, and each claim whose answer they change."""
     from stlm_kit import ledger
     from stlm_kit.ledger.gpu_rows import import_gpu_rows
     from stlm_kit.ledger.wording import in_words
@@ -183,7 +189,7 @@ def import_of_a_gpu(file: Path, dry_run: bool) -> int:
 
 
 def show_ledger(options: argparse.Namespace) -> int:
-    """Every claim, published beside found, with its verdict; on standard error, what is at odds."""
+    """Print every claim: published beside found, with the verdict. Contradictions go to standard error."""
     from stlm_kit import ledger
     from stlm_kit.ledger.survey import survey
     from stlm_kit.ledger.wording import show

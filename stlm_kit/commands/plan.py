@@ -1,4 +1,4 @@
-"""`stlm plan`: a table of what each run of a study will take, for a job array or a laptop's afternoon."""
+"""`stlm plan`: a table of the time and memory that each run of a study needs, before you start it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MARKS = {"tight": "[yellow]tight[/]", "no": "[red]no[/]"}
 
 
 def add_plan(parser: argparse.ArgumentParser) -> None:
-    """The options of `stlm plan`."""
+    """Add the options of `stlm plan`."""
     parser.add_argument("study", metavar="STUDY", help="a study by name, or a .yaml file of one's own")
     parser.add_argument("--profile", default="laptop", help="laptop (default), or mig20, the published size")
     parser.add_argument("--run", metavar="NAME|INDEX", help="only this run; an index counts from 1")
@@ -38,7 +38,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
 
 
 def run_plan(options: argparse.Namespace) -> int:
-    """`stlm plan`. Raises UsageError for options that will not do, and what `plan` and `work_of` raise."""
+    """`stlm plan`. Raises UsageError for options that are out of range, and what `plan` and `work_of` raise."""
     if not 0 < options.utilisation <= 1:
         raise UsageError(f"--utilisation {options.utilisation} will not do; give a share above 0 and up to 1.")
     if options.calibrate is not None and options.calibrate < 1:

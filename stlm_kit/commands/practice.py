@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def add_practice(parser: argparse.ArgumentParser) -> None:
-    """The options of `stlm practice`."""
+    """Add the options of `stlm practice`."""
     parser.add_argument(
         "folder",
         nargs="?",
@@ -24,7 +24,7 @@ def add_practice(parser: argparse.ArgumentParser) -> None:
 
 
 def run_practice(options: argparse.Namespace) -> int:
-    """`stlm practice [DIR]`: say what is new, what was kept, and where to begin."""
+    """`stlm practice [DIR]`: print what is new, what was kept, and where to begin."""
     from stlm_kit.practice.folder import KEPT, NEW, OLDER, make_practice, practice_dir
 
     folder = (options.folder or practice_dir()).expanduser()

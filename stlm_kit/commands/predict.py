@@ -1,4 +1,4 @@
-"""`stlm predict`: what a training step takes, predicted: a preset under a recipe, or the runs of a recorded study."""
+"""`stlm predict`: the predicted memory of a training step, for a preset and recipe or for a study's runs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from stlm_kit.errors import UsageError
 from stlm_kit.progress import Waiting
 from stlm_kit.reproduce.trace_cache import kept
 
-SHOWN = 12  # tensors alive at the peak that are listed
+SHOWN = 12  # how many of the tensors alive at the peak are listed
 
 
 def add_predict(parser: argparse.ArgumentParser) -> None:
-    """The options of `stlm predict`."""
+    """Add the options of `stlm predict`."""
     parser.add_argument("--preset", help="which decoder (stlm presets lists them)")
     parser.add_argument("--recipe", help="how a step is computed, such as bf16+flash (default: fp32)")
     parser.add_argument("--batch-size", type=int, help="rows in a batch")
@@ -30,7 +30,7 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         choices=spans,
         help="the whole step (default), or forward and backward alone, as the memory study read it",
     )
-    parser.add_argument("--window", dest="span", choices=spans, help=argparse.SUPPRESS)  # its earlier name
+    parser.add_argument("--window", dest="span", choices=spans, help=argparse.SUPPRESS)  # an earlier name of the option
     parser.add_argument("--semantics", choices=["cuda", "cpu"], help="whose memory: cuda (default) or cpu")
     parser.add_argument(
         "--budget", metavar="NAME|MIB", help="say too how large a batch fits: mig-20gb, device, or a number of MiB"
@@ -51,14 +51,14 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
 
 
 def run_predict(options: argparse.Namespace) -> int:
-    """`stlm predict`. Raises UsageError, one sentence, for names, sizes and combinations that cannot be."""
+    """`stlm predict`. Raises UsageError for unknown names, sizes out of range and wrong combinations."""
     if options.write and options.study is None:
         raise UsageError("--write renews the predictions of a study; give --study as well.")
     return predict_study(options) if options.study is not None else predict_preset(options)
 
 
 def predict_study(options: argparse.Namespace) -> int:
-    """Each recorded run, predicted, and the worst error."""
+    """Print the prediction for each recorded run, and the worst error."""
     left = [name for name, value in vars(options).items() if name not in OF_A_STUDY and value is not None]
     if left:
         raise UsageError(f"--study says what is predicted; leave out --{left[0].replace('_', '-')}.")
@@ -97,16 +97,16 @@ OF_A_STUDY = {"study", "write", "json", "debug", "command"}
 
 
 def predict_preset(options: argparse.Namespace) -> int:
-    """One `MemoryReport`, and the largest batch where there is a budget."""
+    """Print one `MemoryReport`, and the largest batch where a budget is given."""
     for name in ("preset", "batch_size"):
         if getattr(options, name) is None:
             raise UsageError(f"Give --{name.replace('_', '-')}, or --study memory for its recorded runs.")
-    from stlm_kit.config import preset, preset_entry
     from stlm_kit.memory import predict_peak
     from stlm_kit.memory.budget import Budget, find_budget
     from stlm_kit.memory.devices import DEVICES, MARGIN
     from stlm_kit.memory.report import MemoryReport
     from stlm_kit.options import parse_pairs, settings_from
+    from stlm_kit.presets import preset, preset_entry
     from stlm_kit.training.recipe import Recipe
 
     tried_on, gpu = _device_of_trial(options), _gpu(options)
@@ -150,7 +150,7 @@ def predict_preset(options: argparse.Namespace) -> int:
 
 
 def _device_of_trial(options: argparse.Namespace) -> str | None:
-    """Where batches are tried; None where none is. UsageError for options that do not go together."""
+    """The device on which batches are tried, or None for no trial. UsageError for options that exclude each other."""
     where = options.device if options.device in ("cuda", "cpu") else None
     if not getattr(options, "try"):
         if where:
@@ -167,7 +167,7 @@ def _device_of_trial(options: argparse.Namespace) -> str | None:
 
 
 def _gpu(options: argparse.Namespace) -> str | None:
-    """The GPU named by --device; None where it names none. UsageError for one that the table lacks."""
+    """The GPU named by --device, or None where it names none. UsageError for a GPU that is not in the table."""
     from stlm_kit.memory.devices import device_named
 
     return None if options.device in (None, "cuda", "cpu") else device_named(options.device).name
@@ -192,7 +192,7 @@ def _needed(report) -> str:
 
 
 def _show(report) -> None:
-    """The report's figures, what the peak is made of, and the largest tensors alive in it."""
+    """Print the report's figures, what the peak is made of, and the largest tensors alive at the peak."""
     where = "whole step" if report.span == "step" else "forward and backward"
     print(f"peak {report.peak_allocated_mib:,.1f} ({where}; it lies in the {report.peak_phase} phase)")
     print(

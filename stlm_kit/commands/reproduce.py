@@ -1,4 +1,4 @@
-"""`stlm reproduce`: chapters and studies executed, their comparisons printed, the report written."""
+"""`stlm reproduce`: execute chapters and studies, print how their runs compare, and write the report."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MARKS |= {"running": "cyan"}
 
 
 def add_reproduce(parser: argparse.ArgumentParser) -> None:
-    """The options of `stlm reproduce`."""
+    """Add the options of `stlm reproduce`."""
     parser.add_argument(
         "names",
         nargs="*",
@@ -84,7 +84,7 @@ def add_reproduce(parser: argparse.ArgumentParser) -> None:
 
 
 def run_reproduce(options: argparse.Namespace) -> int:
-    """`stlm reproduce`; gives its exit status. Raises what `reproduce` raises."""
+    """`stlm reproduce`; returns its exit status. Raises what `reproduce` raises."""
     settle_as_worker()
     if options.rows and not options.recheck:
         raise UsageError("--rows says what to check; give --recheck as well.")
@@ -123,16 +123,19 @@ def run_reproduce(options: argparse.Namespace) -> int:
 
 
 def given_parameters(texts: list[str]) -> dict[str, str]:
-    """{name: text} of `-p name=value`; UsageError for another form."""
+    """{name: text} of `-p name=value`. UsageError for another form."""
     if not texts:
         return {}
-    from stlm_kit.options import parse_pairs  # it imports torch, which a list of runs does without
+    from stlm_kit.options import parse_pairs  # imported here because it needs torch, and listing runs does not
 
     return parse_pairs(texts, "-p")
 
 
 def runs_of_study(options: argparse.Namespace, otherwise: str) -> list[Run]:
-    """The runs that a command's study, profile and -p stand for; UsageError for a chapter, `otherwise` its end."""
+    """The runs that a command's study, profile and -p select.
+
+    Raises UsageError for a chapter; `otherwise` is the end of its sentence.
+    """
     runs = plan(Request([options.study], options.profile, given_parameters(options.parameters)))
     if any(run.is_chapter for run in runs):
         raise UsageError(f"{options.study!r} is a chapter{otherwise}")
@@ -140,7 +143,7 @@ def runs_of_study(options: argparse.Namespace, otherwise: str) -> list[Run]:
 
 
 def show_checks(checks: Iterable[Checked]) -> int:
-    """Print what each check found as it ends; 1 where something is stale, else 0."""
+    """Print the result of each check as it ends. Returns 1 where something is stale, else 0."""
     verdicts = []
     for checked in checks:
         print(checked, flush=True)
@@ -158,11 +161,15 @@ def reproduce(
     unchecked: bool = False,
     report: bool = True,
 ) -> list[Ended]:
-    """Execute what was asked for, as far as it is not done, and write the report unless another job does.
+    """Execute the requested runs that are not done, and write the report unless another job does so.
 
-    Every parameter is validated before anything starts. `figures` is where the report and the figures go (default:
-    figures/ of the project; of a study of one's own, its own folder where one works). See `execute_runs` for what is
-    refused and what is raised; KitError at the end where a notebook failed or a run was refused.
+    Every parameter is validated before anything starts.
+
+    figures: the folder for the report and the figures. The default is figures/ of the project, or for your own study
+    the folder you work in.
+
+    `execute_runs` says which runs are refused and what is raised. KitError at the end where a notebook failed or a run
+    was refused.
     """
     ready_for_kernels()
     runs = plan(request)
@@ -175,13 +182,14 @@ def reproduce(
     return ended
 
 
-NOT_ON_SLICES = ("list", "recheck", "collect", "force")  # each worker would force every run anew
+NOT_ON_SLICES = ("list", "recheck", "collect", "force")  # with --force each worker would run everything again
 
 
 def reproduce_on_slices(request: Request, options: argparse.Namespace) -> int:
-    """A worker a slice side by side, then rows, comparison and report once; gives the exit status of them all.
+    """Start one worker for each slice. When all have ended, collect the rows, compare them and write the report once.
 
-    Raises UsageError and KitError before any worker starts, Interrupted when all have stopped after a signal.
+    Returns the exit status of all workers. Raises UsageError and KitError before any worker starts, Interrupted when
+    all have stopped after a signal.
     """
     for name in NOT_ON_SLICES:
         if getattr(options, name):
@@ -198,7 +206,7 @@ def reproduce_on_slices(request: Request, options: argparse.Namespace) -> int:
 
 
 def worker_arguments(options: argparse.Namespace) -> list[str]:
-    """The same request for a worker, which leaves the report to whoever started it."""
+    """The arguments of a worker: the same request, without the report, which the parent process writes."""
     named = {"--profile": options.profile, "--only": options.only, "--shard": options.shard}
     named |= {"--notebooks": options.notebooks}
     given = [f"{name}={value}" for name, value in named.items() if value is not None]
@@ -215,13 +223,13 @@ def tell(runs: list[Run], request: Request, figures: Path | None) -> None:
     for study in studies_of(runs):
         _, lines = compare_or_why_not(study, request.profile)
         print("\n".join(["", *lines, ""]) if lines else "", end="", flush=True)
-    # A job of several shows what the others have done, too.
+    # A job that does part of a study also reports what the other jobs have done.
     for report in write_reports(plan(replace(request, only=None, shard=None)), request, figures):
         print(f"Report: {report}")
 
 
 def collect_runs(request: Request, figures: Path | None = None) -> None:
-    """Run nothing: collect the rows of a study's finished runs, name those that have none, and write the report."""
+    """Execute nothing: collect the rows of finished runs, name the runs without a row, and write the report."""
     runs = plan(request)
     for study in studies_of(runs):
         print(f"{study}: {len(collect(study))} rows")
@@ -233,7 +241,7 @@ def collect_runs(request: Request, figures: Path | None = None) -> None:
 
 
 def _raise_for(ended: list[Ended], unit: str) -> None:
-    """KitError naming the runs that failed and those that were refused, if any."""
+    """Raise KitError that names the runs that failed and those that were refused, if any."""
     sentences = []
     if failed := [end.run.name for end in ended if end.status == "failed"]:
         sentences.append(f"{len(failed)} of {len(ended)} {unit}s failed: {', '.join(failed)}")

@@ -1,4 +1,4 @@
-"""`stlm results`: scores over a grid, means over seeds with intervals, differences from one arm, and a picture."""
+"""`stlm results`: scores over a grid, means over seeds with intervals, differences from one arm, and a plot."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PICTURES = (".png", ".svg", ".pdf")
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:
-    """The options of `stlm results`."""
+    """Add the options of `stlm results`."""
     parser.add_argument(
         "names", nargs="+", metavar="STUDY|FILE", help="studies by name or .yaml file, or .jsonl files of rows"
     )
@@ -55,7 +55,7 @@ def add_results(parser: argparse.ArgumentParser) -> None:
 
 
 def run_results(options: argparse.Namespace) -> int:
-    """`stlm results`. Raises what `gather` and `tabulate` raise, UsageError for a picture of another kind."""
+    """`stlm results`. Raises what `gather` and `tabulate` raise, and UsageError for an unknown type of picture."""
     from stlm_kit.commands.reproduce import given_parameters
     from stlm_kit.reproduce.study_file import PROFILES
     from stlm_kit.tables.rows import gather
@@ -75,7 +75,7 @@ def run_results(options: argparse.Namespace) -> int:
 
 
 def show(table: Table, form: str) -> None:
-    """Print the table. Notes follow it; beside CSV and JSON they go to standard error."""
+    """Print the table. Notes follow it; with CSV and JSON they go to standard error."""
     from stlm_kit.tables.text import cells, csv_text, latex, records
 
     if form == "csv":
@@ -104,7 +104,7 @@ def show(table: Table, form: str) -> None:
 
 
 def draw(table: Table, path: Path) -> None:
-    """The picture of a table as a file. KitError where it cannot be written."""
+    """Write the plot of a table to a file. KitError where it cannot be written."""
     from stlm_kit.plots.results import results
 
     try:

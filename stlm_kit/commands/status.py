@@ -1,4 +1,4 @@
-"""`stlm status`: where a study's runs stand, on this machine and in Slurm's queue."""
+"""`stlm status`: the progress of a study's runs, on this machine and in Slurm's queue."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from stlm_kit.errors import UsageError
 from stlm_kit.provenance import duration
 from stlm_kit.reproduce.run import FINISHED
 
-OVER = (*FINISHED, "failed", "missing")  # nothing happens to such a run by itself
+OVER = (*FINISHED, "failed", "missing")  # the state of such a run does not change by itself
 
 
 def add_status(parser: argparse.ArgumentParser) -> None:
-    """The options of `stlm status`."""
+    """Add the options of `stlm status`."""
     parser.add_argument("study", metavar="STUDY", help="a study by name, or a .yaml file of one's own")
     parser.add_argument("--profile", default="laptop", help="laptop (default), or mig20, the published size")
     parser.add_argument(
@@ -37,10 +37,7 @@ def add_status(parser: argparse.ArgumentParser) -> None:
 
 
 def run_status(options: argparse.Namespace) -> int:
-    """`stlm status`; gives 1 where a run has failed, else 0.
-
-    Raises what `plan` raises.
-    """
+    """`stlm status`. Returns 1 where a run has failed, else 0. Raises what `plan` raises."""
     if options.watch is not None and not options.watch > 0:
         raise UsageError(f"--watch {options.watch:g} will not do; give seconds above 0.")
     runs = runs_of_study(options, f"; `stlm reproduce {options.study} --list` shows its state.")
@@ -50,7 +47,7 @@ def run_status(options: argparse.Namespace) -> int:
         found = standings(runs, slurm.queue_if_any(job_name(runs[0].study, options.profile)), planned)
         if options.json:
             print(json.dumps([one.to_dict() for one in found], indent=1), flush=True)
-        elif (now := in_words(found)) != shown:  # in a log a table is worth printing only when something changed
+        elif (now := in_words(found)) != shown:  # in a log, print a table only if something changed
             show(found)
             print(now, flush=True)
             shown = now
@@ -60,7 +57,7 @@ def run_status(options: argparse.Namespace) -> int:
 
 
 def show(found: list[Standing]) -> None:
-    """Print the table."""
+    """Print the table of runs."""
     table = plain_table("#", "run", "state", "job", "step", "left", "")
     for one in found:
         colour = MARKS.get(one.state)

@@ -1,4 +1,4 @@
-"""`stlm submit`: a study's unfinished runs handed to Slurm, and a job that collects them when they have ended."""
+"""`stlm submit`: submit a study's unfinished runs to Slurm, and a job that collects their rows at the end."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from stlm_kit.reproduce.estimate import Means
     from stlm_kit.reproduce.run import Run
 
-HOST_GIB = 6  # Python, torch, CUDA's context and libraries; a CPU's step comes on top
-STEP_GIB = 4  # sizes are rounded up to this, so that runs share an array
+HOST_GIB = 6  # Python, torch, the CUDA context and libraries; a step on a CPU is added to this
+STEP_GIB = 4  # sizes are rounded up to a multiple of this, so that more runs share an array
 
 
 def add_submit(parser: argparse.ArgumentParser) -> None:
-    """The options of `stlm submit`."""
+    """Add the options of `stlm submit`."""
     parser.add_argument("study", metavar="STUDY", help="a study by name, or a .yaml file of one's own")
     parser.add_argument("--profile", default="mig20", help="mig20 (default), the published size, or laptop")
     parser.add_argument(
@@ -48,8 +48,10 @@ def add_submit(parser: argparse.ArgumentParser) -> None:
 
 
 def run_submit(options: argparse.Namespace) -> int:
-    """`stlm submit`. Raises UsageError for options that will not do; KitError for text that is not there, for runs of
-    which none fits, and where sbatch refuses."""
+    """`stlm submit`. Raises UsageError for options that are out of range.
+
+    Raises KitError where a text is missing, where no run fits, and where sbatch refuses.
+    """
     _check(options)
     runs = runs_of_study(options, ", which takes minutes; stlm submit takes a study.")
     name = job_name(runs[0].study, options.profile)
@@ -96,12 +98,12 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def job_name(study: str, profile: str) -> str:
-    """What a study's jobs are called in the queue."""
+    """The name of a study's jobs in the queue."""
     return f"stlm-{study}-{profile}"
 
 
 def _left_out(runs: list[Run], queued: dict) -> list[str]:
-    """Why some runs are not submitted, a line each kind."""
+    """Why some runs are not submitted, one line for each reason."""
     done = [run.name for run in runs if run.finished]
     waiting = [run.name for index, run in enumerate(runs, 1) if index in queued and not run.finished]
     said = [f"Finished already, and left out: {', '.join(done)}"] if done else []
@@ -109,7 +111,7 @@ def _left_out(runs: list[Run], queued: dict) -> list[str]:
 
 
 def _costs(open_runs: dict[int, Run], options: argparse.Namespace) -> tuple[list[tuple[int, str, int]], list[str]]:
-    """((index, time limit, GiB of host memory) of each run that fits, a sentence for each that does not)."""
+    """((index, time limit, GiB of host memory) of each run that fits, one sentence for each run that does not)."""
     from stlm_kit.reproduce.cost import work_of
     from stlm_kit.reproduce.estimate import cost_of, means_for
 
@@ -129,7 +131,7 @@ def _costs(open_runs: dict[int, Run], options: argparse.Namespace) -> tuple[list
 
 
 def host_gib(cost: Cost, means: Means) -> int:
-    """Host memory for a run in GiB: on a CPU its step is in it, on a GPU one more copy of its checkpoint."""
+    """Host memory for a run in GiB. On a CPU this includes the step, on a GPU one more copy of the checkpoint."""
     of_the_step = cost.needed_mib if means.semantics == "cpu" else cost.disk_mib / 2
     return math.ceil((HOST_GIB + of_the_step / 1024) / STEP_GIB) * STEP_GIB
 

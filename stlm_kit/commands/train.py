@@ -1,4 +1,4 @@
-"""`stlm train`: a preset trained on a corpus, resumably; a finished run extended."""
+"""`stlm train`: train a preset on a corpus, resume an interrupted run, or extend a finished one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ OF_A_CONTINUATION = {"steps", "run_dir", "json", "debug", "command", "continue_f
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
-    """The options of `stlm train`; its help lists every setting, its default, the presets and the parts of a recipe."""
+    """Add the options of `stlm train`.
+
+    Its help lists every setting, its default, the presets and the parts of a recipe.
+    """
     parser.add_argument("--preset", help="which model (stlm presets lists them)")
     parser.add_argument("--corpus", help="a corpus name, or a path to text, jsonl, parquet or a folder")
     parser.add_argument("--tokenizer", help="bytes, gpt2, bpe-N, or a tokenizer.json; default: the preset's")
@@ -53,8 +56,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def settings_help() -> str:
-    """Every setting with its default and meaning, every preset, every part of a recipe."""
-    from stlm_kit.config import PRESETS
+    """The help text: every setting with its default and meaning, every preset, every part of a recipe."""
+    from stlm_kit.presets import PRESETS
     from stlm_kit.train_from_text import RunSettings
     from stlm_kit.training.recipe import Recipe
 
@@ -73,7 +76,7 @@ def settings_help() -> str:
 
 
 def run_train(options: argparse.Namespace) -> int:
-    """`stlm train`. Raises UsageError for options that will not do, and what `train_from_text` raises."""
+    """`stlm train`. Raises UsageError for options that are out of range, and what `train_from_text` raises."""
     run_dir, trained = _continued(options) if options.continue_from else _trained(options)
     result = {"run_dir": str(run_dir), **trained.result}
     if options.json:
@@ -90,7 +93,7 @@ def run_train(options: argparse.Namespace) -> int:
 
 
 def in_words(result: dict[str, Any]) -> str:
-    """Training, evaluation and the whole, in words; the whole alone where the run does not hold the others."""
+    """The time of training, of evaluation and in total, in words. Only the total where the run recorded no other."""
     whole = duration(result["seconds"])
     if not result.get("training_seconds") or result.get("evaluation_seconds") is None:
         return whole
@@ -99,20 +102,20 @@ def in_words(result: dict[str, Any]) -> str:
 
 
 def _trained(options: argparse.Namespace) -> tuple[Path, TrainResult]:
-    """Train in the folder that was named, or in the first default one that holds no other run."""
+    """Train in the folder that was named, or in the first default folder that holds no other run."""
     from stlm_kit.options import settings_from_options
     from stlm_kit.train_from_text import train_from_text
 
     settings = settings_from_options(options)
     how: dict[str, Any] = {"progress": not options.json, **tracking.chosen(options)}
-    how["say"] = None if options.json else partial(print, file=sys.stderr)  # which writes any file's name
+    how["say"] = None if options.json else partial(print, file=sys.stderr)  # print can write any file name
     if options.run_dir:
         return options.run_dir, train_from_text(settings, options.run_dir, **how)
     taken = None
     for run_dir in default_folders(settings):
         if taken:
             print(f"stlm: {taken} holds a run with other settings; this one goes to {run_dir}.", file=sys.stderr)
-            how["say"] = lambda _: None  # said already
+            how["say"] = lambda _: None  # the messages were printed already
         try:
             return run_dir, train_from_text(settings, run_dir, **how)
         except OtherRun:
@@ -133,7 +136,7 @@ def default_folders(settings: RunSettings) -> Iterator[Path]:
 
 
 def _continued(options: argparse.Namespace) -> tuple[Path, TrainResult]:
-    """Extend a finished run, its own settings but for the number of steps, in another folder."""
+    """Extend a finished run in another folder. All its settings hold except the number of steps."""
     from stlm_kit.continuation import continue_from
 
     given = [name for name, value in vars(options).items() if name not in OF_A_CONTINUATION and value not in (None, [])]

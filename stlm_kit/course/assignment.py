@@ -12,10 +12,10 @@ import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from stlm_kit.errors import KitError, UsageError, first_sentence
 from stlm_kit.notebook_files import Chapter, find_chapter, notebooks_dir, suggest
@@ -72,17 +72,32 @@ class Exercise(BaseModel):
     id: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="the name of the function the student writes")
     title: str
     graded: bool = True
+    difficulty: Literal["easy", "medium", "hard"]
+    minutes: int = Field(gt=0, description="how long a student who read the chapter needs, in whole minutes")
+    chapter: str = Field(description='where a chapter teaches it: "chapter 01, stanza 2"')
     lines: int = Field(gt=0, description="how many lines of code the body needs; shown, never graded")
     forbidden: list[str] = Field([], description="identifiers that take the exercise's marks")
     forbidden_modules: list[str] = Field(["stlm_kit"], description="modules that take the exercise's marks")
     instead: str = Field(description="what to build from, said with each forbidden use")
     convention: Convention
 
+    @field_validator("chapter")
+    @classmethod
+    def _a_place_in_a_chapter(cls, place: str) -> str:
+        if not re.fullmatch(r"chapter \d\d, (introduction|stanza [1-9])", place):
+            raise ValueError(f'chapter: {place!r} names no place; write it like "chapter 01, stanza 2".')
+        return place
+
     @model_validator(mode="after")
     def _own_name_is_free(self) -> Exercise:
         if self.id in self.forbidden:
             raise ValueError(f"{self.id!r} cannot be forbidden: it is the student's own function.")
         return self
+
+    @property
+    def effort(self) -> str:
+        """The line under the exercise's heading: "easy · 15 minutes · chapter 01, stanza 2"."""
+        return f"{self.difficulty} · {self.minutes} minutes · {self.chapter}"
 
     def owns(self, cell_id: str) -> bool:
         """Whether the cell of this id belongs to the exercise."""

@@ -7,6 +7,9 @@ This repository shows every solution, so a course can have a key of its own. A l
     epsilon = 1e-6  # convention
 
 is then given another value: a seed, one of the choices, or the exercise's drawn convention, never the published one.
+A line that ends in `# planted: OTHER CODE` is one that a fault may replace, for students to find: a release has either
+the line or the other code. A key chooses which of a cell's faults are planted, at least one; without a key all are.
+
 Values follow from HMAC-SHA256 of the key and the place, so that the same key makes the same release. Without a key the
 values stay as published; the comment goes in every release.
 """
@@ -16,6 +19,7 @@ from __future__ import annotations
 import ast
 import copy
 import hmac
+import itertools
 import re
 from typing import Any
 
@@ -29,7 +33,8 @@ LINE = re.compile(
     r"(?P<how>convention|drawn: seed|drawn from (?P<choices>.+))$",
     re.MULTILINE,
 )
-MARKER = re.compile(r"# *(convention|drawn)\b", re.IGNORECASE)  # what an author may have meant for a drawn line
+PLANTED = re.compile(r"^(?P<indent>[ \t]*)(?P<right>\S.*?)  # planted: (?P<wrong>\S.*)$", re.MULTILINE)
+MARKER = re.compile(r"# *(convention|drawn|planted)\b", re.IGNORECASE)  # what an author may have meant for a drawn line
 TOLD = re.compile(r"^\*\*Convention\.\*\*.*$", re.MULTILINE)
 
 
@@ -77,14 +82,27 @@ def rewrite(source: str, assignment: Assignment, cell_id: str, owner: Exercise |
             raise KitError(f"{assignment.name}, cell {cell_id}: `{match[0].strip()}` will not do: {error}.") from error
         return f"{match['indent']}{match['names']} = {value}"
 
-    written = LINE.sub(line, source)
+    written = _plant(LINE.sub(line, source), key, f"{assignment.name}/{cell_id}/planted")
     if left := MARKER.search(written):
         text = written[written.rfind("\n", 0, left.start()) + 1 :].split("\n")[0].strip()
         raise KitError(
             f"{assignment.name}, cell {cell_id}: `{text}` is no drawn line; write `name = value  # drawn: seed`, "
-            "`# drawn from [...]` or `# convention`, or choose other words."
+            "`# drawn from [...]`, `# convention` or `# planted: other code`, or choose other words."
         )
     return written
+
+
+def _plant(source: str, key: str, place: str) -> str:
+    """A cell's source with the faults that the key plants in it, at least one of them; all without a key."""
+    n_faults = len(PLANTED.findall(source))
+    if not n_faults:
+        return source
+    every = 2**n_faults - 1
+    chosen = 1 + _draw(key, place) % every if key else every  # fault i is planted where bit i is 1
+    faults = itertools.count()
+    return PLANTED.sub(
+        lambda match: match["indent"] + (match["wrong"] if chosen >> next(faults) & 1 else match["right"]), source
+    )
 
 
 def _value(

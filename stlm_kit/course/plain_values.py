@@ -97,6 +97,10 @@ def _take(value: Any, stated: Any, kept: Kept) -> Any:
         if len(items) != len(parts):
             raise NotPlain(f"{len(items)} things where its signature states {len(parts)}")
         return tuple([_take(each, part, kept) for each, part in zip(items, parts, strict=True)])
+    if kind == "str":
+        if issubclass_(type(value), str):
+            return str.__str__(value)
+        raise NotPlain(f"{_called(value)} where its signature states a str")
     if kind == "tensor" and isinstance(value, kept.tensor):
         return _tensor(value, kept)
     return _number(value, kind, kept)

@@ -1,7 +1,7 @@
 """What kind of value an exercise's signature states, read off the teacher's own and written as plain tuples.
 
-"tensor", "int", "float", "bool", "none", ("list", of what), ("tuple", first, second, ...), ("either", one, other);
-"any" for what is none of these. `plain_values` takes a returned value apart by it, in another process.
+"tensor", "int", "float", "bool", "str", "none", ("list", of what), ("tuple", first, second, ...), ("either", one,
+other); "any" for what is none of these. `plain_values` takes a returned value apart by it, in another process.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from stlm_kit.course.assignment import Assignment
 from stlm_kit.course.cell_text import tree
 
 Stated = str | tuple
-NAMES = {"int": "int", "float": "float", "bool": "bool", "Tensor": "tensor", "None": "none"}
+NAMES = {"int": "int", "float": "float", "bool": "bool", "str": "str", "Tensor": "tensor", "None": "none"}
 
 
 def stated_type(assignment: Assignment, exercise_id: str) -> Stated:

@@ -1,6 +1,6 @@
-"""Text to batches: corpora of documents, tokenizers, memory-mapped token files and two ways to make batches.
+"""From text to batches: corpora of documents, tokenizers, memory-mapped token files and two kinds of batches.
 
-Names are imported on first use: a look at what is in the cache does without torch, which the batches need.
+Names are imported on first use. So you can look at the cache without torch, which only the batches need.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Two ways to make batches from a TokenFile: packed rows without padding, or one document a row.
 
-A source of batches is a function of a seed and a number: batch i is the same whenever it is asked for, so a training
-run that resumes at step i needs no state of its data. Each epoch visits every row once, in a new order; the rows that
-do not fill a last batch wait for another epoch's order.
+A source of batches is a function of a seed and a number. Batch i is the same whenever it is requested, so a training
+run that resumes at step i needs no saved data state. Each epoch visits every row once, in a new order. Rows that do not
+fill a last batch are left out of that epoch.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from torch import Tensor
 from stlm_kit.data.token_files import TokenFile
 from stlm_kit.errors import KitError, UsageError
 
-IGNORE = -100  # a target that is no target: what `torch.nn.functional.cross_entropy` leaves out by default
+IGNORE = -100  # marks a position without a target; the default ignore_index of `torch.nn.functional.cross_entropy`
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """One batch, whoever made it. All but `ids` and `targets` may be None.
+    """One batch from any source. All fields except `ids` and `targets` may be None.
 
-    ids: the tokens read. targets: `targets[b, t]` is the token after `ids[b, t]`, or IGNORE.
-    documents: numbers the document of each position, within its row.
-    weights: what each target counts in the loss, beside 1 (0 masks a prompt, say).
-    rows: the number of each row in its token file, by which what was computed for it beforehand is found again.
-    groups: numbers the group of each position, within its row (the token that a byte belongs to, say).
+    ids: the input tokens. targets: `targets[b, t]` is the token after `ids[b, t]`, or IGNORE.
+    documents: the number of the document of each position, within its row.
+    weights: the weight of each target in the loss, where it is not 1 (0 masks a prompt, for example).
+    rows: the number of each row in its token file. Precomputed values of a row are found by it.
+    groups: the number of the group of each position, within its row (the token that a byte belongs to, for example).
     target_bytes: UTF-8 bytes of raw text that each row's targets spell, for bits per byte.
     """
 
@@ -45,32 +45,32 @@ class Batch:
 
     @property
     def real_targets(self) -> int:
-        """How many targets count."""
+        """The number of real targets, those that are not IGNORE."""
         return int((self.targets != IGNORE).sum())
 
     @cached_property
     def weight(self) -> float:
-        """What a mean over this batch divides by: the number of real targets, or the sum of their weights."""
+        """The divisor of a mean over this batch: the number of real targets, or the sum of their weights."""
         if self.weights is None:
             return self.real_targets
         return float((self.weights * (self.targets != IGNORE)).sum())
 
     @property
     def valid_fraction(self) -> float:
-        """Share of positions whose target counts; the rest was computed for nothing."""
+        """The share of positions with a real target, 0 to 1. The other positions cost compute and give no loss."""
         return self.real_targets / self.targets.numel()
 
     def to(self, device: Any) -> Batch:
         """The batch with every tensor on a device."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
         moved = replace(self, **{name: value.to(device) for name, value in given.items() if value is not None})
-        if "weight" in self.__dict__:  # counted already: counting on a GPU would wait for it
+        if "weight" in self.__dict__:  # keep the count: counting on a GPU would force a synchronization
             moved.__dict__["weight"] = self.weight
         return moved
 
 
 class BatchSource(Protocol):
-    """What training asks for batches: a function of a seed and a number, and one sentence on how batches are made."""
+    """The interface that training uses: a function of a seed and a number, and one sentence on how batches are made."""
 
     description: str
 
@@ -78,7 +78,7 @@ class BatchSource(Protocol):
 
 
 class _Batches:
-    """What both kinds share: epochs, the order of rows, and the checks of sizes."""
+    """What both sources share: epochs, the order of rows, and checks of sizes."""
 
     n_rows: int
 
@@ -99,13 +99,13 @@ class _Batches:
             )
 
     def __len__(self) -> int:
-        """Batches in an epoch."""
+        """The number of batches in an epoch."""
         return self.n_rows // self.batch_size
 
     def __call__(self, seed: int, number: int) -> Batch:
-        """Batch `number` of an endless sequence: any number from 0 on, epoch after epoch.
+        """Batch `number` of an endless sequence, from 0, epoch after epoch. UsageError for a negative number.
 
-        A seed that was given when this was made outranks `seed`.
+        A seed that was given to the constructor takes precedence over `seed`.
         """
         if number < 0:
             raise UsageError(f"There is no batch {number}; batches count from 0.")
@@ -117,7 +117,7 @@ class _Batches:
         return replace(self._batch(rows), rows=torch.from_numpy(rows.copy()))
 
     def __getitem__(self, number: int) -> Batch:
-        """Batch `number` under the seed that was given, or 0."""
+        """Batch `number` with the constructor's seed, or 0."""
         return self(0, number)
 
     def __iter__(self) -> Iterator[Batch]:
@@ -129,15 +129,19 @@ class _Batches:
 
 
 class PackedBatches(_Batches):
-    """Documents laid end to end and cut into rows of `context_length` inputs: no padding at all.
+    """Documents laid end to end and cut into rows of `context_length` inputs, without padding.
 
-    Row r reads tokens r*context_length to (r+1)*context_length, the last of them only as a target, so each token of
-    the file but its first is a target once an epoch (the last row, if not full, is left out).
+    Row r reads tokens r*context_length to (r+1)*context_length; the last of them is only a target. So each token of the
+    file except the first is a target once an epoch. A last row that is not full is left out.
 
-    `attend_across_documents=True`: a row is one stretch of text, and a token sees what came before in other documents
-    too; `documents` is None and every target counts. False: `documents` says which document (numbered from 0 in each
-    row) a position belongs to, the end token to the document it ends, and the target after an end token, the first
-    token of an unrelated document, is IGNORE. Positions still count from the row's start.
+    `attend_across_documents=True`: a row is one text, and a token also attends to earlier documents. `documents` is
+    None and every target counts.
+
+    False: `documents` gives the document of each position, numbered from 0 in each row. The end token belongs to the
+    document it ends. The target after an end token is the first token of an unrelated document, so it is IGNORE.
+    Positions still count from the row's start.
+
+    Raises KitError for a file that is too small for one batch, UsageError for sizes or a seed out of range.
     """
 
     def __init__(
@@ -178,11 +182,11 @@ class PackedBatches(_Batches):
 
 
 class DocumentBatches(_Batches):
-    """One document a row: cut after `context_length` inputs or padded to them, as the memory study made its rows.
+    """One document a row, cut after `context_length` inputs or padded to them, as the memory study made its rows.
 
-    A row holds the document's tokens and its end token, at most context_length + 1 of them. Padding is the end token
-    as input (the study's choice) and IGNORE as target; the one real end of document is a target, so the model learns
-    to stop (the study masked it together with its padding, being the same token).
+    A row holds the document's tokens and its end token, at most context_length + 1 of them. Padding is the end token as
+    input (the study's choice) and IGNORE as target. The document's real end token is a target, so the model learns to
+    stop. The study masked that token together with its padding, because both have the same id.
     """
 
     def __init__(self, tokens: TokenFile, batch_size: int, context_length: int, seed: int | None = None):

@@ -11,14 +11,16 @@ from stlm_kit.errors import KitError
 
 
 class BPETokenizer(Tokenizer):
-    """Byte-level BPE on top of the `tokenizers` library, from the content of a tokenizer.json.
+    """Byte-level BPE with the `tokenizers` library, from the content of a tokenizer.json.
 
-    Every id of the file is kept. Its special tokens, the end of document among them, stand outside the text; an added
-    token that is not special is found inside the text, as the library finds it. `end`: which token ends a document,
-    where the file's own settings say so (eos_token); else the first of the usual names.
+    Every id of the file is kept. Special tokens, such as the end of document, are never found inside text. An added
+    token that is not special is found inside text, as the library does it.
+
+    end: the token that ends a document, where the file's own settings name one (eos_token). Otherwise the first of the
+    usual names.
 
     Raises KitError for a file without an end of document, with two ids for a token or two tokens for an id, or with a
-    special token that text gives as well.
+    special token that text can also produce.
     """
 
     def __init__(self, name: str, content: dict, end: str | None = None):
@@ -28,7 +30,7 @@ class BPETokenizer(Tokenizer):
         vocab = model["vocab"]
         added = {entry["content"]: entry for entry in content.get("added_tokens") or []}
         merged = {"".join(pair.split(" ") if isinstance(pair, str) else pair) for pair in model["merges"]}
-        # GPT-2's own files list their end only in the vocabulary; what merges make of text is no mark.
+        # GPT-2's own files list their end token only in the vocabulary. A token that merges produce is not special.
         for mark in {*ENDS, end} & vocab.keys() - added.keys() - merged:
             added[mark] = added_token(mark, vocab[mark])
         self.end_text = next((mark for mark in (end, *ENDS) if mark in added), None)
@@ -46,33 +48,35 @@ class BPETokenizer(Tokenizer):
         ids = {text: entry["id"] for text, entry in self._added.items()}
         _check_ids(name, vocab, ids)
         self.name, self.end_of_document = name, ids[self.end_text]
-        # The library finds added tokens inside the text; without them a document's own "<|endoftext|>" is plain text.
-        # In the vocabulary an added token keeps its id: one that stands outside it gets the next free one.
+        # The library finds added tokens inside text. Without them, "<|endoftext|>" in a document is plain text. An
+        # added token in the vocabulary keeps its id; one outside it gets the next free id.
         plain = {token: i for token, i in vocab.items() if token not in special} | {text: ids[text] for text in found}
         self.vocab_size = 1 + max(*plain.values(), *ids.values())
-        # The steps before the model as they stand in the file: null is a step that is not there.
+        # The steps before the model, as the file has them. null means that there is no such step.
         steps = {key: content[key] for key in ("normalizer", "pre_tokenizer") if key in content}
         self._content = tokenizer_json(model | {"vocab": plain}, {}) | steps | {"added_tokens": list(found.values())}
         self._backend: Backend = Backend.from_str(json.dumps(self._content))
         self._bytes = [b""] * self.vocab_size
         for token, i in plain.items():
             self._bytes[i] = letters_to_bytes(token)
-        for text, i in ids.items():  # written as text, not in the letters of bytes
+        for text, i in ids.items():  # added tokens are written as text and not in byte letters
             self._bytes[i] = b"" if text == self.end_text else text.encode()
         self.content_hash = content_hash(self._content, self.end_of_document)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text. Special tokens are neither added nor found."""
         texts = [check_text(text) for text in texts]
         return [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
 
     def token_bytes(self, token: int) -> bytes:
+        """The bytes that a token stands for. UsageError for an id that is not in the vocabulary."""
         return self._bytes[self._check_id(token)]
 
     def to_json(self) -> dict:
-        """The tokenizer with every id it was read with.
+        """The content of a tokenizer.json in which every token keeps its id.
 
-        `tokenizers` counts added tokens on from the end of the vocabulary, whatever ids are written beside them, unless
-        the vocabulary lists them as well; so it lists all of them.
+        `tokenizers` numbers added tokens from the end of the vocabulary and ignores the ids written beside them, unless
+        the vocabulary lists them as well. So the vocabulary lists all of them.
         """
         vocab = self._content["model"]["vocab"] | {text: entry["id"] for text, entry in self._added.items()}
         model = self._content["model"] | {"vocab": dict(sorted(vocab.items(), key=lambda item: item[1]))}
@@ -85,7 +89,7 @@ class BPETokenizer(Tokenizer):
 
 
 def _check_ids(name: str, vocab: dict[str, int], added: dict[str, int]) -> None:
-    """KitError where the vocabulary and the added tokens together give a token two ids or an id two tokens."""
+    """Raise KitError where the vocabulary and the added tokens give a token two ids or an id two tokens."""
     for text, i in added.items():
         if vocab.get(text, i) != i:
             raise KitError(f"The tokenizer {name} gives {text!r} the ids {vocab[text]} and {i}; save it again.")

@@ -1,4 +1,4 @@
-"""The tokenizer.json format for byte-level BPE: how bytes are written as letters, and what decides the ids."""
+"""The tokenizer.json format for byte-level BPE: how bytes are written as letters, and which parts decide the ids."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def byte_letters() -> list[str]:
 
 @functools.cache
 def letter_bytes() -> dict[str, int]:
-    """The table of `byte_letters` the other way round."""
+    """The inverse of `byte_letters`: {letter: byte}."""
     return {letter: byte for byte, letter in enumerate(byte_letters())}
 
 
 def letters_to_bytes(token: str) -> bytes:
-    """The bytes of a token as a byte-level vocabulary writes it; letters outside the table are taken as UTF-8."""
+    """The bytes of a token in a byte-level vocabulary. A token with letters outside the table is encoded as UTF-8."""
     table = letter_bytes()
     if all(letter in table for letter in token):
         return bytes(table[letter] for letter in token)
@@ -31,7 +31,7 @@ def letters_to_bytes(token: str) -> bytes:
 
 
 def tokenizer_json(model: dict, special: Mapping[str, int], normalizer=None, pre_tokenizer=None) -> dict:
-    """The content of a tokenizer.json for byte-level BPE; GPT-2's pre-tokenization unless another is given."""
+    """The content of a tokenizer.json for byte-level BPE, with GPT-2's pre-tokenization unless another is given."""
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     merges = [merge.split(" ") if isinstance(merge, str) else list(merge) for merge in model["merges"]]
     return {
@@ -48,20 +48,20 @@ def tokenizer_json(model: dict, special: Mapping[str, int], normalizer=None, pre
 
 
 def added_tokens(special: Mapping[str, int]) -> list[dict]:
-    """The special tokens as tokenizer.json lists them."""
+    """The special tokens in the form of tokenizer.json, in order of their ids."""
     return [added_token(text, i) for text, i in sorted(special.items(), key=lambda item: item[1])]
 
 
 def added_token(text: str, i: int) -> dict:
-    """A special token as tokenizer.json lists it."""
+    """One special token in the form of tokenizer.json."""
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
     return {"id": i, "content": text} | flags
 
 
 def content_hash(content: dict, end_of_document: int) -> str:
-    """SHA-256 of all that decides a tokenizer's ids: vocabulary, merges, steps before them, and the end of document.
+    """SHA-256 of everything that decides a tokenizer's ids: vocabulary, merges, earlier steps, and end of document.
 
-    Special tokens stand outside the text and do not count; added tokens that are found in it do.
+    Special tokens are not found in text, so they do not count. Added tokens that are found in text do.
     """
     model = content["model"]
     vocab = sorted(model["vocab"].items(), key=lambda item: item[1])

@@ -1,4 +1,4 @@
-"""Corpora: a `datasets.DatasetDict` of documents from a shipped package, a hub name or a path, split by document."""
+"""Corpora as a `datasets.DatasetDict` of documents, from a shipped package, a hub name or a path, split by document."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stlm_kit.errors import KitError, UsageError, near
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-__all__ = [  # with what other rooms have always found here
+__all__ = [  # including names that other modules import from here
     "FEWEST_DOCUMENTS",
     "SHARES",
     "SHIPPED",
@@ -38,12 +38,12 @@ __all__ = [  # with what other rooms have always found here
 
 
 def corpus_names() -> list[str]:
-    """Every corpus that has a name: those shipped in packages, then those of the hub."""
+    """The name of every corpus: first those that packages ship, then those of the hub."""
     return [*SHIPPED, *hub.NAMES]
 
 
 def describe() -> dict[str, str]:
-    """{name: one phrase on what it is and where it comes from} of every corpus that has a name."""
+    """{name: one phrase on what it is and where it comes from} for every named corpus."""
     shipped = {name: origin for name, (_, origin) in SHIPPED.items()}
     return shipped | hub.describe()
 
@@ -58,20 +58,24 @@ def load_corpus(
 ) -> DatasetDict:
     """Documents as a DatasetDict with splits train, validation and test and columns `name` and `text`.
 
-    `name_or_path`: a shipped corpus (sotu, shakespeare, polish), a hub corpus (see `corpus_names()`; fetched only
-    because it was asked for), or a path: a .txt (documents separated by `separator`, else by lines of <|endoftext|>,
-    into WikiText's articles or at blank lines), a .jsonl, .json or .parquet file (`text_field` of each row, with dots
-    for nested fields), each also compressed (.gz, .bz2, .xz, .zst), or a folder of them, in which a text file is one
-    document. A folder that brings a split, by the names of files, shards or folders, keeps it; what tools and systems
-    leave (hidden files, backups, READMEs) is not read. A name wins over a file of the same name; write ./sotu for it.
+    name_or_path: one of three kinds. A name wins over a file of the same name; write ./sotu for the file.
+    - A shipped corpus: sotu, shakespeare or polish.
+    - A hub corpus (see `corpus_names()`). It is fetched only because you ask for it.
+    - A path of a file or a folder of files. A .txt is divided at `separator`; without one, at lines of <|endoftext|>,
+      into WikiText's articles, or at blank lines. A .jsonl, .json or .parquet file gives the `text_field` of each row,
+      with dots for nested fields. Each may be compressed (.gz, .bz2, .xz, .zst). A text file in a folder is a document.
 
-    Split 85/10/5 by document, drawn with `split_seed`; with fewer than 20 documents the text is cut, in order, into
-    three contiguous blocks instead. Each split's `.info.description` says whence it came, how it was split, what was
-    read and what was not (`read_record` gives the same as data).
-    `max_documents` keeps the first N documents (of each split, where the corpus brings its own).
+    A folder with its own split, by the names of files, shards or folders, keeps it. Hidden files, backups and READMEs
+    are not read.
 
-    Raises UsageError for an unknown name or a bad option, KitError for a file that cannot be read as documents and for
-    a split that is ambiguous or lacks a part.
+    Otherwise the split is 85/10/5 by document, drawn with `split_seed`. With fewer than 20 documents the text is cut in
+    order into three contiguous blocks. Each split's `.info.description` says where the corpus comes from, how it was
+    split, what was read and what was not; `read_record` gives the same as data.
+
+    max_documents keeps the first N documents, of each split where the corpus has its own.
+
+    Raises UsageError for an unknown name or a wrong option, KitError for a file that cannot be read as documents and
+    for a split that is ambiguous or lacks a part.
     """
     if max_documents is not None and max_documents < 1:
         raise UsageError(f"max_documents = {max_documents} leaves no document; give at least 1.")
@@ -115,21 +119,22 @@ def load_corpus(
 
 
 def read_record(corpus: Any) -> dict:
-    """What `load_corpus` read for a corpus: its origin and split, each a phrase, and for a path also `n_files`,
-    `file_bytes` (as they lie on the disk), `files`, `n_not_read`, `not_read` and `notes`. Empty for other objects.
+    """What `load_corpus` read: the origin and the split, each as a phrase. Empty for other objects.
+
+    For a path also `n_files`, `file_bytes` (bytes on disk), `files`, `n_not_read`, `not_read` and `notes`.
     """
     return getattr(corpus, "read_record", {})
 
 
 def _check_unused(name: str, **options: tuple[Any, Any]) -> None:
-    """UsageError for an option, given beside its default, that says how to read files and would have no effect."""
+    """Raise UsageError for an option about reading files that has no effect here. options: (given, default) by name."""
     for option, (given, default) in options.items():
         if given != default:
             raise UsageError(f"The corpus {name} brings its own documents, so {option} has no use; leave it out.")
 
 
 def _kind(path: Path) -> str | None:
-    """ "file", "folder" or "other"; None where there is nothing under that path, or the system refuses such a name."""
+    """ "file", "folder" or "other". None where nothing exists under that path, or the system refuses the name."""
     try:
         return "file" if path.is_file() else "folder" if path.is_dir() else "other" if path.exists() else None
     except OSError:
@@ -139,7 +144,10 @@ def _kind(path: Path) -> str | None:
 def split_documents(
     documents: Iterable[Document], split_seed: int, origin: str, name: str, record: Record | None = None
 ) -> DatasetDict:
-    """Documents split 85/10/5 by document with `split_seed`; fewer than 20 are cut into three contiguous blocks."""
+    """Split documents 85/10/5 by document with `split_seed`. Fewer than 20 are cut into three contiguous blocks.
+
+    Raises KitError for a corpus without documents.
+    """
     rows = list(documents)
     if not rows:
         raise KitError(f"The corpus {name} holds no documents; give one with text.")
@@ -171,7 +179,7 @@ def _given_split(
 
 
 def _dataset(rows: list[Document]) -> Dataset:
-    """Rows as an in-memory Dataset, in chunks, since one Arrow string array holds at most 2 GiB."""
+    """Rows as an in-memory Dataset. They are stored in chunks, because one Arrow string array holds at most 2 GiB."""
     import pyarrow as pa
     from datasets import Dataset
 

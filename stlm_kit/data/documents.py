@@ -1,6 +1,6 @@
-"""Reading documents from a file: text, JSON lines or Parquet, plain or compressed. A document is a (name, text) pair.
+"""Read documents from a file: text, JSON lines or Parquet, plain or compressed. A document is a (name, text) pair.
 
-Every reader is a generator, so reading stops early where few are wanted; a complaint names the byte, line or row.
+Every reader is a generator, so reading stops early where few documents are wanted. Errors name the byte, line or row.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ Document = tuple[str, str]
 TEXT_SUFFIXES = (".txt", ".text", ".md", ".raw", ".tokens")
 ROW_SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
 ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
-BLANK_LINES = re.compile(r"\r?\n(?:[ \t]*\r?\n)+")  # the indentation of the line after them belongs to that line
+BLANK_LINES = re.compile(r"\r?\n(?:[ \t]*\r?\n)+")  # indentation of the next line belongs to that line
 BLANK_START, BLANK_END = re.compile(r"\A(?:[ \t]*\r?\n)+"), re.compile(r"(?:\r?\n[ \t]*)+\Z")
-# Lines that divide documents in files such as TinyStories'. Inside a line such a mark is text like any other.
+# Lines that divide documents in files such as TinyStories'. The same mark inside a line is ordinary text.
 END_LINES = re.compile(r"^<\|(?:endoftext|end_of_text)\|>[ \t]*\r?$", re.MULTILINE)
 
 
 def read_text(path: Path) -> str:
-    """The whole of a UTF-8 file, a byte-order mark dropped. KitError names the byte where it is not UTF-8 text."""
+    """The whole of a UTF-8 file without its byte-order mark. KitError names the byte where it is not UTF-8."""
     with opened(path) as file:
         raw = file.read()
     name = shown(path)
@@ -47,7 +47,7 @@ def read_text(path: Path) -> str:
 
 
 def end_line(text: str) -> str | None:
-    """The mark, "<|endoftext|>" say, that stands alone on a line of `text` and so divides its documents; None."""
+    """The end mark that stands alone on a line of `text`, such as "<|endoftext|>", or None."""
     found = END_LINES.search(text)
     return found[0].strip() if found else None
 
@@ -60,11 +60,13 @@ def text_documents(path: Path, separator: str | None = None, whole: bool = False
 def documents_in(
     text: str, name: str, separator: str | None = None, whole: bool = False, marked: bool = False
 ) -> Iterator[Document]:
-    """The documents of a file's text, each as it stands there; only empty lines around a document are left out.
+    """The documents of a file's text, unchanged except that empty lines around a document are removed.
 
-    Divided by `separator` where one is given, else by lines that hold an end mark alone ("<|endoftext|>", as in
-    TinyStories), else into articles where it is in WikiText's format, else by blank lines; `whole`: by nothing.
-    `marked`: another file of the corpus has lines of an end mark, so that one without them is one document.
+    They are divided by `separator` where one is given. Otherwise lines that hold only an end mark divide them
+    ("<|endoftext|>", as in TinyStories), then WikiText's article headings, then blank lines.
+
+    whole: the text is one document. marked: another file of the corpus has end marks, so a file without them is one
+    document. Raises UsageError for an empty separator.
     """
     if separator == "":
         raise UsageError("The separator is empty; give what stands between documents, or none for blank lines.")
@@ -84,7 +86,10 @@ def documents_in(
 
 
 def kind_of(path: Path | str) -> str | None:
-    """What a file holds by its suffix, compressed or not: "text", "jsonl", "json" or "parquet"; None for the rest."""
+    """What a file holds by its suffix, compressed or not: "text", "jsonl", "json" or "parquet".
+
+    None for other suffixes.
+    """
     suffix, _ = suffixes(path)
     if suffix in TEXT_SUFFIXES:
         return "text"
@@ -92,7 +97,10 @@ def kind_of(path: Path | str) -> str | None:
 
 
 def file_documents(path: Path, separator: str | None, text_field: str, whole: bool = False) -> Iterator[Document]:
-    """The non-empty documents of one file, by its suffix; `whole`: a text file is one document."""
+    """The non-empty documents of one file, read by its suffix. whole: a text file is one document.
+
+    Raises UsageError for an unknown suffix, or for a separator with a file of rows.
+    """
     kind = kind_of(path)
     if kind == "text":
         return text_documents(path, separator, whole)

@@ -1,6 +1,6 @@
 """Rows that hold text in one of their fields: JSON lines, JSON and Parquet.
 
-A field is named as it stands or, inside other fields, with dots: `data.text` is the text of {"data": {"text": ...}}.
+A field is named directly, or with dots where it is nested: `data.text` is the text of {"data": {"text": ...}}.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MISSING = object()
 
 
 def check_unicode(text: str, where: str) -> str:
-    """`text` itself, or KitError when it holds a lone surrogate: half of a UTF-16 pair, which UTF-8 cannot write."""
+    """`text` unchanged. KitError where it holds a lone surrogate, half of a UTF-16 pair that UTF-8 cannot encode."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -30,7 +30,7 @@ def check_unicode(text: str, where: str) -> str:
 
 
 def field_of(row: dict, field: str) -> Any:
-    """What a row holds under a field's name; a name with dots goes into nested fields where no field has that name."""
+    """The value of a row's field. A name with dots goes into nested fields where no field has that name."""
     if field in row:
         return row[field]
     first, dot, rest = field.partition(".")
@@ -38,7 +38,7 @@ def field_of(row: dict, field: str) -> Any:
 
 
 def text_fields(row: dict, before: str = "") -> list[str]:
-    """The names of the fields that hold text, nested ones with dots, the longest text first."""
+    """The names of the fields that hold text, the longest text first. Nested names have dots."""
     found = []
     for name, value in row.items():
         if isinstance(value, str):
@@ -50,7 +50,7 @@ def text_fields(row: dict, before: str = "") -> list[str]:
 
 
 def advice(candidates: Iterable[str]) -> str:
-    """How to name another field, in notebooks and on the command line."""
+    """One phrase on how to name another field, in notebooks and on the command line."""
     field = next(iter(candidates), "NAME")
     return (
         f"name the field that holds the text with text_field={field!r} (on the command line: --set text_field={field})"
@@ -58,7 +58,7 @@ def advice(candidates: Iterable[str]) -> str:
 
 
 def row_text(row: Any, text_field: str, where: str) -> str:
-    """The text of a row; `where` opens the complaint."""
+    """The text of a row. Raises KitError where there is none; `where` opens its sentence."""
     if not isinstance(row, dict):
         raise KitError(f"{where} is no JSON object, so it has no field {text_field!r}; mend or remove it.")
     text = field_of(row, text_field)
@@ -76,7 +76,7 @@ def row_text(row: Any, text_field: str, where: str) -> str:
 
 
 def jsonl_text(line: bytes | str, text_field: str, where: str) -> str:
-    """The text of one JSON line; `where` opens the complaint."""
+    """The text of one JSON line. Raises KitError where there is none; `where` opens its sentence."""
     return row_text(_json(line, where), text_field, where)
 
 
@@ -92,7 +92,7 @@ def _json(content: bytes | str, where: str) -> Any:
 
 
 def jsonl_documents(path: Path, text_field: str = "text") -> Iterator[tuple[str, str]]:
-    """The documents of a JSON-lines file: `text_field` of each line; blank lines are skipped."""
+    """The documents of a JSON-lines file: `text_field` of each line. Blank lines are skipped."""
     name, where = shown(path.name), shown(path)
     with opened(path) as file:
         for number, line in enumerate(file, start=1):
@@ -101,7 +101,7 @@ def jsonl_documents(path: Path, text_field: str = "text") -> Iterator[tuple[str,
 
 
 def json_documents(path: Path, text_field: str = "text") -> Iterator[tuple[str, str]]:
-    """The documents of a .json file: a list of rows, or JSON lines under that name, as C4's .json.gz are."""
+    """The documents of a .json file: a list of rows, or JSON lines under that suffix, as in C4's .json.gz files."""
     with opened(path) as file:
         start = file.read(4096).removeprefix(b"\xef\xbb\xbf").lstrip()
     if not start.startswith(b"["):
@@ -114,7 +114,7 @@ def json_documents(path: Path, text_field: str = "text") -> Iterator[tuple[str, 
 
 
 def parquet_documents(path: Path, text_field: str = "text") -> Iterator[tuple[str, str]]:
-    """The documents of a Parquet file: `text_field` of each row, read group by group."""
+    """The documents of a Parquet file: `text_field` of each row, read one row group at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -140,7 +140,7 @@ def parquet_documents(path: Path, text_field: str = "text") -> Iterator[tuple[st
 
 
 def _parquet_column(schema: Any, text_field: str, path: Path) -> str:
-    """The column that `text_field` names, or lies in; KitError with the columns of text where there is none."""
+    """The column that `text_field` names, or that contains it. KitError lists the text columns where there is none."""
     import pyarrow as pa
 
     def walk(fields: Iterable[Any], before: str) -> Iterator[tuple[str, Any]]:

@@ -1,7 +1,7 @@
-"""Corpora of the Hugging Face hub (and Speakleash's): fetched once, kept in the cache, read from there.
+"""Corpora of the Hugging Face hub and of Speakleash: fetched once, kept in the cache, read from there.
 
-Hub access could not be tried where the kit was written. What is tested is this same code on small local folders of the
-same layout and schema, and on a server beside it that answers as the hub does.
+The hub could not be reached while the kit was written. The tests run this code on small local folders with the same
+layout and schema, and on a local server that answers as the hub does.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MIB = 2**20
 
 
 def describe() -> dict[str, str]:
-    """{name: where it lies, its licence, and that it is fetched when asked for} of every corpus in the tables."""
+    """{name: where it is, its licence, and that it is fetched on request} for every corpus in the tables."""
     found = {name: f"{entry.repo} on the Hugging Face hub ({entry.licence})" for name, entry in HUB.items()}
     found |= {
         name: f"Speakleash's {archive_of(entry)}, through the package speakleash" for name, entry in SPEAKLEASH.items()
@@ -44,10 +44,10 @@ def describe() -> dict[str, str]:
 
 
 def load_documents(name: str, max_documents: int | None = None) -> tuple[dict[str, list[Document]], str]:
-    """(split -> documents, one phrase on their origin) of a corpus in the table.
+    """(split -> documents, one phrase on their origin) for a corpus in the tables.
 
-    It comes from the cache, or, the first time, from its server, and is then kept in the cache, so that a computing
-    node without network finds it. Raises KitError when the hub does not answer or what it gives cannot be read.
+    The first call fetches the corpus from its server and keeps it in the cache. Later calls read the cache, so a
+    compute node without network works. Raises KitError where the hub does not answer or its files cannot be read.
     """
     entry, wanted, files = _kept(name, max_documents)
     origin = f"{entry.repo} at {entry.revision} ({entry.licence})"
@@ -56,8 +56,10 @@ def load_documents(name: str, max_documents: int | None = None) -> tuple[dict[st
 
 
 def load_records(name: str, max_documents: int | None = None, split_seed: int = 0) -> dict[str, list[dict[str, Any]]]:
-    """The records that a corpus's documents are made of, under the splits of `load_corpus`: a prompt and its answer,
-    say, each by its own field. Raises KitError for a corpus whose documents are plain text.
+    """The records behind a corpus's documents, under the splits of `load_corpus`. A record holds, for example, a prompt
+    and its answer as separate fields.
+
+    Raises KitError for a corpus whose documents are plain text.
     """
     if CORPORA[name].records is None:
         raise KitError(f"The documents of {name} are plain text without fields; load it with load_corpus({name!r}).")
@@ -69,18 +71,18 @@ def load_records(name: str, max_documents: int | None = None, split_seed: int = 
 
 
 def _kept(name: str, max_documents: int | None) -> tuple[HubCorpus, int | None, dict[str, Path]]:
-    """A corpus, how many documents of each split are wanted, and the files in the cache that hold them."""
+    """A corpus, the wanted number of documents of each split, and the cache files that hold them."""
     entry = CORPORA[name]
     wanted = max_documents or entry.first
     return entry, wanted, split_files(name, find_kept(name, wanted) or fetch(name, max_documents))
 
 
 def fetch(name: str, max_documents: int | None = None, base: str | Path | None = None, verify: bool = False) -> Path:
-    """Fetch a corpus into the cache, as far as it is not there, and give its folder.
+    """Fetch the missing parts of a corpus into the cache and return its folder.
 
-    `base`: a local folder laid out as the repository is, read in place of the hub. Splits that are kept already stay;
-    with `verify` one whose hash is not that of its manifest is fetched again. Raises KitError where the hub does not
-    answer, the disk is short, or what is read is not of the pinned layout.
+    base: a local folder with the layout of the repository, read instead of the hub. Splits that are in the cache are
+    kept. verify: fetch a split again whose hash differs from its manifest. Raises KitError where the hub does not
+    answer, the disk is too small, or the files do not have the pinned layout.
     """
     wanted = max_documents or CORPORA[name].first
     folder = kept_folder(name, wanted)
@@ -108,13 +110,13 @@ def fetch(name: str, max_documents: int | None = None, base: str | Path | None =
 
 def _fetch_locked(name: str, wanted: int | None, base: Path | None, verify: bool, source: str) -> None:
     entry, folder = CORPORA[name], kept_folder(name, wanted)
-    for left_over in folder.glob("*.part-*"):  # of a process that was killed: we hold its lock
+    for left_over in folder.glob("*.part-*"):  # from a process that was killed; we hold its lock
         left_over.unlink(missing_ok=True)
     for split, path in split_files(name, folder).items():
         if path.is_file() and split in _unentered(name, folder):
             try:
                 enter(name, folder, split, "fetched before there was a manifest")
-            except KitError:  # not to be read: it is fetched again
+            except KitError:  # unreadable, so it is fetched again
                 path.unlink()
     for split, path in _absent(name, folder, verify).items():
         path.unlink(missing_ok=True)
@@ -123,7 +125,7 @@ def _fetch_locked(name: str, wanted: int | None, base: Path | None, verify: bool
 
 
 def _absent(name: str, folder: Path, verify: bool) -> dict[str, Path]:
-    """The files to fetch: those that are not there, and those that are damaged."""
+    """The files to fetch: those that are missing and those that are damaged."""
     wrong = damage(name, folder, hashes=verify)
     return {split: path for split, path in split_files(name, folder).items() if split in wrong or not path.is_file()}
 
@@ -133,7 +135,7 @@ def _unentered(name: str, folder: Path) -> list[str]:
 
 
 def need_room(name: str, wanted: int | None, base: Path | None) -> None:
-    """KitError where a corpus is known to be larger than what the cache's disk has free."""
+    """Raise KitError where a corpus is known to be larger than the free space on the cache's disk."""
     need, free = expected_bytes(name, wanted, base), free_bytes()
     if need is not None and need > free:
         raise KitError(
@@ -143,7 +145,7 @@ def need_room(name: str, wanted: int | None, base: Path | None) -> None:
 
 
 def expected_bytes(name: str, wanted: int | None, base: Path | None = None) -> int | None:
-    """About how many bytes a corpus takes; None where nobody knows beforehand."""
+    """About how many bytes a corpus takes, or None where no size is known in advance."""
     entry = CORPORA[name]
     known = entry.expected_bytes(wanted)
     if base is None:
@@ -153,7 +155,7 @@ def expected_bytes(name: str, wanted: int | None, base: Path | None = None) -> i
 
 
 def free_bytes() -> int:
-    """Bytes free on the disk that holds the cache."""
+    """Free bytes on the disk that holds the cache."""
     folder = cache_dir().absolute()
     while not folder.exists():
         folder = folder.parent

@@ -1,11 +1,11 @@
-"""What was fetched, as it is kept: one Parquet file a split, and beside them a manifest that says what they are.
+"""The cache of fetched corpora: one Parquet file for each split, and a manifest that describes them.
 
     STLM_CACHE/corpora/<name>-<revision>-<documents or all>/
         train.parquet, validation.parquet, test.parquet    name, and the text or the record of each document
-        manifest.json    repository, revision, columns; of each split documents, bytes, SHA-256, whence and when
+        manifest.json    repository, revision, columns; of each split documents, bytes, SHA-256, source and time
 
-A split is written beside its final name and renamed, and then entered into the manifest: what a killed download leaves
-is never taken for a split, and the next one goes on with the splits that are missing.
+A split is written under another name, renamed, and then entered into the manifest. So the files of a killed download
+are never taken for a split, and the next download continues with the missing splits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from stlm_kit.paths import atomic_write, cache_dir, file_sha256, part_of
 
 
 def kept_folder(name: str, wanted: int | None) -> Path:
-    """Where the first `wanted` documents of each split (None: all) are kept."""
+    """The folder for the first `wanted` documents of each split (None: all)."""
     return cache_dir() / "corpora" / f"{_stem(name)}{wanted or 'all'}"
 
 
@@ -39,7 +39,10 @@ def split_files(name: str, folder: Path) -> dict[str, Path]:
 
 
 def find_kept(name: str, wanted: int | None) -> Path | None:
-    """The folder from which the first `wanted` documents can be read: their own, or one that holds more of them."""
+    """A folder with the first `wanted` documents: one of exactly that size, or one that holds more.
+
+    None without one.
+    """
     own = kept_folder(name, wanted)
     candidates = {own: wanted or 0}
     for folder in own.parent.glob(f"{_stem(name)}*"):
@@ -51,7 +54,7 @@ def find_kept(name: str, wanted: int | None) -> Path | None:
 
 
 def manifest_of(folder: Path) -> dict[str, Any]:
-    """The manifest of a folder; {} where there is none, or none that can be read."""
+    """The manifest of a folder, or {} where there is none that can be read."""
     try:
         content = json.loads((folder / "manifest.json").read_text("utf-8"))
         return content if isinstance(content["splits"], dict) else {}
@@ -60,9 +63,9 @@ def manifest_of(folder: Path) -> dict[str, Any]:
 
 
 def damage(name: str, folder: Path, hashes: bool = True) -> dict[str, str]:
-    """{split: what is wrong with its file} against the manifest; a split that it does not know is not judged.
+    """{split: what is wrong with its file}, by comparison with the manifest. A split that is not in it is not checked.
 
-    hashes=False looks at the sizes alone, which takes no time.
+    hashes=False compares only the sizes, which is quick.
     """
     found = {}
     known = manifest_of(folder).get("splits", {})
@@ -105,7 +108,7 @@ def enter(name: str, folder: Path, split: str, source: str) -> None:
 
 
 def kept_documents(entry: HubCorpus, path: Path) -> Iterator[Document]:
-    """The documents of a kept file; those of several fields are named by their article, if they have one."""
+    """The documents of a cached file. A document made of several fields is named by its article, if it has one."""
     if entry.records is None:
         yield from parquet_documents(path)
         return
@@ -114,16 +117,16 @@ def kept_documents(entry: HubCorpus, path: Path) -> Iterator[Document]:
 
 
 def kept_records(entry: HubCorpus, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """(name, record) of each document of a kept file."""
+    """(name, record) of each document of a cached file."""
     for number, (name, text) in enumerate(parquet_documents(path, "record"), start=1):
         record = json.loads(text)
         yield (f"{record[entry.records.article]}#{number}" if entry.records.article else name), record
 
 
 def keep(documents: Iterable[tuple[str, str]], path: Path, payload: str = "text") -> None:
-    """Write documents as Parquet, beside the final name first: a killed download leaves nothing that looks whole.
+    """Write documents as Parquet under a temporary name, then rename it, so that a killed download is not kept.
 
-    payload: what the second column, their texts or records, is called.
+    payload: the name of the second column, "text" or "record". Raises KitError where the file cannot be written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -1,7 +1,7 @@
-"""The corpora that are fetched by name: where each lies, pinned, which columns are read, and what a document is.
+"""The corpora that are fetched by name: where each is, at which commit, which columns are read, and what a document is.
 
-Commits, files and columns are those that public projects record; the hub itself could not be reached where the kit was
-written. data/DATA.md says of each corpus what to know.
+Commits, files and columns come from the code of public projects. The hub itself could not be reached while the kit was
+written. data/DATA.md describes each corpus.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Records:
-    """How documents are made of several fields. What is kept is the record, from which its text is made when it is
-    read: whoever needs a question and its answers apart finds them (`hub.load_records`).
+    """How documents are made of several fields. The cache keeps the record, and the text is made when it is read. So a
+    question and its answers can also be read separately (`hub.load_records`).
 
-    `text`: a record to its text. `of`: rows to records, in order. `article`: the field of a record whose value names
-    its article, where a corpus that brings no validation part is to be divided by article, and not inside of one.
+    text: a record to its text. of: rows to records, in order. article: the field that names the record's article. A
+    corpus without a validation part is divided by article, so that no article is in two parts.
     """
 
     text: Callable[[Row], str]
@@ -33,14 +33,15 @@ class Records:
 
 @dataclass(frozen=True)
 class HubCorpus:
-    """Where a corpus lies and how its rows become documents.
+    """Where a corpus is and how its rows become documents.
 
-    `revision`: a commit, or the hub's branch of Parquet conversions, which has no other pin; `files`: split -> pattern
-    below the repository. With "train" alone the corpus is split here, 85/10/5; with "train" and "test", validation is
-    drawn from train's articles. `columns`: what is read, and its type. A document is the text of the one column, its
-    texts grouped by `group`, or what `records` makes of several. `first`: how many documents are taken unless the
-    caller says otherwise (None: all of them). `size`: (documents, bytes) of the whole as public pages state them, of
-    its text or of its files, whichever they state; None where none is on record.
+    revision: a commit, or the hub's branch of Parquet conversions, which has no other pin.
+    files: split -> pattern below the repository. With "train" alone the corpus is split here, 85/10/5. With "train" and
+        "test", validation is drawn from the articles of train.
+    columns: {column that is read: its type}. A document is the text of the one column, or its texts grouped by `group`,
+        or what `records` makes of several columns.
+    first: how many documents are taken by default (None: all of them).
+    size: (documents, bytes) of the whole, of its text or of its files, as public pages state them, or None.
     """
 
     repo: str
@@ -56,16 +57,16 @@ class HubCorpus:
 
     @property
     def text_field(self) -> str:
-        """The column that holds the text, where a document is made of one."""
+        """The column that holds the text, for documents made of one column."""
         return next(iter(self.columns))
 
     @property
     def payload(self) -> str:
-        """What a kept file's second column is called."""
+        """The name of the second column in a cached file."""
         return "record" if self.records else "text"
 
     def expected_bytes(self, wanted: int | None) -> int | None:
-        """About how many bytes the first `wanted` documents take; None where no size is on record."""
+        """About how many bytes the first `wanted` documents take, or None where no size is known."""
         if self.size is None:
             return None
         documents, size = self.size
@@ -86,20 +87,22 @@ def _wikitext(config: str, size: tuple[int, int]) -> HubCorpus:
 
 
 def dialogue_text(record: Row) -> str:
-    """A dialogue, a turn a line; who speaks changes from line to line."""
+    """A dialogue with one turn a line. The speaker changes with each line."""
     return "\n".join(turn.strip() for turn in record["dialog"] if turn.strip())
 
 
 def squad_paragraphs(rows: Iterable[Row]) -> Iterator[Row]:
-    """SQuAD has a question a row, its paragraph written out in each: rows of one paragraph, which follow each other,
-    become one record {"title", "context", "questions": [{"id", "question", "answers"}]}."""
+    """SQuAD's rows, one a question, joined into one record for each paragraph. Rows of a paragraph follow each other.
+
+    A record is {"title", "context", "questions": [{"id", "question", "answers"}]}.
+    """
     for (title, context), found in groupby(rows, key=lambda row: (row["title"], row["context"])):
         questions = [{name: row[name] for name in ("id", "question", "answers")} for row in found]
         yield {"title": title, "context": context, "questions": questions}
 
 
 def squad_text(record: Row) -> str:
-    """A paragraph, an empty line, then each of its questions with the first of the answers that people gave."""
+    """A paragraph, an empty line, then each of its questions with the first human answer."""
     asked = []
     for question in record["questions"]:
         answer = next(iter(question["answers"]["text"]), "")
@@ -108,14 +111,14 @@ def squad_text(record: Row) -> str:
 
 
 def summary_text(record: Row) -> str:
-    """An article, an empty line, "Summary:", and its highlights, one a line as they stand there."""
+    """An article, an empty line, "Summary:", and its highlights, one a line."""
     return f"{record['article']}\n\nSummary:\n{record['highlights']}"
 
 
 HUB: dict[str, HubCorpus] = {
     "wikitext-103": _wikitext("wikitext-103-raw-v1", (29_000, 540_000_000)),
     "wikitext-2": _wikitext("wikitext-2-raw-v1", (700, 11_000_000)),
-    "penn-treebank": HubCorpus(  # one sentence a row, and a document each: the corpus marks no others
+    "penn-treebank": HubCorpus(  # one sentence a row and a document each, because the corpus marks no larger documents
         "ptb-text-only/ptb_text_only",
         "refs/convert/parquet",
         "parquet",
@@ -134,8 +137,9 @@ HUB: dict[str, HubCorpus] = {
         first=10_000,
         size=(364_868_892, 828_589_180_707),
     ),
-    # The 1B-token sample (the full set lies outside the hub, behind a loading script), and of it the Common Crawl part,
-    # RedPajama's largest: its files are one source each, so the first N of all would be arXiv papers only.
+    # The 1B-token sample, because the full set is outside the hub behind a loading script. Of it we read only the
+    # Common Crawl part, RedPajama's largest: each file is one source, so the first N documents of all would be arXiv
+    # papers.
     "redpajama": HubCorpus(
         "togethercomputer/RedPajama-Data-1T-Sample",
         "98f93b765c118b999b1af570c3e399c207d08da7",
@@ -145,7 +149,7 @@ HUB: dict[str, HubCorpus] = {
         "Common Crawl's terms",
         first=10_000,
     ),
-    "simple-wikipedia": HubCorpus(  # the snapshot that STLM's public code names; its paper names none
+    "simple-wikipedia": HubCorpus(  # the snapshot in STLM's public code; the paper names none
         "wikimedia/wikipedia",
         "b04c8d1ceb2f5cd4588862100d08de323dccfbaa",
         "parquet",
@@ -164,7 +168,7 @@ HUB: dict[str, HubCorpus] = {
         records=Records(dialogue_text),
         size=(13_118, 8_626_502),
     ),
-    # Its own development part is the test part here, and no article of it is in the others.
+    # The corpus's development part is the test part here. None of its articles is in the other parts.
     "squad": HubCorpus(
         "rajpurkar/squad",
         "7b6d24c440a36b6815f21b70d25016731768db1f",
@@ -192,7 +196,7 @@ HUB: dict[str, HubCorpus] = {
         size=(311_971, 1_369_361_929),
     ),
 }
-# What the memory study trained on. The server has one state of it, its current one, and no name for any.
+# What the memory study trained on. The server offers only its current state and gives it no name.
 SPEAKLEASH: dict[str, HubCorpus] = {
     "speakleash-forum": HubCorpus(
         "speakleash/forum_forum_poradnikogrodniczy_pl_corpus",

@@ -1,7 +1,7 @@
-"""Where the rows of a corpus come from: the hub, Speakleash's server, or a local folder laid out as theirs are.
+"""Where the rows of a corpus come from: the hub, Speakleash's server, or a local folder with the same layout.
 
-Only Parquet and JSON-lines files are read, with the library's own readers; loading scripts never run (datasets 4 and
-later refuse them).
+Only Parquet and JSON-lines files are read, with the library's own readers. Loading scripts never run; datasets 4 and
+later refuse them.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from stlm_kit.paths import cache_dir
 
 @dataclass(frozen=True)
 class Source:
-    """`read`: (corpus, pattern of its files, split) to the texts or records of its documents. `ask`: whether its server
-    answers, and with what state of the corpus, as a phrase; whatever it raises means that it does not. `server`: what
-    that is called."""
+    """One kind of source.
+
+    read: (corpus, pattern of its files, split) to the texts or records of its documents. ask: asks the server and
+    returns the state of the corpus as a phrase; any exception means no answer. server: the server's name in messages.
+    """
 
     read: Callable[[HubCorpus, str, str], Iterator[str]]
     ask: Callable[[HubCorpus], str]
@@ -33,12 +35,15 @@ class Source:
 
 
 def place_of(entry: HubCorpus) -> str:
-    """The address of a corpus's files on the hub; "" for one that its package fetches."""
+    """The address of a corpus's files on the hub, or "" for a corpus that its own package fetches."""
     return "" if entry.kind == "speakleash" else f"hf://datasets/{entry.repo}@{quote(entry.revision, safe='')}"
 
 
 def rows(entry: HubCorpus, place: str, split: str, wanted: int | None) -> Iterator[tuple[str, str]]:
-    """(name, text or record) of the first `wanted` documents of a split, streamed from its server or a local folder."""
+    """(name, text or record) of the first `wanted` documents of a split, streamed from the server or a local folder.
+
+    Raises KitError for files that are not of the pinned layout or cannot be read.
+    """
     pattern = f"{place}/{entry.files[split]}" if place else archive_of(entry)
     try:
         texts = SOURCES[entry.kind].read(entry, pattern, split)
@@ -48,7 +53,7 @@ def rows(entry: HubCorpus, place: str, split: str, wanted: int | None) -> Iterat
         raise KitError(f"The files {pattern} have no field {error}; they are not of the pinned layout.") from error
     except KitError:
         raise
-    except Exception as error:  # the libraries below raise a dozen types for a file that is missing or damaged
+    except Exception as error:  # the libraries raise many types for a missing or damaged file
         raise KitError(
             f"Could not read {pattern} ({_reason(error)}); check the network, or that the files are complete."
         ) from error
@@ -66,8 +71,10 @@ def _parquet(entry: HubCorpus, pattern: str, split: str) -> Iterator[str]:
 
 
 def _json(entry: HubCorpus, pattern: str, split: str) -> Iterator[str]:
-    """JSON lines, read as plain lines: the library's own JSON reader wants one schema in all files, and RedPajama's
-    differ in their metadata."""
+    """JSON lines, read as plain lines.
+
+    The library's JSON reader needs one schema for all files, and RedPajama's files differ in their metadata.
+    """
     from datasets import load_dataset
 
     stream = load_dataset("text", data_files={split: pattern}, split=split, streaming=True)
@@ -75,23 +82,23 @@ def _json(entry: HubCorpus, pattern: str, split: str) -> Iterator[str]:
 
 
 def _speakleash(entry: HubCorpus, pattern: str, split: str) -> Iterator[str]:
-    """An archive of Speakleash: from a folder, or through its own package, which downloads it beside the cache."""
+    """A Speakleash archive: from a folder, or through Speakleash's package, which downloads it next to the cache."""
     if (archive := Path(pattern)).is_absolute():
         return (text for _, text in jsonl_documents(archive, entry.text_field))
     return speakleash_texts(archive_of(entry))
 
 
 def check_reachable(entry: HubCorpus, name: str) -> str:
-    """One short question to the server before streaming, whose own retries would take minutes without a network.
+    """Ask the server one short question before streaming, because streaming retries for minutes without a network.
 
-    Gives what its revision is there, as a phrase: a branch is of some commit. KitError where no answer comes.
+    Returns the state of the revision there as a phrase, such as the commit of a branch. KitError without an answer.
     """
     source = SOURCES[entry.kind]
     try:
         return source.ask(entry)
     except KitError:
         raise
-    except Exception as error:  # no network, no such repository, offline mode: the reader's answer is the same
+    except Exception as error:  # no network, no such repository, offline mode: the remedy is the same
         raise KitError(
             f"The corpus {name!r} lies on {source.server}, which did not answer for {entry.repo} ({_reason(error)}); "
             f"run `stlm data get {name}` where there is a network, or give a path to a copy of it."
@@ -130,7 +137,7 @@ def archive_of(entry: HubCorpus) -> str:
 
 
 def _need_speakleash(corpus: str) -> Any:
-    """Speakleash's class. KitError where its package is not installed."""
+    """The class Speakleash. KitError where its package is not installed."""
     try:
         from speakleash import Speakleash
     except ImportError:
@@ -141,7 +148,10 @@ def _need_speakleash(corpus: str) -> Any:
 
 
 def speakleash_texts(corpus: str) -> Iterator[str]:
-    """The documents of a corpus of Speakleash through its own package. KitError where its server does not give it."""
+    """The documents of a Speakleash corpus, through Speakleash's package.
+
+    KitError where its server does not give it.
+    """
     server = _need_speakleash(corpus)
     folder = cache_dir() / "speakleash"
     folder.mkdir(parents=True, exist_ok=True)

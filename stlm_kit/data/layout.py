@@ -1,7 +1,8 @@
-"""What lies in a folder: its data files, the split that it brings, and what is not read.
+"""The layout of a folder: its data files, the split that it comes with, and what is not read.
 
-A split is brought by names: files (wiki.train.raw, valid.txt, train-00000-of-00002.parquet) or folders (train/, dev/),
-in the folder itself or in one below it (data/train-*.parquet). It is kept or refused, never dissolved.
+The split is told by names of files (wiki.train.raw, valid.txt, train-00000-of-00002.parquet) or of folders (train/,
+dev/), in the folder itself or in a folder below it (data/train-*.parquet). A folder's own split is either used or
+refused with an error; its parts are never mixed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from stlm_kit.data.open_file import shown, suffixes
 from stlm_kit.errors import KitError
 
 SPLITS = ("train", "validation", "test")
-SPLIT_WORDS = {  # those of `datasets`, so that a folder made for it means the same here, and a few more
+SPLIT_WORDS = {  # the words of `datasets`, so that a folder made for it means the same here, and a few more
     "train": "train", "training": "train", "trn": "train",
     "valid": "validation", "validation": "validation", "val": "validation", "dev": "validation", "devel": "validation",
     "test": "test", "testing": "test", "tst": "test", "eval": "test", "evaluation": "test",
@@ -26,15 +27,15 @@ SPLIT_WORDS = {  # those of `datasets`, so that a folder made for it means the s
 _WORD = (
     f"({'|'.join(sorted(SPLIT_WORDS, key=len, reverse=True))}) ?(?:set|data|split|part|texts?|files?|docs?|shards?)?"
 )
-# Between dots, dashes and digits a split's word stands alone; of several words with blanks it is the first or the last,
-# so that "a train journey.txt" is a text like any other.
+# The word of a split stands alone between dots, dashes and digits. Among several words with blanks it is the first or
+# the last word, or the name is an ordinary text, such as "a train journey.txt".
 NAMED = re.compile(rf"(?:.* )?{_WORD}|{_WORD} .*")
 OF = re.compile(r"(\d+)-of-(\d+)")  # how shards are numbered: train-00000-of-00002
 
 
 @dataclass
 class Part:
-    """The files of one split, or of a whole corpus; `whole`: a text file among them is one document."""
+    """The files of one split, or of a whole corpus. whole: each text file among them is one document."""
 
     files: list[Path]
     whole: bool
@@ -42,7 +43,10 @@ class Part:
 
 @dataclass
 class Layout:
-    """A folder as read: `parts` by split where it brings one, else all under "all"; `left_out`: names not read."""
+    """A folder as it is read.
+
+    parts: by split where the folder has its own, else all under "all". left_out: names of files that are not read.
+    """
 
     parts: dict[str, Part]
     left_out: list[str] = field(default_factory=list)
@@ -50,7 +54,7 @@ class Layout:
 
 
 def split_of(name: str) -> str | None:
-    """The split that a file's or folder's name tells, None where it tells none or several."""
+    """The split that a file's or folder's name tells, or None where it tells none or several."""
     spaced = re.sub(r"([a-z])([A-Z])", r"\1 \2", name).lower()  # TrainSet is train set
     pieces = (piece.strip() for piece in re.split(r"[._\-\d()\[\]+,]+", spaced))
     found = {SPLIT_WORDS[match[1] or match[2]] for piece in pieces if (match := NAMED.fullmatch(piece))}
@@ -58,7 +62,7 @@ def split_of(name: str) -> str | None:
 
 
 def is_data(path: Path) -> bool:
-    """Whether a file holds documents, by its path inside the folder that was given.
+    """Whether a file holds documents, judged by its path inside the given folder.
 
     A plain .json beside texts is metadata, unless it or a folder around it is named after a split.
     """
@@ -67,10 +71,10 @@ def is_data(path: Path) -> bool:
 
 
 def read_layout(folder: Path) -> Layout:
-    """What lies in `folder`. KitError for a folder without text, and for a split that is ambiguous or not complete."""
+    """The layout of `folder`. KitError for a folder without text, and for a split that is ambiguous or incomplete."""
     files, left_out = _walk(folder)
     pages = [path for path in files if is_page(path.name)]
-    if len(pages) < len(files):  # a folder of nothing but READMEs is a corpus of READMEs
+    if len(pages) < len(files):  # a folder with only READMEs is a corpus of READMEs
         files = [path for path in files if not is_page(path.name)]
         left_out += [path.relative_to(folder).as_posix() for path in pages]
     if not files:
@@ -89,7 +93,7 @@ def read_layout(folder: Path) -> Layout:
 
 
 def _split(folder: Path, place: Path, files: list[Path], left_out: list[str]) -> Layout:
-    """The layout of a folder whose split lies in `place`, the folder itself or one below it."""
+    """The layout of a folder whose split is in `place`, the folder itself or one below it."""
     found = _named(place, files)
     layout = Layout({})
     for split, entries in found.items():
@@ -126,9 +130,10 @@ def _split(folder: Path, place: Path, files: list[Path], left_out: list[str]) ->
 
 
 def _pool(folder: Path, files: list[Path], left_out: list[str]) -> Layout:
-    """The layout of a folder without a split: its texts are split here.
+    """The layout of a folder without a split of its own.
 
-    Shards, and one file that is named as a part of a split, are divided as they would be beside the other parts.
+    Shards, and a single file named as a part of a split, are divided into documents as they would be beside other
+    parts.
     """
     found = _named(folder, files)
     divided = _are_shards(files) or (len(files) == 1 and len(found) == 1 and files[0].parent == folder)
@@ -141,9 +146,9 @@ def _pool(folder: Path, files: list[Path], left_out: list[str]) -> Layout:
 
 
 def _places(folder: Path, files: list[Path]) -> Iterator[Path]:
-    """The folders, from `folder` down, whose entries are named after splits; below such a folder none is looked for.
+    """The folders, from `folder` down, whose entries are named after splits. Their subfolders are not searched.
 
-    files: the data files below `folder`. KitError where all entries are named after splits and train is not among them.
+    files: the data files below `folder`. KitError where all entries are named after splits but none of them is train.
     """
     entries = _entries(folder, files)
     found = {split for name in entries if (split := split_of(name))}
@@ -161,7 +166,7 @@ def _places(folder: Path, files: list[Path]) -> Iterator[Path]:
 
 
 def _entries(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
-    """entry of `folder` -> the data files which that entry is or holds."""
+    """{entry of `folder`: the data files which that entry is or holds}."""
     found: dict[str, list[Path]] = {}
     for path in files:
         if path.is_relative_to(folder):
@@ -170,7 +175,7 @@ def _entries(folder: Path, files: list[Path]) -> dict[str, list[Path]]:
 
 
 def _named(folder: Path, files: list[Path]) -> dict[str, dict[str, list[Path]]]:
-    """split -> entry of `folder` that is named after it -> the data files which that entry is or holds."""
+    """{split: {entry of `folder` named after it: the data files which that entry is or holds}}."""
     found: dict[str, dict[str, list[Path]]] = {}
     for name, below in _entries(folder, files).items():
         if split := split_of(name):
@@ -179,12 +184,12 @@ def _named(folder: Path, files: list[Path]) -> dict[str, dict[str, list[Path]]]:
 
 
 def _are_shards(files: list[Path]) -> bool:
-    """Whether all files are numbered as pieces of one text: such a piece is no document of its own."""
+    """Whether all files are numbered as pieces of one text. A piece is not a document."""
     return all(OF.search(path.name) for path in files)
 
 
 def _template(name: str) -> str:
-    """A name with the numbers after its split's word left open: the same for all shards of a split."""
+    """A name with "#" for the numbers after its split's word, so that all shards of a split give the same."""
     word = re.search(rf"(?<![^\W\d_]){_WORD}(?![^\W\d_])", name.lower())
     end = word.end() if word else 0
     return name[:end] + re.sub(r"\d+", "#", name[end:])
@@ -196,7 +201,7 @@ def _numbers(name: str) -> list[tuple[int, str]]:
 
 
 def _incomplete(place: Path, names: list[str]) -> list[str]:
-    """Notes on shards that are missing by what the names say; KitError where they belong to two sets."""
+    """Notes on shards that are missing, judged by their names. KitError where the shards belong to two sets."""
     found = [match for name in names if (match := OF.search(name))]
     totals = sorted({int(match[2]) for match in found})
     if len(totals) > 1:
@@ -210,7 +215,7 @@ def _incomplete(place: Path, names: list[str]) -> list[str]:
 
 
 def _no_twins(folder: Path, files: list[Path]) -> None:
-    """KitError where a file lies beside its own compressed copy, whose text would count twice."""
+    """Raise KitError where a folder holds both a file and its compressed copy, because the text would count twice."""
     there = set(files)
     for path in files:
         if suffixes(path)[1] and path.with_suffix("") in there:
@@ -219,9 +224,9 @@ def _no_twins(folder: Path, files: list[Path]) -> None:
 
 
 def _walk(folder: Path) -> tuple[list[Path], list[str]]:
-    """(data files below `folder` in the order of their names, names of what is not read).
+    """(data files below `folder` in the order of their names, names of files that are not read).
 
-    Links are followed, but not to what lies in the folder anyway, which would be read twice.
+    Links are followed, except to files that are in the folder anyway, which would be read twice.
     """
     files: list[Path] = []
     left_out: list[str] = []

@@ -1,4 +1,4 @@
-"""Which files of a folder are no data: what tools, systems and editors leave, and pages about the data."""
+"""Files of a folder that are not data: those that tools, systems and editors create, and pages about the data."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ NAMES = {
     "__pycache__", "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information",
     "lost+found", "@eadir", "#recycle", "cvs", "node_modules",
 }  # fmt: skip
-# Backups, swap files, half of a download or of the kit's own writing, locks.
+# Backups, swap files, incomplete downloads, the kit's own unfinished files, locks.
 ENDINGS = re.compile(
     r"(~|\.(sw[a-p]|un~|bak|backup|old|orig|rej|tmp|temp|part(ial)?(-\d+)?|crdownload|download|incomplete|aria2|lock"
     r"|lck|pid|pyc))$"
 )
-COPIES = re.compile(r"\.sync-conflict-|conflicted copy")  # Syncthing's and Dropbox's second copies of a file
+COPIES = re.compile(r"\.sync-conflict-|conflicted copy")  # second copies that Syncthing and Dropbox make
 PAGES = re.compile(
     r"(readme|licen[sc]es?|copying|copyright|notice|authors|changelog|contributing|citation|requirements"
     r"|dataset[_-]?card)([._-].*)?|.*[._-]licen[sc]e(\.[a-z]+)?"
@@ -21,7 +21,7 @@ PAGES = re.compile(
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a file's or folder's name is that of a leftover: hidden, a tool's, a backup, half a download, a lock."""
+    """Whether a name is that of a leftover: hidden, made by a tool, a backup, an incomplete download, or a lock."""
     low = name.lower()
     if low.startswith((".", "~$")) or (low.startswith("#") and low.endswith("#")) or low in NAMES:
         return True
@@ -29,5 +29,5 @@ def is_leftover(name: str) -> bool:
 
 
 def is_page(name: str) -> bool:
-    """Whether a file's name is that of a page about the data: README.md, LICENSE.txt and their like."""
+    """Whether a file's name is that of a page about the data, such as README.md or LICENSE.txt."""
     return PAGES.fullmatch(name.lower()) is not None

@@ -1,7 +1,8 @@
-"""Whether a tokenizer.json gives text back exactly and, where it does not, which of its parts changes the text.
+"""Whether a tokenizer.json reproduces text exactly, and if not, which of its parts changes the text.
 
-What a part is by its kind is told first: a normalizer that writes in lower case changes some text even if no example
-meets it. Then every byte that UTF-8 has, and texts that tokenizers have stumbled over, go through and must come back.
+The types of the parts are checked first: a lowercasing normalizer changes some text even if no example shows it. Then
+texts are encoded and decoded and must come back equal. They hold every byte that occurs in UTF-8, and cases that other
+tokenizers have failed on.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from stlm_kit.data.bpe_format import byte_letters
 from stlm_kit.data.tokenizer import Tokenizer
 from stlm_kit.errors import KitError
 
-# Pre-tokenizers that drop or replace what they divide at; others only divide.
+# Pre-tokenizers that drop or replace the characters they split at. Other pre-tokenizers only split.
 DROPPING = ("Whitespace", "WhitespaceSplit", "BertPreTokenizer", "CharDelimiterSplit", "Metaspace")
 NEVER_IN_UTF8 = {0xC0, 0xC1, *range(0xF5, 0x100)}
-# Characters that bring every byte of UTF-8: all of one and two bytes, and one for each first byte of longer ones.
+# Characters with every byte of UTF-8: all characters of one and two bytes, and one for each first byte of longer ones.
 ALL_BYTES = "".join(
     map(
         chr,
@@ -39,7 +40,7 @@ TEXTS = (
 
 
 def steps_of(part: Any) -> list[dict]:
-    """The steps of a normalizer, pre-tokenizer or decoder in order, those of a Sequence one by one; [] for null."""
+    """The steps of a normalizer, pre-tokenizer or decoder in order, with a Sequence unpacked; [] for null."""
     if not isinstance(part, dict):
         return []
     inside = next((part[key] for key in ("normalizers", "pretokenizers", "decoders") if key in part), None)
@@ -47,14 +48,15 @@ def steps_of(part: Any) -> list[dict]:
 
 
 def step_types(part: Any) -> list[str]:
-    """The types of `steps_of`."""
+    """The types of the steps that `steps_of` gives."""
     return [str(step.get("type")) for step in steps_of(part)]
 
 
 def check_lossless(who: str, content: dict, tokenizer: Tokenizer | None = None) -> None:
-    """KitError, opening with `who`, where a tokenizer.json's content changes text; the sentence names the part.
+    """Raise KitError where a tokenizer.json's content changes text. The sentence starts with `who` and names the part.
 
-    Without `tokenizer` the parts are looked at alone; with it (made from `content`), texts go through as well.
+    Without `tokenizer` only the parts are checked. With it (made from `content`), texts are encoded and decoded as
+    well.
     """
     if tokenizer is None:
         if part := _lossy_part(content):
@@ -74,7 +76,7 @@ def check_lossless(who: str, content: dict, tokenizer: Tokenizer | None = None) 
 
 
 def _lossy_part(content: dict) -> str | None:
-    """The part that changes some text whatever the vocabulary is; None where no part is known to."""
+    """The part that changes some text with any vocabulary, or None where no part is known to."""
     normalizers = [kind for kind in step_types(content.get("normalizer")) if kind != "ByteLevel"]
     if normalizers:
         return f"its normalizer ({', '.join(normalizers)}) changes it"
@@ -101,7 +103,10 @@ def _lossy_part(content: dict) -> str | None:
 
 
 def _check_decoder(who: str, content: dict, tokenizer: Tokenizer, texts: list[str]) -> None:
-    """KitError where the file's own decoder gives other text than the tokens spell; one that is missing is supplied."""
+    """Raise KitError where the file's decoder gives another text than its tokens spell.
+
+    A missing decoder is supplied.
+    """
     kinds = step_types(content.get("decoder"))
     if kinds in ([], ["ByteLevel"]):
         return
@@ -117,6 +122,6 @@ def _check_decoder(who: str, content: dict, tokenizer: Tokenizer, texts: list[st
 
 
 def _around(text: str, other: str) -> str:
-    """The stretch of `text` where it and `other` begin to differ."""
+    """The characters of `text` around the place where it and `other` begin to differ."""
     start = next((i for i, (a, b) in enumerate(zip(text, other, strict=False)) if a != b), min(len(text), len(other)))
     return text[max(0, start - 8) : start + 8]

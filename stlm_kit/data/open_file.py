@@ -1,4 +1,4 @@
-"""Opening the files of a corpus: plain or compressed, as their suffixes say, under names of any bytes."""
+"""Open the files of a corpus, plain or compressed as their suffixes say, with any bytes in their names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from stlm_kit.errors import KitError
 
 
 def _open_zstd(raw: BinaryIO) -> BinaryIO:
-    import pyarrow as pa  # brings the codec; Python's own comes with 3.14
+    import pyarrow as pa  # pyarrow has the codec; Python includes one from 3.14
 
     return io.BufferedReader(pa.input_stream(raw, compression="zstd"))
 
@@ -31,16 +31,16 @@ COMPRESSED = {
 
 
 def shown(path: Path | str) -> str:
-    """A path or a file's name as text that can be printed and stored, whatever bytes it is made of.
+    """A path or file name as text that can be printed and stored, whatever its bytes are.
 
-    A byte that is not UTF-8, which Python keeps as half of a surrogate pair, is written \\xe9, and a line's end
-    in a name \\n, so that a sentence with a name in it stays one line.
+    A byte that is not UTF-8 is written \\xe9 (Python keeps it as half of a surrogate pair). A newline in a name is
+    written \\n, so that a sentence with the name stays on one line.
     """
     return "".join(character if character.isprintable() else _escape(character) for character in str(path))
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text can be written in UTF-8: it holds no half of a surrogate pair."""
+    """Whether a text can be written in UTF-8, that is, holds no half of a surrogate pair."""
     return not any(0xD800 <= ord(character) <= 0xDFFF for character in text)
 
 
@@ -50,7 +50,7 @@ def _escape(character: str) -> str:
 
 
 def suffixes(path: Path | str) -> tuple[str, str]:
-    """(what a file holds, how it is compressed) by its suffixes in lower case: a.jsonl.gz gives (".jsonl", ".gz")."""
+    """(suffix of the content, suffix of the compression), in lower case: a.jsonl.gz gives (".jsonl", ".gz")."""
     found = Path(path).suffixes
     last = found[-1].lower() if found else ""
     if last not in COMPRESSED:
@@ -60,9 +60,9 @@ def suffixes(path: Path | str) -> tuple[str, str]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """A file's bytes to read, decompressed where its suffix is one of COMPRESSED.
+    """A file opened for reading bytes, decompressed where its suffix is one of COMPRESSED.
 
-    Raises KitError where it cannot be opened, or is damaged or cut short.
+    Raises KitError where it cannot be opened, or is damaged or truncated.
     """
     _, compression = suffixes(path)
     try:
@@ -75,7 +75,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
         raise damaged(path, error) from error
     except OSError as error:
-        if error.strerror is None:  # not the system's: a decompressor's, or a reader's of what it gave
+        if error.strerror is None:  # not from the system: a decompressor or reader raised it
             if compression:
                 raise damaged(path, error) from error
             raise
@@ -85,5 +85,6 @@ def opened(path: Path) -> Iterator[BinaryIO]:
 
 
 def damaged(path: Path, error: Exception) -> KitError:
+    """The KitError for a compressed file that is damaged or truncated."""
     reason = (str(error).splitlines() or ["no reason given"])[0].rstrip(".")
     return KitError(f"Could not decompress {shown(path)} ({reason}); fetch or compress it again.")

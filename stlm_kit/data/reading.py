@@ -1,4 +1,4 @@
-"""Reading a path's documents, and the record of it: which files were read, which were not, and what to know of them."""
+"""Read a path's documents, and record which files were read, which were not, and anything notable about them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from stlm_kit.data.open_file import shown
 from stlm_kit.data.shipped import as_shipped
 from stlm_kit.errors import KitError, UsageError
 
-MOST_NAMES = 100  # file names kept in a record, and three of them in its sentence
+MOST_NAMES = 100  # how many file names a record keeps; its sentence names three
 INLINE_ENDS = ("<|endoftext|>", "<|end_of_text|>")
 
 
 @dataclass
 class Record:
-    """What was read: `files` by name with their sizes in bytes, `left_out` by name, and notes, a phrase each."""
+    """What was read.
+
+    files: (name, size in bytes) of each. left_out: names of files that were not read. notes: one phrase each.
+    """
 
     files: list[tuple[str, int]] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
@@ -36,7 +39,7 @@ class Record:
         return "; ".join([*parts, *self.notes]) + "."
 
     def to_dict(self) -> dict:
-        """The record for config.json; of long lists the first MOST_NAMES names, beside their whole number."""
+        """The record for config.json. Long lists are cut to the first MOST_NAMES names; their full lengths are kept."""
         return {
             "n_files": len(self.files),
             "file_bytes": sum(size for _, size in self.files),
@@ -53,16 +56,16 @@ def _some(names: list[str], most: int = 3) -> str:
 
 
 class Reader:
-    """Reads a path's documents with one set of options, and keeps the record."""
+    """Reads a path's documents with one set of options and keeps the record of it."""
 
     def __init__(self, root: Path, separator: str | None, text_field: str, max_documents: int | None):
         self.root, self.separator, self.text_field, self.max_documents = root, separator, text_field, max_documents
         self.record = Record()
-        self._marked = False  # whether a file read before is divided by lines of an end mark
+        self._marked = False  # whether an earlier file is divided by end marks
         self._divided = False
 
     def read(self) -> dict[str, list[Document]]:
-        """The documents by split where the path brings one, else all under "all"."""
+        """{split: documents} where the path has its own split, else all under "all"."""
         one_file = self.root.is_file()
         layout = Layout({"all": Part([self.root], False)}) if one_file else read_layout(self.root)
         self.record.left_out, self.record.notes = layout.left_out, list(layout.notes)
@@ -119,14 +122,14 @@ class Reader:
 def read_path(
     path: Path, separator: str | None, text_field: str, max_documents: int | None
 ) -> tuple[dict[str, list[Document]], Record]:
-    """(split -> documents, the record) of a file or folder; one split "all" where the path brings none.
+    """(split -> documents, the record) of a file or folder. Without a split of its own, all are under "all".
 
-    Raises KitError for what cannot be read as documents, UsageError for an option that does not fit the files.
+    Raises KitError for content that cannot be read as documents, UsageError for an option that does not fit the files.
     """
     reader = Reader(path, separator, text_field, max_documents)
     try:
         return reader.read(), reader.record
-    except OSError as error:  # a file that went away meanwhile
+    except OSError as error:  # such as a file that was deleted meanwhile
         raise KitError(
             f"Could not read {shown(path)}: {error.strerror}; check the path and its permissions."
         ) from error

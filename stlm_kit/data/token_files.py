@@ -1,7 +1,7 @@
-"""Token files: a tokenized split on disk, memory-mapped, kept in the cache by the content of text and tokenizer.
+"""Token files: a tokenized split on disk, memory-mapped, cached by the content of text and tokenizer.
 
-A folder is written beside its final name, synced and renamed, so a killed tokenization leaves nothing that looks
-finished; a lock lets a second process wait for the first instead of repeating its work.
+A folder is written under another name, synced and renamed. So a killed tokenization leaves nothing that looks finished.
+A lock makes a second process wait for the first instead of repeating its work.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ from stlm_kit.paths import cache_dir, clear_parts, fsync_folder, part_of
 if TYPE_CHECKING:
     from datasets import DatasetDict
 
-FORMAT = 1  # counts up when the files' layout changes, so that older caches are made again
+FORMAT = 1  # increased when the files' layout changes, so that older caches are remade
 FILES = {"ids": "ids.bin", "offsets": "offsets.bin", "document_bytes": "document_bytes.bin"}
-BATCH_CHARACTERS = 4_000_000  # text encoded at once: enough to keep every core busy, little to hold in memory
+# characters of text that are encoded at once: enough to use every core, and small in memory
+BATCH_CHARACTERS = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class TokenFile:
     """Documents as token ids, one after the other, each followed by the end-of-document token.
 
-    `ids`: all tokens (uint16 or uint32, memory-mapped); document i is ids[offsets[i]:offsets[i + 1]], its end token
-    last; `document_bytes`: UTF-8 bytes of each raw text, which bits per byte divide by.
+    ids: all tokens, uint16 or uint32, memory-mapped. offsets: document i is ids[offsets[i]:offsets[i + 1]], and the
+    last of these is its end token. document_bytes: UTF-8 bytes of each raw text, the divisor of bits per byte.
     """
 
     ids: Integer[np.ndarray, " n_tokens"]
@@ -49,11 +50,12 @@ class TokenFile:
 
     @property
     def n_documents(self) -> int:
+        """The number of documents."""
         return len(self.offsets) - 1
 
     @property
     def n_tokens(self) -> int:
-        """Tokens of all documents, one end of document each included."""
+        """The number of tokens of all documents, including one end token for each."""
         return len(self.ids)
 
     @property
@@ -67,14 +69,17 @@ class TokenFile:
 
     @classmethod
     def in_memory(cls, texts: Sequence[str], tokenizer: Tokenizer) -> TokenFile:
-        """The same thing for a few texts, without a file."""
+        """A TokenFile for a few texts, in memory instead of on disk."""
         return cls.from_ids(tokenizer.encode_batch(texts), tokenizer, [len(text.encode()) for text in texts])
 
     @classmethod
     def from_ids(
         cls, documents: Sequence[Sequence[int]], tokenizer: Tokenizer, document_bytes: Sequence[int]
     ) -> TokenFile:
-        """Documents that are token ids already (without their end tokens), and the bytes of the text each came from."""
+        """A TokenFile from token ids without end tokens, and the UTF-8 bytes of the text that each document came from.
+
+        Raises UsageError for an id outside the vocabulary.
+        """
         end = tokenizer.end_of_document
         dtype = smallest_dtype(tokenizer.vocab_size)
         for ids in documents:
@@ -109,16 +114,19 @@ class TokenFile:
 
 
 def tokenize_corpus(corpus: DatasetDict, tokenizer: Tokenizer) -> dict[str, TokenFile]:
-    """Each split as a TokenFile, from the cache when the same text was encoded by the same tokenizer before.
+    """Each split as a TokenFile, from the cache if the same text was encoded by the same tokenizer before.
 
-    Safe with several processes at once and after a kill -9; a damaged cache entry is made again.
-    Raises KitError when the disk is full or the cache folder cannot be written.
+    It is safe with several processes at once and after a kill -9. A damaged cache entry is remade. Raises KitError when
+    the disk is full or the cache folder cannot be written.
     """
     return {split: tokenize_texts(corpus[split]["text"], tokenizer, split) for split in corpus}
 
 
 def tokenize_texts(texts: Iterable[str], tokenizer: Tokenizer, label: str = "") -> TokenFile:
-    """One sequence of documents as a cached TokenFile; `label` only names the progress bar."""
+    """One sequence of documents as a cached TokenFile. `label` is only the name of the progress bar.
+
+    Raises KitError when the disk is full or the cache folder cannot be written.
+    """
     key = f"{FORMAT}:{texts_hash(texts)}:{tokenizer.content_hash}"
     content_hash = hashlib.sha256(key.encode()).hexdigest()
     folder = cache_dir() / "tokens" / content_hash[:32]
@@ -126,7 +134,7 @@ def tokenize_texts(texts: Iterable[str], tokenizer: Tokenizer, label: str = "") 
         try:
             return TokenFile.open(folder)
         except KitError:
-            pass  # damaged: made again below, under the lock
+            pass  # damaged; remade below, under the lock
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with lock(folder.with_suffix(".lock")):
@@ -139,12 +147,12 @@ def tokenize_texts(texts: Iterable[str], tokenizer: Tokenizer, label: str = "") 
 
 
 def _open_or_make(folder: Path, texts: Iterable[str], tokenizer: Tokenizer, content_hash: str, label: str) -> TokenFile:
-    """With the lock held: what another process finished meanwhile, or a new folder."""
+    """With the lock held: the folder that another process finished meanwhile, or a new one."""
     try:
         return TokenFile.open(folder)
     except KitError:
         shutil.rmtree(folder, ignore_errors=True)
-    clear_parts(folder)  # of a process that was killed: we hold its lock
+    clear_parts(folder)  # from a process that was killed; we hold its lock
     part = part_of(folder)
     try:
         part.mkdir()

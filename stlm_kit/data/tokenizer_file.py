@@ -1,4 +1,4 @@
-"""A user's tokenizer.json: read, and let in only where text comes back exactly."""
+"""Read a user's tokenizer.json. It is accepted only if it reproduces text exactly."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from stlm_kit.errors import KitError
 
 
 def tokenizer_from_file(path: Path) -> Tokenizer:
-    """The byte-level BPE of a tokenizer.json, ended by the eos_token of a tokenizer_config.json beside it.
+    """The byte-level BPE of a tokenizer.json. The eos_token of a tokenizer_config.json beside it ends a document.
 
-    Raises KitError for any other kind of tokenizer, and for one that does not give text back exactly: the sentence
-    names the part that changes it.
+    Raises KitError for any other kind of tokenizer, and for one that does not reproduce text exactly. The sentence
+    names the part that changes the text.
     """
     where = shown(path)
     try:
@@ -41,7 +41,7 @@ def tokenizer_from_file(path: Path) -> Tokenizer:
         check_lossless(f"The tokenizer in {where}", content, tokenizer)
     except KitError:
         raise
-    except Exception as error:  # the library raises plain Exception for a vocabulary that does not fit its merges
+    except Exception as error:  # the library raises Exception for wrong merges
         reason = (str(error).splitlines() or ["no reason given"])[0].rstrip(".")
         raise KitError(f"The tokenizer in {where} does not load ({reason}); save it again.") from None
     plain = ByteTokenizer()
@@ -50,7 +50,7 @@ def tokenizer_from_file(path: Path) -> Tokenizer:
 
 
 def _config(path: Path) -> dict:
-    """The tokenizer_config.json beside a tokenizer.json: the kit's, another program's, or {}."""
+    """The content of a tokenizer_config.json beside a tokenizer.json, or {}."""
     try:
         config = json.loads(path.with_name("tokenizer_config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -59,7 +59,7 @@ def _config(path: Path) -> dict:
 
 
 def _end(config: dict) -> str | None:
-    """The eos_token of a tokenizer_config.json: a text, or an object that holds it."""
+    """The eos_token of a tokenizer_config.json: a text, or an object that holds one. None where there is none."""
     end = config.get("eos_token")
     end = end.get("content") if isinstance(end, dict) else end
     return end if isinstance(end, str) else None

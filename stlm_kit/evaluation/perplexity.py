@@ -1,7 +1,7 @@
 """Perplexity and bits per byte of whole documents.
 
-Each document is scored token by token. Its first token is predicted from the end-of-document token alone, as it is at
-the start of every document in packed training; that token is only ever context, never a target, and has no bytes.
+Each document is scored token by token. Its first token is predicted from the end-of-document token alone, as at the
+start of every document in packed training. That end token is only context: it is never a target and has no bytes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Perplexity:
-    """What a model gave a text: summed nats over all targets, how many targets, and the UTF-8 bytes they spell."""
+    """The score of a text: nats summed over all targets, the number of targets, and the UTF-8 bytes that they spell."""
 
     nats: float
     n_targets: int
@@ -38,17 +38,17 @@ class Perplexity:
 
     @property
     def loss(self) -> float:
-        """Mean nats a token."""
+        """Mean loss in nats a token."""
         return self.nats / self.n_targets
 
     @property
     def perplexity(self) -> float:
-        """exp of the mean nats a token; comparable only between models with the same tokenizer."""
+        """exp of the mean loss. It is comparable only between models with the same tokenizer."""
         return math.exp(min(self.loss, 700.0))  # exp(710) overflows
 
     @property
     def bits_per_byte(self) -> float:
-        """nats / (ln 2 x bytes): comparable across tokenizers, since the bytes are those of the raw text."""
+        """nats / (ln 2 x bytes). It is comparable between tokenizers, because the bytes are those of the raw text."""
         return self.nats / (math.log(2) * self.n_bytes)
 
     def __add__(self, other: Perplexity) -> Perplexity:
@@ -68,12 +68,16 @@ def evaluate_tokens(
     recipe: Recipe | None = None,
     progress: bool = False,
 ) -> Perplexity:
-    """The perplexity of a token file's documents (the first `max_documents`), bytes taken from the raw documents.
+    """The perplexity of a token file's documents, or of the first `max_documents`. Bytes are those of the raw text.
 
-    A document longer than `context_length` (default: the model's) is cut into windows one after the other, so that each
-    of its tokens is scored exactly once; the first tokens of a window see little context, as in training.
-    `batch_size` windows go at a time, fewer where their logits would fill more than 256 MiB: a recipe that never holds
-    all logits may have trained with a batch that cannot be scored at once. `progress`: show a bar over the documents.
+    A document longer than `context_length` (default: the model's) is cut into consecutive windows, so each of its
+    tokens is scored exactly once. The first tokens of a window have little context, as in training.
+
+    `batch_size` windows are scored at a time, fewer where their logits would exceed 256 MiB. A recipe that never holds
+    all logits may have trained with a batch that is too large to score at once. progress: show a bar over the
+    documents.
+
+    Raises UsageError for sizes out of range, KitError where the token file does not fit the model or holds no text.
     """
     if tokens.vocab_size > model.config.vocab_size:
         raise KitError(
@@ -96,7 +100,7 @@ def evaluate_text(
     recipe: Recipe | None = None,
     progress: bool = False,
 ) -> Perplexity:
-    """The perplexity of texts, each its own document; see `evaluate_tokens`."""
+    """The perplexity of texts, one document each; see `evaluate_tokens`. UsageError for a single str."""
     if isinstance(documents, str):
         raise UsageError("Give evaluate_text a list of documents; put a single text into brackets.")
     pairs = zip(tokenizer.encode_batch(list(documents)), (len(text.encode()) for text in documents), strict=True)
@@ -113,7 +117,7 @@ def _score(
     batch_size: int,
     recipe: Recipe | None,
 ) -> Perplexity:
-    """Sum the nats of (token ids, bytes) pairs. Empty documents hold nothing to score and are passed over."""
+    """Sum the nats of (token ids, bytes) pairs. Empty documents are skipped."""
     longest = model.config.context_length
     context_length = longest if context_length is None else context_length
     if not 1 <= context_length <= longest:
@@ -142,8 +146,11 @@ def _score(
 def _windows(
     documents: Iterable[tuple[Sequence[int], int]], end_of_document: int, context_length: int
 ) -> Iterator[tuple[Tensor, int]]:
-    """(ids, bytes): up to context_length + 1 ids, which start with the last id of the window before, the first with the
-    end token. A document's bytes count with its last window."""
+    """(ids, bytes) of each window: up to context_length + 1 ids.
+
+    A window starts with the last id of the window before it, the first one with the end token. All bytes of a document
+    count with its last window.
+    """
     for ids, n_bytes in documents:
         row = torch.from_numpy(np.concatenate([[end_of_document], np.asarray(ids, dtype=np.int64)]))
         for start in range(0, len(row) - 1, context_length):
@@ -151,7 +158,7 @@ def _windows(
 
 
 def _padded(rows: Sequence[tuple[Tensor, int]], filler: int) -> Batch:
-    """Rows of unequal length as a batch: the filler stands on the right, where a causal model never looks."""
+    """Rows of unequal length as one batch. The padding is on the right, where no real position attends to it."""
     length = max(len(row) for row, _ in rows) - 1
     ids = torch.full((len(rows), length), filler)
     targets = torch.full((len(rows), length), IGNORE)

@@ -1,13 +1,13 @@
 """The ledger: what the sources published, what the kit found, and the verdict.
 
-claims.py       one published statement each, read from studies/<source>/study.yaml
+claims.py       the published statements, read from studies/<source>/study.yaml
 answers.py      answers that are computed at each call: functions, settings in use, citations
-recorded.py     answers that a notebook or a run wrote down
-full_size.py    answers that result rows at the published size give
+recorded.py     answers that a notebook or a run recorded
+full_size.py    answers from result rows at the published size
 survey.py       claims joined with their best answers: the rows of `stlm ledger`
-quotes.py       whether the quotes of claims stand in the sources' texts
-guesses.py      what the reader guessed, beside what was found
-calibration.py  how good the reader's guesses are
+quotes.py       whether the claims' quotes occur in the sources' texts
+guesses.py      the reader's guesses, beside what was found
+calibration.py  how often the reader's guesses are right
 """
 
 from stlm_kit.ledger.answers import computed

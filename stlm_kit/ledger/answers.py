@@ -1,12 +1,12 @@
-"""Answers that need no run, computed anew whenever the ledger is read: functions, settings in use, citations.
+"""Answers that need no run, computed each time the ledger is read: functions, settings in use, citations.
 
     @answers("mem.bf16.bs128.reduction_pct", "mem.flash.bs128.reduction_pct")
     def saving(setting):
         return 100 * (1 - setting["peak_mib"] / setting["baseline_peak_mib"])
 
-A function gets the claim's setting (the quantities that the source gives) and nothing else: it cannot read the number
-it is about to check. It gives a number, a bool, a text, a list, a dict {reading: value}, or an Answer. It stands in any
-module of its source's folder, stlm_kit/studies/<source>/.
+A function receives only the claim's setting (the quantities that the source gives), so it cannot read the number that
+it checks. It returns a number, a bool, a text, a list, a dict {reading: value}, or an Answer. It may be in any module
+of its source's folder, stlm_kit/studies/<source>/.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from functools import cache, reduce
 from typing import Any
 
-from stlm_kit.config import preset
 from stlm_kit.errors import KitError
 from stlm_kit.ledger.claims import SOURCES, Claim, load_claims
 from stlm_kit.ledger.recorded import plain
+from stlm_kit.presets import preset
 from stlm_kit.reproduce.study_file import read_yaml, studies_dir, study_path
 
 _FUNCTIONS: dict[str, Callable[[dict[str, Any]], Any]] = {}
@@ -28,7 +28,7 @@ _FUNCTIONS: dict[str, Callable[[dict[str, Any]], Any]] = {}
 
 @dataclass(frozen=True)
 class Answer:
-    """What was found, and, where a bare value does not say it: how, by which evidence, what the source leaves out."""
+    """A found value with details: how it was found, by which evidence, and what the source omits."""
 
     found: Any
     how: str = ""
@@ -53,7 +53,7 @@ def answers(*claim_ids: str) -> Callable:
 
 @cache
 def functions() -> dict[str, Callable[[dict[str, Any]], Any]]:
-    """{claim id: function} over all sources: every module in a source's folder is imported once."""
+    """{claim id: function} over all sources. Every module in a source's folder is imported once."""
     for source in SOURCES:
         for path in sorted((studies_dir() / source).glob("*.py")):
             importlib.import_module(f"stlm_kit.studies.{source}.{path.stem}".removesuffix(".__init__"))
@@ -61,7 +61,7 @@ def functions() -> dict[str, Callable[[dict[str, Any]], Any]]:
 
 
 def compute(function: Callable[[dict[str, Any]], Any], setting: dict[str, Any]) -> dict[str, Any]:
-    """One answer as the ledger keeps it."""
+    """One answer in the form that the ledger keeps. `how` defaults to the first line of the function's docstring."""
     result = function(setting)
     answer = result if isinstance(result, Answer) else Answer(result)
     docstring = (function.__doc__ or "").strip().splitlines()
@@ -70,7 +70,10 @@ def compute(function: Callable[[dict[str, Any]], Any], setting: dict[str, Any]) 
 
 
 def computed(claim: Claim) -> dict | None:
-    """The answer that needs no run: a function's, the preset or study that uses a setting, or a citation."""
+    """The answer that needs no run: from a function, from the preset or study that uses a setting, or from a citation.
+
+    None where the claim has none of these.
+    """
     if function := functions().get(claim.id):
         return compute(function, claim.setting)
     if claim.used_by:
@@ -86,9 +89,9 @@ def computed_answers(source: str | None) -> dict[str, dict[str, Any] | None]:
 
 
 def used_value(source: str, used_by: str) -> Any:
-    """The value behind "preset:NAME.FIELD" or "study:settings.NAME" (of the claim's own study file).
+    """The value of "preset:NAME.FIELD" or "study:settings.NAME" (of the claim's own study file).
 
-    Raises KitError where nothing in the kit has that name, so that a setting cannot claim a user it does not have.
+    Raises KitError where the kit has nothing of that name. So a setting cannot name a user that does not exist.
     """
     kind, _, path = used_by.partition(":")
     try:
@@ -105,5 +108,5 @@ def used_value(source: str, used_by: str) -> Any:
 
 
 def evidence(source: str) -> dict[str, Any]:
-    """Numbers read off a source's public result files, with the commit they were read at (its evidence.yaml)."""
+    """Numbers from a source's public result files, with the commit of those files (the source's evidence.yaml)."""
     return read_yaml(study_path(source).with_name("evidence.yaml"))

@@ -1,8 +1,8 @@
-"""How good a reader's guesses are: which came true, and how often each way of answering did.
+"""How good a reader's guesses are: which were right, and how often for each kind of guess.
 
-Every question offers three answers besides a number in the claim's unit: "true", "false", and "cannot know" where the
-source leaves out what the answer depends on, or two fair readings of it differ. Of an underdetermined claim "cannot
-know" is right, "true" and "false" are not. What is not answered yet is not held against anybody.
+Every question allows a number in the claim's unit, "true", "false", or "cannot know". "Cannot know" is right for an
+underdetermined claim: the source omits what the answer depends on, or two fair readings of it differ. "True" and
+"false" are wrong for such a claim. Claims without an answer are not counted.
 """
 
 from __future__ import annotations
@@ -14,26 +14,28 @@ from stlm_kit.ledger.claims import is_number
 from stlm_kit.ledger.wording import number
 
 WAITING = ("open", "needs_gpu")
-NEAR = 0.1  # a guessed number is right within this share of what was found: guesses are made in the head
+NEAR = 0.1  # a guessed number is right within this share of the found value, because it is made without computing
 WORDS = {"true": True, "yes": True, "false": False, "no": False}
 UNKNOWN = ("cannot know", "unknown", "underdetermined")
 
 
 class Judged(NamedTuple):
-    """One guess beside its claim's answer. right: None while the claim waits for one."""
+    """One guess beside its claim's answer. right: None while the claim has no answer."""
 
     id: str
     kind: str  # "true", "false", "cannot know", "a number" or "something else"
     right: bool | None
-    answer: str = ""  # what would have been right; "" while the claim waits
+    answer: str = ""  # the right answer, or "" while the claim has none
 
 
 def judge(guesses: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> list[Judged]:
-    """Each guess beside the verdict. guesses: `checks.guesses()`; rows: `ledger.rows()`, and `checks.questions()`
-    for the chapters' own. A claim unknown to the rows (guessed in a course that has since dropped it) is left out.
+    """Each guess beside the verdict.
 
-    "true" is right where the claim stands, "false" where it is contradicted, "cannot know" where it is underdetermined;
-    a number where it is within a tenth of what was found, under any reading.
+    guesses: `checks.guesses()`. rows: `ledger.rows()`, and `checks.questions()` for the chapters' own questions. A
+    guess about a claim without a row is left out (the course may have dropped the claim).
+
+    "true" is right for a confirmed claim, "false" for a contradicted one, "cannot know" for an underdetermined one. A
+    number is right within a tenth of the found value, under any reading.
     """
     by_id = {row["id"]: row for row in rows}
     return [_judged(by_id[claim_id], value) for claim_id, value in guesses.items() if claim_id in by_id]
@@ -70,7 +72,7 @@ def _near(guess: float, found: Any) -> bool:
 
 
 def calibration(judged: Iterable[Judged]) -> dict[str, tuple[int, int]]:
-    """{kind of guess: (how many were right, how many are answered)}, in the order in which the kinds first came."""
+    """{kind of guess: (number right, number answered)}, in the order in which the kinds first occur."""
     table: dict[str, tuple[int, int]] = {}
     for guess in judged:
         right, answered = table.get(guess.kind, (0, 0))
@@ -79,7 +81,7 @@ def calibration(judged: Iterable[Judged]) -> dict[str, tuple[int, int]]:
 
 
 def summary(judged: list[Judged]) -> str:
-    """Some lines for a notebook: how often the reader was right, by kind of guess; what to do where there is none."""
+    """A few lines for a notebook: how often the guesses were right, by kind, or how to make a first one."""
     if not judged:
         return "No guesses yet. Put one in place of None in a cell with checks.guess(...), run it, and come back."
     waiting = [guess.id for guess in judged if guess.right is None]

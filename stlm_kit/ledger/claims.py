@@ -1,7 +1,7 @@
-"""Claims: what the sources published, restated in the kit's own words, and what an answer says about one.
+"""Claims: what the sources published, restated in the kit's words, and the verdict on an answer to one.
 
-A claim stands in its source's study file, stlm_kit/studies/<source>/study.yaml. Nothing here knows where answers come
-from; see survey.py.
+A claim is an entry of its source's study file, stlm_kit/studies/<source>/study.yaml. Nothing here knows where answers
+come from; see survey.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ VERDICTS += ("needs_gpu", "open", "setting")
 Evidence = Literal["computed", "predicted", "measured", "cited"]
 Scalar = bool | int | float | str
 # How a kind of claim is answered unless the answer says otherwise. A full-scale claim has no default: only a run at the
-# published size may answer it, so whoever records one must say that it was measured (or cited).
+# published size may answer it, so its answer must say that it was measured (or cited).
 USUAL_EVIDENCE: dict[str, Evidence | None] = {
     "arithmetic": "computed",
     "predictable": "predicted",
@@ -35,7 +35,7 @@ USUAL_EVIDENCE: dict[str, Evidence | None] = {
 MULTIPLES = {"K": 10**3, "M": 10**6, "B": 10**9}
 
 
-MOST_WORDS = 25  # of one quoted place: quotes are for criticism, and short
+MOST_WORDS = 25  # of one quoted place; quotes serve criticism and stay short
 
 
 def _short(text: str) -> str:
@@ -49,7 +49,7 @@ Quote = Words | Annotated[list[Words], Field(min_length=2)]
 
 
 class Citation(BaseModel):
-    """An answer that is looked up, not computed: what the cited place says."""
+    """An answer that is looked up instead of computed: what the cited place says."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -83,7 +83,7 @@ class Claim(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _number_with_unit(cls, entry: Any) -> Any:
-        """A number without a unit says nothing; told here, where the entry still shows what was left out."""
+        """Refuse a number without a unit. This runs before parsing, when the entry still shows what was omitted."""
         published = entry.get("published") if isinstance(entry, dict) else None
         if holds_number(published) and not str(entry.get("unit") or "").strip():
             raise ValueError(f"It publishes {published} without a unit; name the unit, or '1' for a bare number.")
@@ -103,13 +103,13 @@ class Claim(BaseModel):
 
     @property
     def quotes(self) -> list[str]:
-        """The quoted places; [] where there is no quote."""
+        """The quoted places, or [] where there is no quote."""
         return [self.quote] if isinstance(self.quote, str) else list(self.quote or [])
 
     @property
     def value(self) -> Scalar | list[Scalar] | None:
         """The published value as Python compares it: numbers as int or float, bools, text, a list of these, or None."""
-        if self.unit == "text":  # "2.0" is a version and "1910.02054" a paper, not numbers
+        if self.unit == "text":  # "2.0" is a version and "1910.02054" a paper
             return self.published
         if isinstance(self.published, list):
             return [parse_printed(part)[0] for part in self.published]
@@ -117,7 +117,7 @@ class Claim(BaseModel):
 
     @property
     def printed_digit(self) -> float:
-        """The worth of the last printed digit: 0.01 for "45.20", 1 for 5004, 1e6 for "50M"; the coarsest of a list."""
+        """The size of the last printed digit: 0.01 for "45.20", 1 for 5004, 1e6 for "50M"; the largest of a list."""
         if self.unit == "text":
             return 0.0
         parts = self.published if isinstance(self.published, list) else [self.published]
@@ -125,7 +125,7 @@ class Claim(BaseModel):
 
     @property
     def bound(self) -> float:
-        """The absolute tolerance in force: the stated one, or half the last printed digit."""
+        """The absolute tolerance that applies: the stated one, or half the last printed digit."""
         return self.printed_digit / 2 if self.tolerance is None else self.tolerance
 
 
@@ -141,7 +141,7 @@ def holds_number(published: Any) -> bool:
 
 
 def parse_printed(printed: Scalar | None) -> tuple[Scalar | None, float]:
-    """(value, worth of its last digit) of a number as printed; text, bools and None come back as they are, with 0."""
+    """(value, size of its last digit) of a number as printed. Text, bools and None are returned unchanged, with 0."""
     text = str(printed).replace(",", "") if not isinstance(printed, bool) else ""
     match = re.fullmatch(r"([+-]?\d+(?:\.\d+)?(?:e[+-]?\d+)?)([KMB]?)", text)
     if not match:
@@ -164,14 +164,14 @@ def _load(source: str) -> tuple[Claim, ...]:
 
 
 def load_claims(source: str | None = None) -> list[Claim]:
-    """The claims of one source ("memory", say), or of all, source by source."""
+    """The claims of one source (such as "memory"), or of all, source by source. UsageError for an unknown source."""
     if source is not None and source not in SOURCES:
         raise UsageError(f"There is no source {source!r}; the sources are {', '.join(SOURCES)}.{near(source, SOURCES)}")
     return [claim for name in SOURCES if source in (None, name) for claim in _load(name)]
 
 
 def find_claim(claim_id: str) -> Claim:
-    """The claim with this id. Raises UsageError naming the near ones."""
+    """The claim with this id. Raises UsageError with similar ids where there is none."""
     claims = {claim.id: claim for claim in load_claims()}
     if claim_id not in claims:
         raise UsageError(f"The ledger has no claim {claim_id!r}; see `stlm ledger`.{near(claim_id, claims)}")
@@ -179,17 +179,17 @@ def find_claim(claim_id: str) -> Claim:
 
 
 def verdict(claim: Claim, found: Any, by: Evidence | None = None, missing: str | None = None) -> str:
-    """What the answer says about the claim: one of the ledger's words.
+    """The verdict on the claim, given an answer: one of the ledger's words.
 
     found: a number, bool, text or list; a dict {reading: value} where the source can be read in several ways; None
-    where nothing answered. by: the evidence, by default the usual one of the claim's kind. missing: the quantity the
-    source does not give, which makes the claim underdetermined.
+    without an answer. by: the evidence; the default is that of the claim's kind. missing: the quantity that the source
+    omits, which makes the claim underdetermined.
     """
     if missing:
         return "underdetermined"
     if found is None:
         return "needs_gpu" if claim.kind == "full_scale" else "open"
-    if isinstance(found, dict):  # readings that agree are one answer, readings that differ leave the claim undecided
+    if isinstance(found, dict):  # readings that agree are one answer; readings that differ leave the claim undecided
         verdicts = {verdict(claim, reading, by) for reading in found.values()}
         return verdicts.pop() if len(verdicts) == 1 and len(found) > 1 else "underdetermined"
     if not agrees(claim, found, claim.bound):
@@ -205,7 +205,10 @@ def verdict(claim: Claim, found: Any, by: Evidence | None = None, missing: str |
 
 
 def agrees(claim: Claim, found: Any, tolerance: float) -> bool:
-    """Whether `found` is what the claim publishes: a number beside a pair lies between, a list matches by element."""
+    """Whether `found` agrees with the claim. A number must lie between a published pair; a list must match by element.
+
+    tolerance: absolute, in the claim's unit.
+    """
     published = claim.value
     slack = tolerance + 1e-9 * abs(found) if is_number(found) else tolerance  # 0.005 itself still rounds to the digit
     if is_number(found) and isinstance(published, list):

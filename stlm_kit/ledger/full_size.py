@@ -1,14 +1,14 @@
-"""What runs at the published size measured: result rows, checked against the study that asked for them, as answers.
+"""Answers from runs at the published size: result rows, checked against the study that defines the runs.
 
-A study names the claims that one of its runs answers (`answers:` in its YAML; see study.py). Whoever has the GPU makes
-the runs with `stlm reproduce STUDY --profile mig20` and takes the rows over with `stlm ledger import`. Rows lie in two
-places of one form (results.ResultRow):
+A study names the claims that each of its runs answers (`answers:` in its YAML; see study.py). On a GPU, `stlm reproduce
+STUDY --profile mig20` makes the runs and `stlm ledger import` takes over their rows. Rows are in two places in the same
+form (results.ResultRow):
 
     <runs>/imported/<study>.jsonl       a user's own, beside the runs; no file of the checkout changes
-    data/results/<study>.jsonl          those that somebody contributed and that are committed
+    data/results/<study>.jsonl          contributed and committed rows
 
-A row answers only while its configuration is what the study asks for today, and a laptop's row never answers. What a
-row holds is its writer's word: the checks catch slips and stale files, and whoever wants to be sure runs it again.
+A row counts only while its configuration is the one in the study today. A laptop's row never counts. The checks detect
+mistakes and old files, but they cannot prove that a row was measured; to be sure, repeat the run.
 """
 
 from __future__ import annotations
@@ -27,19 +27,22 @@ from stlm_kit.reproduce.study_file import FULL_SIZE, Measure, Study, load_study
 
 @dataclass(frozen=True)
 class Measured:
-    """Answers by claim, oldest first, and a sentence for each row that answers nothing any more."""
+    """Answers by claim, oldest first, and one sentence for each row that no longer answers anything."""
 
     answers: dict[str, list[dict]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
 
 def imported_file(study: str) -> Path:
-    """Where a user's own rows of a study lie."""
+    """The file with a user's own rows of a study."""
     return runs_dir() / "imported" / f"{study}.jsonl"
 
 
 def measured(source: str | None = None) -> Measured:
-    """What the rows at hand say of the claims of one source, or of all. KitError for a line that is no row."""
+    """The answers of the available rows to the claims of one source, or of all.
+
+    KitError for a line that is not a row.
+    """
     found = Measured()
     for name in SOURCES if source is None else (source,):
         rows = list(full_size_rows(name))
@@ -56,7 +59,7 @@ def measured(source: str | None = None) -> Measured:
 
 
 def full_size_rows(study: str) -> Iterator[dict[str, Any]]:
-    """The finished rows of a study at the published size: committed, then the user's own, each row once."""
+    """The finished rows of a study at the published size, each once: the committed rows, then the user's own."""
     seen = []
     for path in (results.rows_file(study), imported_file(study)):
         for row in results.read_rows(path) if path and path.is_file() else []:
@@ -66,14 +69,14 @@ def full_size_rows(study: str) -> Iterator[dict[str, Any]]:
 
 
 def label(row: dict[str, Any]) -> str:
-    """A row's run as its folder is called."""
+    """The name of a row's run folder."""
     return f"{row['name']}-{row['hash']}"
 
 
 def answers_of(row: dict[str, Any], study: Study) -> tuple[dict[str, dict], dict[str, str]]:
-    """({claim id: answer}, {claim id: why this row does not answer it}) of the claims tied to the row's run.
+    """({claim id: answer}, {claim id: why this row does not answer it}) for the claims tied to the row's run.
 
-    Raises KitError, one sentence, for a row that is not the run that the study asks for.
+    Raises KitError with one sentence for a row whose run the study does not define.
     """
     must_be_asked_for(row, study)
     answers, refused = {}, {}
@@ -88,7 +91,7 @@ def answers_of(row: dict[str, Any], study: Study) -> tuple[dict[str, dict], dict
 
 
 def _answer(claim_id: str, tie: Measure, row: dict[str, Any]) -> dict[str, Any]:
-    """What a row says of one claim, in the form of the ledger's answers. KitError where it cannot say it."""
+    """A row's answer to one claim, in the form of the ledger. KitError where the row cannot answer it."""
     device = row["device"] or "an unnamed device"
     if tie.device.lower() not in device.lower():
         raise KitError(f"it holds on {tie.device}, and this run had {device}; neither bears the other out.")
@@ -112,7 +115,7 @@ def _answer(claim_id: str, tie: Measure, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def must_be_asked_for(row: dict[str, Any], study: Study) -> None:
-    """Raise KitError, naming the first setting that differs, unless the study has this run with these settings."""
+    """Raise KitError that names the first differing setting, unless the study has this run with these settings."""
     if row.get("profile") != FULL_SIZE:
         raise KitError(
             f"it ran at the profile {row.get('profile')}, and a laptop's row never answers a full-scale claim; "

@@ -1,7 +1,7 @@
-"""Rows of benchmarks/gpu.py: what somebody's GPU confirmed. `stlm ledger import FOLDER/gpu.jsonl` keeps them.
+"""Rows of benchmarks/gpu.py, measured on a GPU. `stlm ledger import FOLDER/gpu.jsonl` keeps them.
 
-They lie in data/results/gpu.jsonl, one a case and a device: a newer row takes the place of an older one of the same
-case, device and torch. Functions of a source's folder answer claims from them (`answers.py`).
+They are in data/results/gpu.jsonl, one for each case, device and torch version; a newer row replaces an older one.
+Functions in a source's folder answer claims from them (`answers.py`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Row = dict[str, Any]
 
 
 def gpu_rows(case: str, device: str = "") -> list[Row]:
-    """The rows of a case ("speed.study.bf16-b128"), of devices whose name holds `device`; none that failed."""
+    """The rows of a case ("speed.study.bf16-b128") on devices whose name contains `device`, without failed ones."""
     path = results.rows_file(STUDY)
     rows = results.read_rows(path) if path else []
     found = [row for row in rows if row["name"] == case and device in row["device"] and "failed" not in row["metrics"]]
@@ -25,10 +25,10 @@ def gpu_rows(case: str, device: str = "") -> list[Row]:
 
 
 def import_gpu_rows(file: Path, *, dry_run: bool = False) -> list[Row]:
-    """Take over the rows of a file; gives those that were not there.
+    """Take over the rows of a file. Returns the rows that are new.
 
-    What was not available on the device is left out. Raises KitError, one sentence, and keeps nothing, for a line that
-    is no row, for rows of another study (the folder of a run is imported, not its rows) and for a rehearsal's.
+    Cases that were not available on the device are left out. Raises KitError with one sentence, and keeps nothing, for
+    a line that is not a row, for rows of a study (import the run's folder instead) and for rows of a rehearsal.
     """
     rows = results.read_rows(file)
     if not rows:

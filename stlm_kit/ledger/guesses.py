@@ -1,7 +1,7 @@
-"""The reader's guesses: kept in runs/guesses.json, and shown beside what a check found.
+"""The reader's guesses, kept in runs/guesses.json and shown beside what a check found.
 
-A guess is about a claim of the ledger ("mem.params.total") or about a chapter's own question ("ch02.heads"), and is of
-one of four kinds: true, false, cannot know, or a number in the unit of the claim or question.
+A guess is about a claim of the ledger ("mem.params.total") or about a chapter's own question ("ch02.heads"). There are
+four kinds: true, false, cannot know, or a number in the unit of the claim or question.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from stlm_kit.ledger.wording import number, with_unit
 from stlm_kit.locks import lock
 from stlm_kit.paths import atomic_write, clear_parts, runs_dir
 
-QUESTION = re.compile(r"ch\d\d[a-z]?\.[\w.]*\w")  # an id without a claim behind it
+QUESTION = re.compile(r"ch\d\d[a-z]?\.[\w.]*\w")  # the id of a question without a claim
 
 
 def guess(name: str, value: bool | float | str | None = None, unit: str = "") -> None:
-    """Keep the reader's guess. None (no guess yet) passes quietly.
+    """Keep the reader's guess. None (no guess yet) does nothing.
 
-    name: a claim's id, or "chNN.name" for a chapter's own question. value: "true", "false" (or True, False),
-    "cannot know", or a number. unit: of a question that a number answers ("1" for a bare one); a claim has its own.
-    Raises UsageError for a claim the ledger lacks, and for a guess of no kind or of one that does not answer.
+    name: a claim's id, or "chNN.name" for a chapter's own question. value: "true", "false" (or True, False), "cannot
+    know", or a number. unit: for a question that a number answers ("1" without a unit); a claim has its own. Raises
+    UsageError for an unknown claim, and for a guess that is of no kind or of a kind that cannot answer.
     """
     if not QUESTION.fullmatch(name):
         unit = find_claim(name).unit
@@ -37,10 +37,10 @@ def guess(name: str, value: bool | float | str | None = None, unit: str = "") ->
 
 
 def guessed(name: str, found: bool | float | str) -> None:
-    """Print the reader's guess beside what a check found; nothing where nothing was guessed.
+    """Print the reader's guess beside what a check found. Prints nothing without a guess.
 
-    found: a bool, "cannot know" or a number, in the unit of the guess. Of a chapter's own question it is kept, so that
-    `questions` can be counted with the claims.
+    found: a bool, "cannot know" or a number, in the unit of the guess. For a chapter's own question the value is kept,
+    so that `questions` can be counted together with the claims.
     """
     kept = _kept().get(name)
     if kept is None:
@@ -58,13 +58,13 @@ def guesses() -> dict[str, Any]:
 
 
 def questions() -> list[dict[str, Any]]:
-    """The chapters' own questions that were guessed and answered, as rows that `calibration.judge` takes."""
+    """The chapters' own questions that were guessed and answered, as rows for `calibration.judge`."""
     answered = {name: kept["found"] for name, kept in _kept().items() if isinstance(kept, dict) and "found" in kept}
     return [{"id": name, "verdict": _verdict(found), "found": found} for name, found in answered.items()]
 
 
 def _verdict(found: Any) -> str:
-    """The verdict that a claim with this answer would have: a number is what it is."""
+    """The verdict that a claim with this answer would have. A number gives "exact"."""
     if isinstance(found, bool):
         return "confirmed" if found else "contradicted"
     return "exact" if is_number(found) else "underdetermined"
@@ -105,5 +105,5 @@ def _kept() -> dict[str, Any]:
     path = runs_dir() / "guesses.json"
     try:
         return json.loads(path.read_text("utf-8"))
-    except (FileNotFoundError, ValueError):  # a damaged file costs the guesses, never the chapter
+    except (FileNotFoundError, ValueError):  # a damaged file loses the guesses but must not stop a chapter
         return {}

@@ -1,8 +1,11 @@
-"""`stlm ledger import`: a run folder at the published size is checked through and through, and its row is kept.
+"""`stlm ledger import`: check a run folder at the published size, and keep its row.
 
-What is checked: that the run is a study's, full-size and finished; that run.json's hash is that of what it says was
-asked for; that config.json, which the training itself wrote, says the same; that row.json's numbers are those of
-result.json; and that the study asks for this very configuration (measured.py). The first thing that differs is named.
+The checks, in order; the first difference is named in the error:
+- the run belongs to a study, is of full size and is finished
+- run.json's hash is that of the request it holds
+- config.json, which the training wrote, agrees with run.json
+- the numbers in row.json are those of result.json
+- the study defines this configuration (full_size.py)
 """
 
 from __future__ import annotations
@@ -27,27 +30,27 @@ from stlm_kit.training.run_folder import read_json
 
 @dataclass(frozen=True)
 class Import:
-    """What became of one run folder: its row with the answers it gives, or the sentence that refuses it."""
+    """The result for one run folder: its row with the answers it gives, or the sentence that refuses it."""
 
     folder: Path
     row: dict[str, Any] | None = None
     answers: dict[str, dict] | None = None  # {claim id: answer}
     unanswered: dict[str, str] | None = None  # {claim id: why not, though the study ties it to this run}
-    known: bool = False  # the row was there already
+    known: bool = False  # the row was known already
     refusal: str = ""
 
 
 def import_runs(folder: Path, *, dry_run: bool = False) -> list[Import]:
-    """Import a run's folder, or every run's in a folder of runs, in the order of their names; see `Import`.
+    """Import one run's folder, or every run in a folder of runs in the order of their names; see `Import`.
 
-    A run that is refused does not stop the others. dry_run: check all, write nothing. Raises KitError where there is no
-    run at all.
+    A refused run does not stop the others. dry_run: check everything and write nothing. Raises KitError where there is
+    no run.
     """
     return [_import(each, dry_run) for each in run_folders(folder)]
 
 
 def run_folders(folder: Path) -> list[Path]:
-    """The folder itself where it is a run's, else the runs in it or a level below. KitError where there is none."""
+    """The folder itself if it is a run's, else the runs in it or one level below. KitError where there is none."""
     if not folder.is_dir():
         raise KitError(f"There is no folder {folder}; give a run's folder, such as runs/memory/NAME-HASH.")
     if (folder / "run.json").is_file():
@@ -75,7 +78,7 @@ def _import(folder: Path, dry_run: bool) -> Import:
 
 
 def keep(checked: dict[str, Any], dry_run: bool) -> bool:
-    """Append a row to the user's rows of its study; True where it was there already, and nothing changes."""
+    """Append a row to the user's rows of its study. True where the row was there already."""
     path = imported_file(checked["study"])
     if dry_run:
         return path.is_file() and checked in read_rows(path)
@@ -86,9 +89,9 @@ def keep(checked: dict[str, Any], dry_run: bool) -> bool:
 
 
 def checked_row(folder: Path) -> dict[str, Any]:
-    """The result row of a run's folder, as it goes into a file of rows. KitError, one sentence, where one part is off.
+    """The result row of a run's folder, in the form of a file of rows. KitError where a part is wrong.
 
-    That the study asks for this configuration is for `answers_of` to check.
+    `answers_of` checks that the study defines this configuration.
     """
     record = read_record(folder)
     _must_be_finished(record)
@@ -128,7 +131,7 @@ def _must_be_finished(record: dict[str, Any]) -> None:
 
 
 def _must_be_of_one_piece(record: dict[str, Any]) -> None:
-    """run.json: its hash names what was asked for, and its parameters are those that the hash names."""
+    """Check that run.json's hash is that of the request it holds, and that its parameters are those of the request."""
     identity, parameters = record.get("identity") or {}, record.get("parameters") or {}
     named = without(identity.get("contents", {}), parameters)
     if record.get("hash") != configuration_hash(identity) or named != identity.get("parameters"):
@@ -136,9 +139,9 @@ def _must_be_of_one_piece(record: dict[str, Any]) -> None:
 
 
 def _must_agree_with_config(record: dict[str, Any], config: dict[str, Any]) -> None:
-    """config.json was written by the training: its code, its model and its settings must be those of run.json."""
-    from stlm_kit.config import preset
+    """Check config.json, which the training wrote: code, model and settings must be those of run.json."""
     from stlm_kit.options import settings_from
+    from stlm_kit.presets import preset
     from stlm_kit.train_from_text import run_settings
 
     trained_by = record.get("checked", {}).get("trained_by") or record["identity"]["source"]
@@ -161,7 +164,7 @@ def _must_agree_with_config(record: dict[str, Any], config: dict[str, Any]) -> N
 
 
 def _must_agree_with_result(numbers: dict[str, Any], result: dict[str, Any]) -> None:
-    """row.json was written by the notebook, result.json by the training: a number that both have is one number."""
+    """Check row.json, which the notebook wrote, against result.json of the training: shared numbers must be equal."""
     told = {**result, **(result.get("validation") or {})}
     for name in sorted(numbers.keys() & told.keys() - {"device", "validation"}):
         if numbers[name] != told[name]:
@@ -169,5 +172,5 @@ def _must_agree_with_result(numbers: dict[str, Any], result: dict[str, Any]) -> 
 
 
 def shown(each: Import) -> str:
-    """A run folder's line: what it is and where it was measured."""
+    """A run folder's line: the name of the run, and where and when it was measured."""
     return f"{label(each.row)} on {each.row['device']}, {each.row['date'][:10]}" if each.row else each.folder.name

@@ -1,4 +1,4 @@
-"""Where an answer comes from: the code that computes it, and the command that does it again."""
+"""Where an answer comes from: the code that computes it, and the command that repeats it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from stlm_kit.reproduce.study_file import FULL_SIZE, load_study
 
 
 def place_of(claim: Claim, answer: dict[str, Any] | None) -> str:
-    """The function, preset, citation, run or chapter that an answer comes from, as words; "" where nothing answers."""
+    """The function, preset, citation, run or chapter that an answer comes from, in words; "" without an answer."""
     if answer and "row" in answer:
         return f"the run {answer['row']}"
     if function := functions().get(claim.id):
@@ -32,7 +32,7 @@ def place_of(claim: Claim, answer: dict[str, Any] | None) -> str:
 
 
 def command_of(claim: Claim, answer: dict[str, Any] | None) -> str:
-    """The command that answers a claim again, or for the first time; "" where the kit has none."""
+    """The command that answers a claim, again or for the first time; "" where the kit has none."""
     measure = load_study(claim.source).measures.get(claim.id)
     if measure and (claim.kind == "full_scale" or (answer and "row" in answer)):
         return f"stlm reproduce {claim.source} --profile {FULL_SIZE} --run {measure.run}"

@@ -1,6 +1,6 @@
-"""Whether each quote stands in the source's text, letter for letter but for white space.
+"""Whether each quote occurs in the source's text, letter for letter except for white space.
 
-The sources are not shipped. A user gives a folder with one plain text a source: FOLDER/memory.txt, FOLDER/stlm.txt.
+The sources are not shipped. You give a folder with one plain text for each source: FOLDER/memory.txt, FOLDER/stlm.txt.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from stlm_kit.ledger.claims import Claim
 
 
 class Checked(NamedTuple):
-    """What was looked for: how many quotes were found, which were not, and the files that are not there."""
+    """The result of a search: how many quotes were found, which were not, and the files that are missing."""
 
     found: int
     not_found: list[tuple[Claim, str]]
-    missing: dict[Path, int]  # {file: quotes that could not be looked for}
+    missing: dict[Path, int]  # {file: number of its quotes, not searched}
 
 
 def check(folder: Path, claims: Iterable[Claim]) -> Checked:
-    """Look for every quote of `claims` in FOLDER/<source>.txt. KitError where the folder or a text cannot be read."""
+    """Search for every quote of `claims` in FOLDER/<source>.txt. KitError where the folder or a text cannot be read."""
     if not folder.is_dir():
         raise KitError(f"There is no folder {folder}; give one that holds a text for each source, such as memory.txt.")
     found, not_found, missing, texts = 0, [], {}, {}
@@ -43,7 +43,7 @@ def check(folder: Path, claims: Iterable[Claim]) -> Checked:
 
 
 def stands_in(quote: str, text: str) -> bool:
-    """Whether the text has these words: white space counts as one space, and no word or number is cut."""
+    """Whether the text contains these words. Any white space equals one space, and no word or number is cut."""
     words = re.escape(" ".join(quote.split()))
     return re.search(rf"(?<!\w){words}(?!\w)", " ".join(text.split())) is not None
 

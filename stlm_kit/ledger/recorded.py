@@ -1,4 +1,4 @@
-"""Answers that were written down: one small JSON file each, left by a notebook or a run."""
+"""Answers that a notebook or a run recorded, one small JSON file each."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from stlm_kit.reproduce.run import read_record
 
 
 def record(claim_id: str, found: Any, how: str = "", *, by: Evidence | None = None, missing: str | None = None) -> Path:
-    """Keep one answer as one file, written atomically: `<run>/ledger/<claim id>.json`.
+    """Write one answer to a file, atomically: `<run>/ledger/<claim id>.json`.
 
-    The run is $STLM_RUN_DIR where the runner set it, else runs/interactive. how: one sentence on how it was found.
-    Raises UsageError for an unknown claim, evidence or value, and for a full-scale claim whose answer does not say that
-    it was measured at the published size, or says so in a laptop's run.
+    The run is $STLM_RUN_DIR where it is set, else runs/interactive. how: one sentence on how the value was found.
+
+    Raises UsageError for an unknown claim, evidence or value. For a full-scale claim the answer must say that it was
+    measured at the published size, and a laptop's run may not say so; otherwise UsageError.
     """
     claim = find_claim(claim_id)
     found = plain(found)
@@ -39,7 +40,7 @@ def record(claim_id: str, found: Any, how: str = "", *, by: Evidence | None = No
 
 
 def _refuse_small_runs(claim_id: str, by: Evidence | None) -> None:
-    """A full-scale claim is answered by a run at the published size that says so, or by a citation."""
+    """Refuse an answer to a full-scale claim, unless a run at the published size or a citation gives it."""
     if by is None:
         raise UsageError(
             f"The claim {claim_id} needs a run at the published size: pass by='measured' from one, or found=None."
@@ -51,12 +52,15 @@ def _refuse_small_runs(claim_id: str, by: Evidence | None) -> None:
 
 
 def plain(found: Any) -> Any:
-    """`found` as JSON keeps it: numpy and torch scalars become Python's; NaN and infinity are refused."""
+    """`found` in the form that JSON keeps: numpy and torch scalars become Python's.
+
+    NaN and infinity raise UsageError.
+    """
     if isinstance(found, dict):
         return {str(key): plain(value) for key, value in found.items()}
     if isinstance(found, (list, tuple)):
         return [plain(value) for value in found]
-    if hasattr(found, "item"):  # a scalar of numpy or torch
+    if hasattr(found, "item"):  # a numpy or torch scalar
         found = found.item()
     if isinstance(found, float) and not abs(found) < float("inf"):
         raise UsageError(f"found = {found} is no answer; record a finite number, or None while the claim is open.")
@@ -66,13 +70,13 @@ def plain(found: Any) -> Any:
 
 
 def answers_dir() -> Path:
-    """Where this process records its answers."""
+    """The folder where this process records its answers."""
     run = os.environ.get("STLM_RUN_DIR")
     return (Path(run) if run else runs_dir() / "interactive") / "ledger"
 
 
 def recorded_answers() -> dict[str, dict]:
-    """The latest answer that a notebook or a run recorded for each claim; {} where nothing has run."""
+    """The latest answer that a notebook or a run recorded for each claim; {} before any run."""
     files = {*runs_dir().glob("*/ledger/*.json"), *runs_dir().glob("*/*/ledger/*.json"), *answers_dir().glob("*.json")}
     latest: dict[str, dict] = {}
     for path in sorted(files):
@@ -87,7 +91,7 @@ def recorded_answers() -> dict[str, dict]:
 
 
 def latest_answers() -> dict[str, dict]:
-    """The answer to each claim that was run: the latest result row at the published size, else the latest recorded."""
+    """The answer to each claim that was run: the latest row at the published size, else the latest recorded answer."""
     from stlm_kit.ledger.full_size import measured
 
     return recorded_answers() | {claim_id: found[-1] for claim_id, found in measured().answers.items()}

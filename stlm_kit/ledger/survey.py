@@ -1,7 +1,7 @@
-"""The rows of the ledger: each claim joined with its best answer; the verdict is worked out when it is read.
+"""The rows of the ledger: each claim joined with its best answer. The verdict is computed when the ledger is read.
 
-What is computed (answers.py) outranks what a notebook recorded (recorded.py); what a run at the published size measured
-(full_size.py) outranks all but plain arithmetic; a citation gives way to everything.
+A computed answer (answers.py) outranks an answer recorded by a notebook (recorded.py). An answer measured at the
+published size (full_size.py) outranks everything except plain arithmetic. Every answer outranks a citation.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ def row(claim: Claim, answer: dict | None) -> dict:
 
 
 def verdict_of(claim: Claim, answer: dict) -> str:
-    """The verdict of an answer as it is kept."""
+    """The verdict on an answer in its stored form."""
     return verdict(claim, answer["found"], answer.get("by"), answer.get("missing"))
 
 
 def best_answer(claim: Claim, ran: dict | None) -> dict | None:
-    """A run's answer outranks a citation; what is computed from presets and settings outranks a stored answer.
+    """The better of two answers. A run's answer outranks a citation; a computed answer outranks a stored one.
 
-    What a run at the published size measured outranks all but plain arithmetic, a prediction too.
+    An answer measured at the published size outranks everything, also a prediction, except plain arithmetic.
     """
     return _better(claim, computed(claim), ran)
 
@@ -61,16 +61,16 @@ def _better(claim: Claim, ready: dict | None, ran: dict | None) -> dict | None:
 
 @dataclass(frozen=True)
 class Survey:
-    """The whole ledger as it stands: a row for each claim, and a sentence for everything that is at odds."""
+    """The state of the whole ledger: a row for each claim, and a sentence for each contradiction between answers."""
 
     rows: list[dict]
     warnings: list[str]
 
 
 def survey(source: str | None = None, ready_made: Callable[[str | None], dict] = computed_answers) -> Survey:
-    """Every claim (of one source, or of all) joined with its best answer, and where two answers disagree.
+    """Every claim (of one source, or of all) joined with its best answer, and a warning where two answers disagree.
 
-    One that nothing answered reads open, or needs_gpu at full scale. `ready_made` gives the answers that need no run.
+    A claim without an answer is open, or needs_gpu at full scale. `ready_made` gives the answers that need no run.
     """
     claims, told, full_size = load_claims(source), recorded_answers(), measured(source)
     computed, rows, warnings = ready_made(source), [], list(full_size.warnings)
@@ -82,8 +82,8 @@ def survey(source: str | None = None, ready_made: Callable[[str | None], dict] =
 
 
 def _disagreement(claim: Claim, ready: dict | None, notebook: dict | None, runs: list[dict]) -> list[str]:
-    """A sentence where two answers of one rank lead to two verdicts: computed ones, or measured at full size."""
-    verdicts: dict[str, str] = {}  # by who gave it
+    """A sentence where two answers of equal rank give two verdicts: both computed, or both measured at full size."""
+    verdicts: dict[str, str] = {}  # by the source of the answer
     if runs:
         verdicts = {f"the run {answer['row']}": verdict_of(claim, answer) for answer in runs}
     if notebook and (notebook["found"] is not None or notebook.get("missing")):

@@ -1,4 +1,4 @@
-"""The ledger as a table to read: rows filtered, and shown as HTML in a notebook."""
+"""The ledger as a table: filtered rows, shown as HTML in a notebook."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COLUMNS = ("claim", "published", "found", "verdict", "reading")
 def filtered(
     rows: Iterable[Mapping[str, Any]], source: str = "all", kind: str = "all", verdict: str = "all", words: str = ""
 ) -> list[Mapping[str, Any]]:
-    """The rows of `ledger.rows()` with this source, kind and verdict, and with all of `words` in id or statement."""
+    """The rows of `ledger.rows()` with this source, kind and verdict, and with all `words` in id or statement."""
     wanted = {"source": source, "kind": kind, "verdict": verdict}
     return [
         row
@@ -28,7 +28,7 @@ def filtered(
 
 
 def claims(rows: Iterable[Mapping[str, Any]], most: int = 20) -> HTML:
-    """A table of at most `most` rows of `ledger.rows()`: statement, quote and id, published, found, ..."""
+    """An HTML table of at most `most` rows of `ledger.rows()`: statement, quote and id, published, found, verdict."""
     rows = list(rows)
     known = {claim.id: claim for claim in ledger.load_claims()}
     body = "".join(_line(known[row["id"]], row) for row in rows[:most])

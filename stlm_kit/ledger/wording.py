@@ -1,4 +1,4 @@
-"""Values of the ledger in a reader's words: printed precision, units, bounds, every reading."""
+"""Values of the ledger in words: printed precision, units, bounds, and every reading."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import Any
 
 from stlm_kit.ledger.claims import Claim, is_number
 
-SIGNS = {"equal": "", "at_least": "at least ", "at_most": "at most "}  # before a published value, by claim.compare
+# stands before a published value, by claim.compare
+SIGNS = {"equal": "", "at_least": "at least ", "at_most": "at most "}
 
 
 def in_words(claim: Claim, found: Any) -> tuple[str, str]:
-    """(published, found) as a table shows them: units, bounds and every reading; "" for what is not there."""
+    """(published, found) in the form of a table: units, bounds and every reading; "" for a missing value."""
     published = "" if claim.value is None else SIGNS[claim.compare] + show(claim.value, claim)
     if isinstance(found, dict):
         return published, "; ".join(f"{reading}: {show(value, claim)}" for reading, value in found.items())
@@ -18,7 +19,7 @@ def in_words(claim: Claim, found: Any) -> tuple[str, str]:
 
 
 def source_says(claim: Claim) -> tuple[str, str]:
-    """(label, text): the quote with its place, or how the kit derived the claim; ("", "") where neither is kept."""
+    """(label, text): the quote with its place, or how the kit derived the claim; ("", "") without either."""
     if claim.derived:
         return "derived", f"{claim.derived} ({claim.where})"
     if claim.quotes:
@@ -27,7 +28,7 @@ def source_says(claim: Claim) -> tuple[str, str]:
 
 
 def said_line(claim: Claim) -> str:
-    """`source_says` as one text, "source says: ..." or "derived: ..."; "" where neither is kept."""
+    """`source_says` as one text, "source says: ..." or "derived: ..."; "" without either."""
     return ": ".join(part for part in source_says(claim) if part)
 
 
@@ -45,7 +46,7 @@ def show(value: Any, claim: Claim) -> str:
 
 
 def number(value: float, digit: float | None = None) -> str:
-    """A number with thousands separated: to the worth of its last digit where that is given, else to about 4 digits."""
+    """A number with separated thousands, rounded to the size `digit` of its last digit, or to about 4 digits."""
     if digit and digit < 1:
         decimals = 0
         while round(10**-decimals, 12) > digit * (1 + 1e-9):
@@ -53,7 +54,7 @@ def number(value: float, digit: float | None = None) -> str:
         return f"{value:,.{decimals}f}"
     if float(value).is_integer() and abs(value) < 1e15:
         return f"{int(value):,}"
-    if not 1 <= abs(value) < float("inf"):  # NaN too
+    if not 1 <= abs(value) < float("inf"):  # and for NaN
         return f"{value:.4g}"
     text = f"{value:,.{max(0, 4 - len(str(int(abs(value)))))}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text

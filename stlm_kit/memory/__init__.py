@@ -1,4 +1,4 @@
-"""Where a training step's memory goes: predicted without a GPU, measured on any device. Sizes in MiB (2^20 bytes)."""
+"""The memory of a training step: predicted without a GPU, measured on any device. Sizes are in MiB (2^20 bytes)."""
 
 from stlm_kit.memory.measure import measure_peak, measure_step
 from stlm_kit.memory.predict import predict_peak, predict_step

@@ -1,9 +1,11 @@
-"""CUDA's caching allocator, replayed: what it hands out for each request, and what it reserves from the device.
+"""A replay of CUDA's caching allocator: the block size for each request, and what is reserved from the device.
 
-The rules are those of torch's CUDACachingAllocator without options: requests are rounded up to 512 bytes, served by the
-smallest free block that holds them, cut from segments of 2 MiB (requests up to 1 MiB), 20 MiB (below 10 MiB) or the
-next 2 MiB; what is cut off stays with the request where it is too small to be of use, and freed neighbours join again.
-Where the device has no more, every segment that is free as a whole goes back to it first (release_cached_blocks).
+The rules are those of torch's CUDACachingAllocator without options. A request is rounded up to 512 bytes and served by
+the smallest free block that holds it. Blocks are cut from segments: 2 MiB for requests up to 1 MiB, 20 MiB for requests
+below 10 MiB, and otherwise the request rounded up to 2 MiB. A remainder that is too small to be useful stays with its
+block. Free neighbours are merged.
+
+If the device has no more memory, every segment that is wholly free is returned to it first (release_cached_blocks).
 """
 
 from __future__ import annotations
@@ -15,18 +17,18 @@ from dataclasses import dataclass
 from stlm_kit.memory.recording import Allocation, Recording
 
 UNIT = 512
-SMALL = 2**20  # requests up to this live in the small pool
+SMALL = 2**20  # requests up to this size use the small pool
 SMALL_SEGMENT, LARGE_SEGMENT = 2 * 2**20, 20 * 2**20
 OWN_SEGMENT, SEGMENT_UNIT = 10 * 2**20, 2 * 2**20
 
 
 class NoRoom(Exception):
-    """A request that the device's memory does not hold, even with nothing kept back."""
+    """The device's memory cannot hold a request, even after all cached segments are returned."""
 
 
 @dataclass(slots=True, eq=False)
 class Block:
-    """A stretch of a segment, between its neighbours."""
+    """A part of a segment, linked to its neighbours."""
 
     address: int
     size: int
@@ -37,9 +39,9 @@ class Block:
 
 
 class CachingAllocator:
-    """`allocate` and `release` as the GPU's allocator does them; `allocated` and `reserved` in bytes.
+    """The GPU's allocator, with `allocated` and `reserved` in bytes.
 
-    No more than `limit` bytes are reserved; raises NoRoom where that is too little.
+    At most `limit` bytes are reserved. `allocate` raises NoRoom where that is too little.
     """
 
     def __init__(self, limit: float = math.inf) -> None:
@@ -50,6 +52,7 @@ class CachingAllocator:
         self._top = 0
 
     def allocate(self, n_bytes: int) -> Block:
+        """A block of at least `n_bytes` bytes. Raises NoRoom where the limit is too low."""
         size = max(UNIT, _up(n_bytes, UNIT))
         small = size <= SMALL
         block = self._best(size, small) or self._segment(size, small)
@@ -61,6 +64,7 @@ class CachingAllocator:
         return block
 
     def release(self, block: Block) -> None:
+        """Free a block and merge it with free neighbours."""
         self.allocated -= block.size
         block.free = True
         if (before := block.before) and before.free:
@@ -122,7 +126,7 @@ def _up(n: int, multiple: int) -> int:
 
 @dataclass(frozen=True)
 class Replay:
-    """After each event the bytes allocated and reserved; and what each allocation was given."""
+    """Bytes allocated and reserved after each event, and the bytes of the block that each allocation received."""
 
     allocated: list[int]
     reserved: list[int]
@@ -145,9 +149,9 @@ def replay(recording: Recording) -> Replay:
 
 
 def least(recording: Recording) -> int:
-    """The least memory, in bytes, in which the recording's events are served, to one part in 500.
+    """The least memory, in bytes, that is enough for the recording's events, to one part in 500.
 
-    Less than what is reserved where there is plenty: an allocator that runs short gives back what it keeps.
+    It is less than what an unlimited device reserves, because an allocator that runs short returns its cached segments.
     """
     served = replay(recording)
     low, high = max(served.allocated, default=0), max(served.reserved, default=0)
@@ -171,7 +175,7 @@ def _is_served(recording: Recording, limit: int) -> bool:
 
 
 def as_asked(recording: Recording) -> Replay:
-    """The same for an allocator that hands out just what is asked for and keeps nothing: the CPU's."""
+    """The same for the CPU's allocator, which gives exactly the requested bytes and caches nothing."""
     total, allocated, given = 0, [], {}
     for allocation, sign in recording.events:
         total += sign * allocation.n_bytes

@@ -1,4 +1,4 @@
-"""What a prediction takes for granted, one sentence each, so that every report can say it."""
+"""The assumptions of a prediction, one sentence each, for every report."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OF_FP16 = "No gradient overflows, so that every step updates."
 
 
 def assumptions(semantics: Semantics, subject: Subject | None = None, device: Device | None = None) -> list[str]:
-    """The sentences that hold for a prediction."""
+    """The sentences that apply to a prediction."""
     found = [*ALWAYS, *([*_of(device_named(device)), *ON_CUDA] if semantics == "cuda" else ON_CPU)]
     if subject is None:
         return found
@@ -43,7 +43,7 @@ def assumptions(semantics: Semantics, subject: Subject | None = None, device: De
 
 
 def _of(device: Device) -> list[str]:
-    """What is taken for granted of the GPU."""
+    """The assumptions about the GPU."""
     own = f"cuBLASLt {device.cublaslt_mib:g} MiB" if device.cublaslt_mib else "which cuBLASLt shares (torch 2.13)"
     return [
         f"The GPU is {device.name}, compute capability {device.capability[0]}.{device.capability[1]}: cuBLAS takes "

@@ -1,7 +1,7 @@
-"""Attention's kernels as torch chooses them: on CUDA one that keeps no score matrix, where it can; on the CPU seldom.
+"""torch's choice of attention kernel: on CUDA a kernel without a score matrix where possible, on the CPU rarely.
 
-torch chooses inside one operation, below what a mode sees, and by the device that the tensors lie on. Here the choice
-is written out, so that fake CPU tensors take the kernels of either.
+torch chooses inside one operation, where a dispatch mode cannot see it, and by the device of the tensors. Here the
+choice is written in Python, so that fake CPU tensors can take the kernels of either device.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ def cuda_attention(
 ) -> Tensor:  # fmt: skip
     """scaled_dot_product_attention's choice on CUDA: flash, then memory-efficient, then the score matrix.
 
-    Flash takes 16 bits and no mask, from Ampere on; memory-efficient takes any type that the device multiplies in, and
-    a mask, but no shared keys (sdp_utils.cpp).
+    The flash kernel takes 16-bit inputs without a mask, on Ampere and later. The memory-efficient kernel takes a mask
+    and any type that the device multiplies, but no shared keys (sdp_utils.cpp).
     """
     device = device_named(device)
     query, key, value = _as_autocast_would(query, key, value)
@@ -49,7 +49,10 @@ def cuda_attention(
 
 
 def _efficient_takes(kind: torch.dtype, width: int, device: Device) -> bool:
-    """Whether the memory-efficient kernel serves heads of this type and width: whole loads of its matrix products."""
+    """Whether the memory-efficient kernel takes heads of this type and width.
+
+    Its matrix products need aligned loads.
+    """
     if kind not in (torch.float32, *HALVES) or (kind == torch.bfloat16 and not device.has_bf16):
         return False
     return width % (8 if kind in HALVES else 4 if device.capability >= (8, 0) else 1) == 0
@@ -59,7 +62,10 @@ def cpu_attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None,
     enable_gqa=False,
 ) -> Tensor:  # fmt: skip
-    """The CPU's kernel cannot drop weights: then the score matrix is written out."""
+    """scaled_dot_product_attention on the CPU.
+
+    Its fused kernel has no dropout, so with dropout the score matrix is used.
+    """
     if not dropout_p:
         options = {"is_causal": is_causal, "scale": scale, "enable_gqa": enable_gqa}
         return F.scaled_dot_product_attention(query, key, value, attn_mask, **options)
@@ -69,7 +75,7 @@ def cpu_attention(
 
 
 def _bias(mask: Tensor, query: Tensor) -> Tensor:
-    """A mask of booleans becomes one of numbers, its rows padded to 16 of them for the kernel's loads."""
+    """A boolean mask as numbers to add to the scores, with rows padded to a multiple of 16 for the kernel's loads."""
     length = mask.shape[-1]
     if mask.dtype == torch.bool:
         mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(mask.logical_not(), -torch.inf)
@@ -79,16 +85,17 @@ def _bias(mask: Tensor, query: Tensor) -> Tensor:
 
 
 def _otherwise_watched() -> bool:
-    """Whether a dispatch mode is on that a real step would have too: then torch writes nothing in place."""
+    """Whether another dispatch mode is active that a real step would have too. torch then writes nothing in place."""
     return any(not isinstance(mode, FakeTensorMode | Tracker) for mode in _get_current_dispatch_mode_stack())
 
 
 def score_matrix(
     query: Tensor, key: Tensor, value: Tensor, mask, dropout_p, is_causal, scale, drop: Callable[..., Tensor]
 ) -> Tensor:
-    """torch's fallback (_scaled_dot_product_attention_math): attention written out, in fp32 where the inputs are not.
+    """torch's fallback, _scaled_dot_product_attention_math: it computes the score matrix, in fp32 for 16-bit inputs.
 
-    Every intermediate keeps its name to the end, as in torch's function, where the names hold the tensors as well.
+    Every intermediate stays bound to a name until the end, as in torch's function, where the names keep the tensors
+    alive.
     """
     kind = query.dtype
     q, k, v = (x.float() if x.dtype in HALVES else x for x in (query, key, value))
@@ -106,7 +113,7 @@ def score_matrix(
     weights = aten._safe_softmax(weights, -1)
     if dropout_p:
         weights = drop(weights, dropout_p, True)
-    given_as_well = weights.to(kind)  # torch's function allocates them as well  # noqa: F841
+    given_as_well = weights.to(kind)  # torch's function allocates these, too  # noqa: F841
     return (weights @ all_v).to(kind)
 
 
@@ -116,7 +123,7 @@ def _as_autocast_would(*tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 def byte_dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """Dropout as on CUDA: it keeps a mask of one byte a number, where the CPU keeps one of the input's type."""
+    """Dropout as on CUDA: the saved mask has one byte an entry. The CPU's has the input's type."""
     if not training or p in (0, 1) or inplace:
         return F.dropout(input, p, training, inplace)
     return torch.native_dropout(input, p, True)[0]

@@ -1,6 +1,6 @@
-"""How large a batch a memory budget allows: by prediction, without the device, or by trial on it.
+"""The largest batch for a memory budget: by prediction, without the device, or by trial on it.
 
-A budget is what torch's allocator may reserve: the device's memory less the CUDA context. Sizes in MiB.
+A budget is what torch's allocator may reserve: the device's memory minus the CUDA context. Sizes are in MiB.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from stlm_kit.memory.report import MemoryReport, Semantics
 from stlm_kit.memory.step_under_test import Subject
 from stlm_kit.training.recipe import Recipe
 
-MOST = 2**20  # rows: no search goes further
-OUT_OF_MEMORY = ("out of memory", "STATUS_ALLOC_FAILED")  # as CUDA says it
+MOST = 2**20  # the largest batch that a search tries
+OUT_OF_MEMORY = ("out of memory", "STATUS_ALLOC_FAILED")  # the texts of CUDA's out-of-memory errors
 
 
 @dataclass(frozen=True)
 class Budget:
-    """`mib` that torch may reserve, and where the number comes from."""
+    """`mib` that torch may reserve, and the source of that number."""
 
     name: str
     mib: float
@@ -37,10 +37,10 @@ class Budget:
 
 
 def find_budget(name: str) -> Budget:
-    """The budget of a GPU by its name (devices.DEVICES), of the "device" at hand, or a number of MiB.
+    """The budget of a named GPU (devices.DEVICES), of "device" (the GPU of this machine), or a number of MiB.
 
-    A named GPU that is the one at hand is asked how much is free; otherwise it is its memory less the CUDA context.
-    Raises UsageError for another name, KitError for "device" where torch finds no GPU.
+    For a named GPU that is this machine's, the free memory is measured. Otherwise the budget is the GPU's memory minus
+    the CUDA context. Raises UsageError for another name, KitError for "device" where torch finds no GPU.
     """
     if name == "device":
         found = device_budget()
@@ -65,13 +65,14 @@ def find_budget(name: str) -> Budget:
     return Budget(name, mib, "as given")
 
 
-# In a process of its own: asking makes a CUDA context, and this one's would take its part from every run it starts.
+# The question is asked in another process, because it creates a CUDA context. A context in this process would take
+# memory from every run that it starts.
 ASK = "import torch; print(*torch.cuda.mem_get_info(), torch.cuda.get_device_name())"
 
 
 @lru_cache(maxsize=1)
 def device_budget() -> Budget | None:
-    """What a process can have of the first CUDA device now, its context already taken off; None where there is none."""
+    """What a process can now reserve on the first CUDA device, in MiB, without the context. None without a device."""
     if not torch.cuda.is_available():
         return None
     try:
@@ -96,7 +97,10 @@ def predicted(
     trainable: tuple[str, ...] | None = None,
     device: str | Device | None = None,
 ) -> MemoryReport:
-    """The report on a whole training step, clip and update included. Raises what `predict_peak` raises."""
+    """The report on a whole training step, including gradient clipping and update.
+
+    Raises what `predict_peak` raises.
+    """
     return predict_peak(
         config,
         recipe,
@@ -124,12 +128,13 @@ def largest_batch(
     device: str | Device | None = None,
     most: int = MOST,
 ) -> int:
-    """The batch whose step needs no more than `budget_mib`, while one row more would; 0 where not even one row fits.
+    """The largest batch whose predicted step needs at most `budget_mib`, or 0 where one row does not fit.
 
-    What it needs is less than what torch reserves where there is plenty (`MemoryReport.needed_mib`). By prediction of
-    the whole step, which leaves out what a report's `assumptions` say. No batch above `most` is looked at.
-    `sequence_length` counts input positions (default: the preset's), `device` is that of `predict_peak`. Raises
-    UsageError for a budget that is no size.
+    The needed memory is less than what torch reserves on an unlimited device (`MemoryReport.needed_mib`). The
+    prediction is of the whole step; a report's `assumptions` list what it leaves out. No batch above `most` is tried.
+
+    sequence_length: input positions (default: the preset's). device: as in `predict_peak`. Raises UsageError for a
+    budget that is not a positive size.
     """
     _check_budget(budget_mib)
     length = config.context_length if sequence_length is None else sequence_length
@@ -143,16 +148,16 @@ def largest_batch(
 
 
 def _last_that_fits(size_of: Callable[[int], float], limit: float, most: int) -> int:
-    """The largest n up to `most` with size_of(n) <= limit and size_of(n + 1) above it; 0 where size_of(1) is above.
+    """The largest n up to `most` with size_of(n) <= limit and size_of(n + 1) above it, or 0 where size_of(1) is above.
 
-    Sizes grow nearly in proportion, so each guess lies on the line through the two ends of what is still open; where
-    that gains little, the next one halves it.
+    Sizes grow almost linearly, so each guess interpolates between the two ends of the open interval. Where that gains
+    little, the next guess is the middle.
     """
     low, at_low = 1, size_of(1)
     if at_low > limit:
         return 0
     high = min(2, most)
-    while (at_high := size_of(high)) <= limit:  # out to the first one that does not fit
+    while (at_high := size_of(high)) <= limit:  # search upwards for the first size that does not fit
         if high == most:
             return most
         per_row = (at_high - at_low) / (high - low)
@@ -184,13 +189,14 @@ def find_largest_batch(
     trainable: tuple[str, ...] | None = None,
     most: int = MOST,
 ) -> int:
-    """The largest batch that trains for two steps on `device`, found by trying; 0 where not even one row does.
+    """The largest batch that trains for two steps on `device`, found by trying, or 0 where one row does not fit.
 
-    On CUDA memory ends where the device's does, or where torch has reserved `limit_mib`. A CPU's memory has no such end
-    (the system would kill the process first), so there `limit_mib` must be given, and a batch fits where its measured
-    peak stays below it. The device is left as it was found: nothing allocated, no limit. Raises UsageError for a limit
-    that is no size, for another device or for a recipe that it cannot train, KitError for a device that this machine
-    lacks.
+    On CUDA the limit is the device's memory, or `limit_mib` that torch may reserve. On a CPU the system would end the
+    process before torch raised an error. So a CPU needs `limit_mib`, and a batch fits where its measured peak is below
+    it. The device is restored: nothing stays allocated, and no limit is set.
+
+    Raises UsageError for a limit that is not a positive size, for another device, or for a recipe that cannot train on
+    it. KitError for a device that this machine lacks.
     """
     length = config.context_length if sequence_length is None else sequence_length
     if limit_mib is not None:
@@ -222,7 +228,7 @@ def find_largest_batch(
 
 
 def _trains(subject: Subject, limit_mib: float | None) -> bool:
-    """Whether two steps run on a CUDA device without running out of memory; cleans up either way."""
+    """Whether two steps run on a CUDA device without running out of memory. It cleans up in both cases."""
     total = torch.cuda.get_device_properties(subject.device).total_memory
     share = 1.0 if limit_mib is None else min(limit_mib * MIB / total, 1.0)
     _empty(subject.device)
@@ -236,14 +242,14 @@ def _trains(subject: Subject, limit_mib: float | None) -> bool:
 
 
 def ran_out_of_memory(run: Callable[[], None]) -> bool:
-    """Whether a function ended for want of a GPU's memory; what else it raises goes through.
+    """Whether a function ended because the GPU's memory was too small. Other exceptions are not caught.
 
-    When this returns, the exception is gone, and with it the frames that held on to tensors: only then can the
-    allocator give their memory back.
+    When this returns, the exception is gone, and with it the stack frames that held tensors. Only then can the
+    allocator free their memory.
     """
     try:
         run()
-    except RuntimeError as error:  # torch.OutOfMemoryError is one; a library without room for its workspace says less
+    except RuntimeError as error:  # torch.OutOfMemoryError is one; a library without workspace raises a plain one
         if not any(words in str(error) for words in OUT_OF_MEMORY):
             raise
         return True
@@ -251,7 +257,7 @@ def ran_out_of_memory(run: Callable[[], None]) -> bool:
 
 
 def _two_steps(subject: Subject) -> None:
-    """Train twice (the first step makes the optimizer's state); what it made is gone when it returns."""
+    """Train twice, because the first step creates the optimizer's state. Everything is freed when this returns."""
     state = subject.build()
     for _ in range(2):
         subject.step(state)
@@ -265,8 +271,10 @@ def _empty(device: str) -> None:
 
 
 def _stays_below(subject: Subject, limit_mib: float) -> bool:
-    """Whether the measured peak of a step on the CPU stays below a limit. One that is predicted to need twice as much
-    is not tried, lest the system kill the process."""
+    """Whether the measured peak of a step on the CPU is below a limit.
+
+    A step that is predicted to need twice the limit is not tried, because the system might end the process.
+    """
     sizes = subject.config, subject.recipe, subject.batch_size, subject.sequence_length, subject.valid_fraction
     parts = subject.accumulation_steps
     if predicted(*sizes, parts, "cpu", subject.trainable).peak_allocated_mib > 2 * limit_mib:

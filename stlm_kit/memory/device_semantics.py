@@ -1,8 +1,8 @@
-"""CUDA's choices on CPU tensors: which operations autograd records there, so that the same storages are kept.
+"""CUDA's choice of operations on CPU tensors, so that autograd saves the same storages as on CUDA.
 
-torch's CPU build cannot run a CUDA backward pass, not even on fake tensors. But on a fake CPU tensor every operation of
-the CUDA build can be called; only the choice between them differs. This mode makes that choice as CUDA makes it:
-dropout draws a mask of bytes, autocast's lists are CUDA's, attention takes a fused kernel.
+torch's CPU build cannot run a CUDA backward pass, not even on fake tensors. But every operation of the CUDA build can
+be called on a fake CPU tensor; only the choice between operations differs. This mode chooses as CUDA does: dropout
+draws a mask of bytes, autocast uses CUDA's lists, and attention uses a fused kernel.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from stlm_kit.memory.refusals import RECURRENT, refuse_recurrent
 from stlm_kit.memory.stand_ins import ON_BOTH, FusedRMSNorm
 from stlm_kit.memory.torch_patches import generator_state_without_values, in_each_backward
 
-DEVICE = "cpu"  # where the fake tensors lie
+DEVICE = "cpu"  # the device of the fake tensors
 
-# autocast_mode.h of torch 2.13, AT_FORALL_FP32 and AT_FORALL_FP32_SET_OPT_DTYPE: computed in fp32 under autocast.
+# Computed in fp32 under autocast: AT_FORALL_FP32 and AT_FORALL_FP32_SET_OPT_DTYPE in autocast_mode.h of torch 2.13.
 IN_FP32 = frozenset(
     """acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan pow __pow__ softplus layer_norm
     native_layer_norm rms_norm group_norm frobenius_norm nuclear_norm cosine_similarity poisson_nll_loss
@@ -32,7 +32,7 @@ IN_FP32 = frozenset(
     binary_cross_entropy_with_logits dist pdist cdist renorm logsumexp norm""".split()  # noqa: SIM905
 )
 IN_FP32_UNLESS_TOLD = frozenset({"prod", "softmax", "log_softmax", "cumprod", "cumsum", "linalg_vector_norm", "sum"})
-# torch 2.13 lists it, torch 2.11 does not: then a 16-bit input keeps its type.
+# torch 2.13 has rms_norm in this list and torch 2.11 does not. Without it a 16-bit input keeps its type.
 RMS_NORM_IN_FP32 = torch._C._dispatch_has_kernel_for_dispatch_key("aten::rms_norm", "AutocastCUDA")
 
 
@@ -44,7 +44,7 @@ def _in_fp32(value):
 
 
 def rms_norm(input: Tensor, normalized_shape, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
-    """CUDA's fused kernel, or, where torch's own dispatch does without it, the same in single operations."""
+    """CUDA's fused kernel, or the same in single operations where torch's own dispatch does not use the kernel."""
     if RMS_NORM_IN_FP32 and torch.is_autocast_enabled(DEVICE):
         input, weight = _in_fp32((input, weight))
     with torch.autocast(DEVICE, enabled=False):
@@ -56,7 +56,7 @@ def rms_norm(input: Tensor, normalized_shape, weight: Tensor | None = None, eps:
 
 
 def cross_entropy(input: Tensor, target: Tensor, *args, **kwargs) -> Tensor:
-    """Under CUDA's autocast log_softmax keeps its input's type, because cross_entropy names it; nll_loss has fp32."""
+    """Cross-entropy as under CUDA's autocast: log_softmax keeps its input's type, and nll_loss computes in fp32."""
     if not torch.is_autocast_enabled(DEVICE) or target.is_floating_point() or kwargs.get("label_smoothing"):
         return F.cross_entropy(input, target, *args, **kwargs)
     with torch.autocast(DEVICE, enabled=False):
@@ -75,7 +75,7 @@ ON_CUDA: dict[Callable, Callable] = {
 
 
 class _Lasting(TorchFunctionMode):
-    """A mode that stays on in the backward pass, where checkpointed blocks run forward again."""
+    """A mode that stays active in the backward pass, where checkpointed blocks run their forward pass again."""
 
     def __enter__(self):
         self._patches = ExitStack()
@@ -96,7 +96,7 @@ class _Lasting(TorchFunctionMode):
 
 
 class CudaSemantics(_Lasting):
-    """Within this context torch functions on CPU tensors compute as on CUDA. Autocast is entered as for the CPU."""
+    """Within this context torch functions on CPU tensors choose as on CUDA. Enter autocast as for the CPU."""
 
     def __init__(self, device: Device | None = None) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class CudaSemantics(_Lasting):
 
 
 class CpuSemantics(_Lasting):
-    """Within this context torch functions on fake CPU tensors keep what they keep on real ones."""
+    """Within this context torch functions on fake CPU tensors save the same tensors as on real ones."""
 
     def __enter__(self):
         entered = super().__enter__()

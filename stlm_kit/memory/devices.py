@@ -1,7 +1,7 @@
-"""What is known of GPUs: memory, compute capability, what torch takes from it, and arithmetic by data sheet.
+"""Data on GPUs: memory, compute capability, torch's use of them, and peak arithmetic from data sheets.
 
-`CHIPS` says what a chip computes, `DEVICES` which devices a prediction is made for by name: whole cards and MIG slices.
-Sizes in MiB (2^20 bytes), arithmetic in TFLOP/s.
+`CHIPS` lists what a chip computes. `DEVICES` lists the devices that a prediction can name: whole cards and MIG slices.
+Sizes are in MiB (2^20 bytes), arithmetic in TFLOP/s.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from importlib.metadata import version
 
 from stlm_kit.errors import UsageError, near
 
-CONTEXT_MIB = 500.0  # CUDA's context and its kernels beside the allocator's memory, an allowance
-MARGIN = 0.02  # what a device named by its name shall have to spare, as a share of the predicted peak
+CONTEXT_MIB = 500.0  # an allowance for the CUDA context and its kernels, outside the allocator's memory
+MARGIN = 0.02  # the spare memory that a named device must have, as a share of the predicted peak
 
 
 @dataclass(frozen=True)
 class Chip:
-    """A GPU's compute capability, its multiprocessors, and (precision, TFLOP/s without sparsity) pairs."""
+    """A GPU's compute capability, number of multiprocessors, and (precision, TFLOP/s without sparsity) pairs."""
 
     capability: tuple[int, int]
     multiprocessors: int
@@ -28,8 +28,9 @@ def _chip(capability: tuple[int, int], multiprocessors: int, **tflops: float) ->
     return Chip(capability, multiprocessors, tuple(tflops.items()))
 
 
-# By a part of the name that torch gives. NVIDIA's data sheets: T4 (2019), A100 (2021), H100 (2023), H200 (2024); its
-# white papers on Ada (2022) and on Blackwell for RTX (2025), 16-bit products added up in fp32.
+# The keys are parts of the name that torch gives. The peaks are from NVIDIA's data sheets: T4 (2019), A100 (2021), H100
+# (2023), H200 (2024), and from its white papers on Ada (2022) and on Blackwell for RTX (2025), with 16-bit products
+# accumulated in fp32.
 CHIPS = {
     "T4": _chip((7, 5), 40, fp32=8.1, fp16=65.0),
     "RTX 4090": _chip((8, 9), 128, fp32=82.6, tf32=82.6, bf16=165.2, fp16=165.2),
@@ -42,18 +43,21 @@ CHIPS = {
 
 
 def _cublaslt_mib(torch_version: str) -> float:
-    """cuBLASLt's own workspace: 1 MiB, found on an A100 with torch 2.9 and on an H200 with torch 2.11. In torch 2.13 it
-    shares cuBLAS's (pytorch#168175, and what torch.backends.cuda.blas_workspace_size says of itself)."""
+    """cuBLASLt's own workspace in MiB: 1, measured on an A100 with torch 2.9 and on an H200 with torch 2.11.
+
+    In torch 2.13 it shares cuBLAS's workspace (pytorch#168175 and the documentation of
+    torch.backends.cuda.blas_workspace_size).
+    """
     major, minor = torch_version.split(".")[:2]
     return 0.0 if (int(major), int(minor)) >= (2, 13) else 1.0
 
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU, or a slice of one, that a step is predicted for. `dataclasses.replace` makes one of your own.
+    """A GPU, or a slice of one, for a prediction. `dataclasses.replace` makes one of your own.
 
-    `memory_mib` is what torch sees of it. `cublas_mib` is the workspace of a cuBLAS handle, `cublaslt_mib` that of
-    cuBLASLt where it has one of its own: by default as in the torch that is installed.
+    memory_mib: the memory that torch sees. cublas_mib: the workspace of a cuBLAS handle. cublaslt_mib: the workspace of
+    cuBLASLt where it has its own; the default is that of the installed torch.
     """
 
     name: str
@@ -65,13 +69,15 @@ class Device:
 
     @property
     def cublas_mib(self) -> float:
-        """torch's default (CublasHandlePool.cpp): eight buffers of 4 MiB on Hopper and Blackwell, else two, and eight
-        of 16 KiB."""
+        """torch's default workspace in MiB (CublasHandlePool.cpp).
+
+        On Hopper and Blackwell eight buffers of 4 MiB; otherwise two of 4 MiB and eight of 16 KiB.
+        """
         return 32.0 if self.capability[0] in (9, 10, 12) else 8.125
 
     @property
     def threads_per_multiprocessor(self) -> int:
-        """The most that run at a time (CUDA's programming guide, compute capabilities)."""
+        """The largest number of threads that run at a time (CUDA programming guide, compute capabilities)."""
         return {(7, 5): 1024, (8, 6): 1536, (8, 9): 1536, (12, 0): 1536}.get(self.capability, 2048)
 
     @property
@@ -81,27 +87,27 @@ class Device:
 
     @property
     def has_bf16(self) -> bool:
-        """Whether it multiplies in bf16; before compute capability 8.0 that is emulated, and slow."""
+        """Whether it multiplies in bf16 in hardware. Before compute capability 8.0 bf16 is emulated and slow."""
         return self.capability >= (8, 0)
 
     @property
     def usable_mib(self) -> float:
-        """What torch's allocator can reserve: the memory less the CUDA context."""
+        """What torch's allocator can reserve, in MiB: the memory minus the CUDA context."""
         return self.memory_mib - self.context_mib
 
     @property
     def safe_mib(self) -> float:
-        """The largest predicted peak that leaves `MARGIN` of it to spare."""
+        """The largest predicted peak, in MiB, that leaves `MARGIN` of itself to spare."""
         return self.usable_mib / (1 + MARGIN)
 
 
 def _device(name: str, memory_mib: float, chip: Chip, multiprocessors: int | None = None) -> Device:
-    """A device of this chip: all of it, or a slice with so many of its multiprocessors."""
+    """A device with this chip: the whole chip, or a slice with the given number of multiprocessors."""
     return Device(name, memory_mib, chip.capability, multiprocessors or chip.multiprocessors)
 
 
-# The memory is the total capacity in torch's out-of-memory errors, the least that users report of such a card: drivers
-# differ by some 100 MiB. Slices are those of an A100 of 80 GB: 1g.10gb and 2g.20gb.
+# The memory is the total capacity in torch's out-of-memory errors, the smallest that users report for the card, because
+# drivers differ by some 100 MiB. Slices are those of an 80 GB A100: 1g.10gb and 2g.20gb.
 DEVICES = {
     device.name: device
     for device in (
@@ -116,11 +122,11 @@ DEVICES = {
         _device("h200", 143_052.0, CHIPS["H200"]),
     )
 }
-USUAL = DEVICES["mig-20gb"]  # where none is named: the slice that the kit's full-size runs are planned for
+USUAL = DEVICES["mig-20gb"]  # the default: the slice that the kit's full-size runs are planned for
 
 
 def device_named(device: str | Device | None) -> Device:
-    """The device of that name, the usual one for None. UsageError for a name that the table lacks."""
+    """The device of that name, or the default for None. UsageError for a name that is not in the table."""
     if device is None or isinstance(device, Device):
         return device or USUAL
     if not isinstance(device, str) or device not in DEVICES:
@@ -131,7 +137,7 @@ def device_named(device: str | Device | None) -> Device:
 
 
 def device_here() -> Device | None:
-    """This machine's first CUDA GPU, or MIG slice, as torch describes it; None where there is none."""
+    """This machine's first CUDA GPU or MIG slice, as torch describes it, or None."""
     import torch
 
     if not torch.cuda.is_available():
@@ -141,9 +147,10 @@ def device_here() -> Device | None:
 
 
 def peak_tflops(device: str, precision: str, multiprocessors: int | None = None) -> float | None:
-    """The stated peak of a GPU by (part of) its name, in TFLOP/s; a MIG slice's share goes by its multiprocessors.
+    """The stated peak of a GPU in TFLOP/s, found by (part of) its name. A MIG slice has the share of its
+    multiprocessors.
 
-    None for a device that the table does not know, or that has no such arithmetic.
+    None for a device that is not in the table, or that lacks this precision.
     """
     for name, chip in CHIPS.items():
         if name in device:
@@ -153,7 +160,7 @@ def peak_tflops(device: str, precision: str, multiprocessors: int | None = None)
 
 
 def measured_tflops(precision: str, size: int = 1024) -> float:
-    """What this machine's processor reaches in a product of two `size` x `size` matrices, in TFLOP/s: its best of 5."""
+    """The TFLOP/s that this machine's processor reaches in a product of two `size` x `size` matrices: the best of 5."""
     import time
 
     import torch

@@ -1,4 +1,4 @@
-"""Where a step is traced: on fake tensors, each operation chosen as the device would choose it."""
+"""The context in which a step is traced: fake tensors, with each operation chosen as on the device."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from stlm_kit.memory.torch_patches import (
 
 @contextmanager
 def fake_run(semantics: Semantics, values: WithoutValues, device: Device | None = None) -> Iterator[None]:
-    """Within this context any module is built and any step is run without values, as on CUDA or on the CPU.
+    """Within this context any module is built and any step runs without values, as on CUDA or on the CPU.
 
-    `values` are what a mode within this context gives where a step asks for some. UsageError for what cannot be run so
-    (refusals.py).
+    values: what a dispatch mode in this context returns where a step reads values. Raises UsageError for code that
+    cannot be run this way (refusals.py).
     """
     cuda = semantics == "cuda"
     with (

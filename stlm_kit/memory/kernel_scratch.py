@@ -1,4 +1,4 @@
-"""Below autograd: operations whose result depends on values that a fake tensor lacks, and kernel scratch memory."""
+"""Operations below autograd that depend on values that a fake tensor lacks, and the scratch memory of kernels."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SUMS = {aten.sum.default, aten.sum.dim_IntList, aten.mean.default, aten.mean.dim
 MATMULS = {aten.mm.default, aten.bmm.default, aten.addmm.default, aten.baddbmm.default, aten.addmv.default}
 
 
-# Autograd adds the gradient of an indexing into zeros of its own; watched, it takes the form that copies them.
+# Autograd adds the gradient of an indexing into zeros that it made. Under a dispatch mode it copies them instead.
 INTO_ZEROS = {
     aten.index_add.default: aten.index_add_.default,
     aten.scatter.src: aten.scatter_.src,
@@ -42,10 +42,10 @@ INTO_ZEROS = {
 
 
 def as_unwatched(func: Kernel, args: tuple, kwargs: dict, in_backward: bool):
-    """Compute an operation as autograd does where no dispatch mode watches it.
+    """Compute an operation as autograd does without a dispatch mode.
 
-    Watched, it writes nothing in place. Otherwise the gradient of an indexing is added into zeros that autograd made
-    itself, and of two gradients of one tensor the first takes up the second, unless something else still needs it.
+    Under a dispatch mode autograd writes nothing in place. Without one, it adds the gradient of an indexing into zeros
+    that it made. And it adds a tensor's second gradient into the first, unless something else still needs the first.
     """
     if in_backward and func is aten.index_put.default and _called_by_engine():  # its caller holds the zeros, too
         aten.index_put_.default(*args, **kwargs)
@@ -59,7 +59,7 @@ def as_unwatched(func: Kernel, args: tuple, kwargs: dict, in_backward: bool):
 
 
 def _adds_gradients(first: Tensor, second: object, **more) -> bool:
-    """Whether autograd's engine asks for this sum, and nothing else holds `first` (input_buffer.cpp)."""
+    """Whether autograd's engine requests this sum and nothing else holds `first` (input_buffer.cpp)."""
     like = isinstance(second, Tensor) and first.shape == second.shape and first.dtype == second.dtype and not more
     if not like or torch.is_grad_enabled() or not torch._prims_common.is_non_overlapping_and_dense_or_false(first):
         return False
@@ -67,30 +67,31 @@ def _adds_gradients(first: Tensor, second: object, **more) -> bool:
 
 
 def _is_autograds(tensor: Tensor) -> bool:
-    """Whether autograd alone holds a tensor: nothing else does, and no function of the user's asks."""
-    storage = tensor.untyped_storage()  # held by the tensor and, just now, by this name
+    """Whether only autograd holds a tensor, and no user function requests the operation."""
+    storage = tensor.untyped_storage()  # held by the tensor and by this name
     unshared = torch._C._storage_Use_Count(storage._cdata) <= 2 and tensor._use_count() <= 4
     return unshared and _called_by_engine()
 
 
 def _called_by_engine() -> bool:
-    """Whether no Python function of the user's (a custom backward) stands between the engine and this call."""
+    """Whether no user function in Python (a custom backward) is between the engine and this call."""
     frame = sys._getframe(1)
     while frame and (frame.f_code.co_filename.startswith(HERE) or frame.f_code.co_filename.endswith(WRAPPERS)):
-        frame = frame.f_back  # the tracker, and what torch wraps around every dispatch mode
-    return frame is None or frame.f_code.co_name == "_engine_run_backward"  # None: in a thread of the engine's own
+        frame = frame.f_back  # the tracker, and torch's wrapper around every dispatch mode
+    return frame is None or frame.f_code.co_name == "_engine_run_backward"  # None: in a thread of the engine
 
 
 class WithoutValues:
-    """Computes on fake tensors what asks for values: each is answered as if it had been looked up.
+    """Computes operations on fake tensors that need values, with assumed values.
 
-    A mask is true for `share` of its entries: the real targets among all. A number read back is what `read_back` says
-    of its tensor, else what is known of it (known_values.py), else 1 or True. UsageError for a sparse tensor.
+    A mask is true for `share` of its entries, the share of real targets. A number that is read back has the value that
+    `read_back` gives for its tensor, else the known value (known_values.py), else 1 or True. UsageError for a sparse
+    tensor.
     """
 
     def __init__(self, share: float = 1.0, read_back: Callable[[Tensor], float | None] | None = None) -> None:
         self.share = share
-        self.guessed = False  # whether a number was read back of which nothing is known
+        self.guessed = False  # whether a number was read back without a known value
         self._read_back, self._known = read_back, KnownValues()
 
     def __call__(self, func: Kernel, args: tuple, kwargs: dict, in_backward: bool):
@@ -128,7 +129,7 @@ class WithoutValues:
         return mask.new_empty((rows, mask.dim()), dtype=torch.int64)
 
     def _numbered(self, indices: list[Tensor | None], n_rows: int | None = None) -> list[Tensor | None]:
-        """Masks replaced by the positions of their true entries, one tensor a dimension."""
+        """Masks replaced by the positions of their true entries, one tensor for each dimension."""
         found: list[Tensor | None] = []
         for index in indices:
             is_mask = index is not None and index.dtype in (torch.bool, torch.uint8)
@@ -137,12 +138,12 @@ class WithoutValues:
 
 
 class CudaScratch:
-    """What CUDA kernels take besides their results: (name, bytes, whether it stays).
+    """What CUDA kernels allocate besides their results: (name, bytes, whether it stays).
 
-    Each thread that multiplies matrices gets a cuBLAS handle with a workspace, and where cuBLASLt has one of its own,
-    that at its first matmul with a bias. Autograd's backward pass has a thread of its own; without checkpointing it
-    adds no bias there, so checkpointing cost 1 MiB more in torch 2.9: the difference that the memory study recorded at
-    every batch size.
+    Each thread that multiplies matrices creates a cuBLAS handle with a workspace. Where cuBLASLt has its own workspace,
+    it is created at the thread's first matmul with a bias. Autograd's backward pass has its own thread, which adds a
+    bias only with checkpointing. So checkpointing cost 1 MiB more in torch 2.9, the difference that the memory study
+    recorded at every batch size.
     """
 
     def __init__(self, device: Device | None = None) -> None:
@@ -181,15 +182,15 @@ class CudaScratch:
 
 
 class CpuScratch:
-    """What CPU kernels take besides their results, for a moment.
+    """What CPU kernels allocate besides their results, temporarily.
 
-    Element by element they compute in one type: operands of another are converted as a whole first, where CUDA
-    converts each number on its way (TensorIterator.cpp). Indices of 32 bits are converted to 64.
+    Elementwise kernels compute in one type. Operands of another type are first converted as a whole, where CUDA
+    converts each number as it is read (TensorIterator.cpp). 32-bit indices are converted to 64 bits.
     """
 
     def __call__(self, func: Kernel, args: tuple, out: object, in_backward: bool) -> Iterator[tuple[str, int, bool]]:
         if func.overloadpacket in ELEMENTWISE:
-            tensors = [arg for arg in args if isinstance(arg, Tensor) and arg.dim()]  # a lone number has no say
+            tensors = [arg for arg in args if isinstance(arg, Tensor) and arg.dim()]  # a single number does not count
             if len({tensor.dtype for tensor in tensors}) > 1:
                 common = functools.reduce(torch.promote_types, (tensor.dtype for tensor in tensors))
                 others = sum(tensor.numel() for tensor in tensors if tensor.dtype != common)
@@ -207,13 +208,13 @@ class CpuScratch:
 
 
 def _converted_for_sum(terms: Tensor, out: Tensor) -> Iterator[tuple[str, int, bool]]:
-    """A sum in another type converts all its terms first; only from 16 bits to fp32 CUDA does without (ReduceOps)."""
+    """A sum in another type first converts all its terms. Only CUDA's sum from 16 bits to fp32 does not (ReduceOps)."""
     if terms.dtype != out.dtype:
         yield "terms converted", terms.numel() * out.element_size(), False
 
 
 def _copied_matrices(args: tuple) -> Iterator[tuple[str, int, bool]]:
-    """Matrices that lie neither row by row nor column by column, an expanded gradient for one: BLAS gets a copy."""
+    """Copies for BLAS of matrices that are contiguous neither by row nor by column, such as an expanded gradient."""
     for matrix in args[-2:] if isinstance(args[-1], Tensor) else args:
         if isinstance(matrix, Tensor) and matrix.dim() >= 2:
             (rows, columns), (row, column) = matrix.shape[-2:], matrix.stride()[-2:]
@@ -222,7 +223,7 @@ def _copied_matrices(args: tuple) -> Iterator[tuple[str, int, bool]]:
 
 
 def _in_both(func: Kernel, args: tuple) -> Iterator[tuple[str, int, bool]]:
-    """What operations take that are written in terms of others, below what a dispatch mode sees."""
+    """What composite operations allocate in their parts, which a dispatch mode does not see."""
     if func is aten.logsumexp.default:
         yield "scores less their maximum", args[0].numel() * args[0].element_size(), False
     elif func is aten._safe_softmax.default:

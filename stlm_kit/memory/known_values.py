@@ -1,6 +1,6 @@
-"""What can be told of a fake tensor's values: nothing is infinite or not a number, nor is what is computed from that.
+"""Known values of fake tensors: no entry counts as infinite or NaN, so `isnan` gives False for every entry.
 
-A step that looks for such numbers (`if torch.isnan(loss): raise`, clipping with `error_if_nonfinite=True`) goes on.
+So a step with such a check continues (`if torch.isnan(loss): raise`, clipping with `error_if_nonfinite=True`).
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ COMPARED: dict[object, Callable[[Value, Value], bool]] = {
 
 
 class KnownValues:
-    """Remembers, for as long as they live, tensors all of whose entries have one known value."""
+    """Remembers tensors whose entries all have one known value, for as long as the tensors live."""
 
     def __init__(self) -> None:
         self._known = WeakTensorKeyDictionary()
 
     def of(self, tensor: Tensor) -> Value | None:
-        """The value of all entries; None where nothing is known."""
+        """The value of all entries, or None where it is not known."""
         return self._known.get(tensor)
 
     def note(self, func: Callable, args: tuple, out: object) -> None:
-        """Take down what an operation's result is, or that something else has been written into it."""
+        """Record the value of an operation's result, or that a known tensor was overwritten."""
         value = self._result(getattr(func, "overloadpacket", None), args)
         for tensor in out if isinstance(out, list | tuple) else [out]:
             if isinstance(tensor, Tensor):
@@ -77,7 +77,7 @@ class KnownValues:
         return 0 if packet in (aten.sum, aten.count_nonzero, aten.cumsum) and not value else None
 
     def _compared(self, packet: object, first: Tensor, second: object) -> bool | None:
-        if first is second:  # a number is unlike itself only where it is none
+        if first is second:  # a number differs from itself only if it is NaN
             return COMPARED[packet](0, 0) if packet in (aten.eq, aten.ne) else None
         one, other = self._both(first, second)
         if one is None and packet in (aten.eq, aten.ne) and isinstance(other, float) and not math.isfinite(other):
@@ -90,6 +90,6 @@ class KnownValues:
     def _joined(self, both: bool, first: object, second: object) -> Value | None:
         values = self._both(first, second)
         deciding = [value for value in values if value is not None and bool(value) is not both]
-        if deciding:  # one False makes an "and" false, one True an "or" true
+        if deciding:  # one False makes an "and" False, one True an "or" True
             return not both
         return None if None in values else both and all(values)

@@ -1,4 +1,4 @@
-"""Which tensors are alive at each moment of a predicted step: what a timeline's height is made of."""
+"""The tensors that are alive at each moment of a predicted step. Their sizes add up to the timeline."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from stlm_kit.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class WatchedStep:
-    """A predicted step with every tensor of it. `report.timeline` and `alive_after` count operations alike, from 0."""
+    """A predicted step with all its tensors.
+
+    `report.timeline` and `alive_after` number the operations alike, from 0.
+    """
 
     report: MemoryReport
     recording: Recording
@@ -38,7 +41,7 @@ class WatchedStep:
         return largest_first(survivors(events), self.served.given)
 
     def tensors(self) -> list[dict[str, object]]:
-        """Every tensor that lives at some time of the step, even within an operation, as rows of `alive_at_peak`."""
+        """Every tensor that is alive at some time in the step, even within an operation, as rows of `alive_at_peak`."""
         born = [allocation for allocation, sign in self.recording.events[self.recording.started :] if sign > 0]
         return [one.describe(self.served.given[one]) for one in [*survivors(self._events_before()), *born]]
 
@@ -62,7 +65,7 @@ def watch_step(
     semantics: Semantics = "cuda",
     device: str | Device | None = None,
 ) -> WatchedStep:
-    """`predict_peak` with every tensor kept track of, in MiB; arguments and errors are the same."""
+    """`predict_peak` with a record of every tensor, in MiB. Arguments and errors are those of `predict_peak`."""
     check_choices(span, semantics)
     subject = Subject.of(config, recipe, batch_size, sequence_length, valid_fraction)
     subject.check_runs_on(semantics)

@@ -1,8 +1,8 @@
-"""Measure what a training step takes, for real: on CUDA by its allocator, on the CPU by the profiler's memory events.
+"""Measure the memory of a real training step: on CUDA with its allocator, on the CPU with the profiler's memory events.
 
-Both start from nothing, before the model is built, and look at the last of some steps: a profiler that starts in the
-middle misses the frees of what it did not see allocated. Parts (categories, modules, tensors alive) come from a second
-run under the tracker, on real tensors; whatever it cannot see (scratch memory of kernels) counts as workspace.
+Both start before the model is built and report the last of several steps. A profiler that starts later misses frees of
+tensors that were allocated before it. The parts (categories, modules, live tensors) come from a second run under the
+tracker, on real tensors. Memory that the tracker cannot see, such as scratch memory of kernels, counts as workspace.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from stlm_kit.training.loss import Loss
 from stlm_kit.training.recipe import Recipe
 
 Build, Step = Callable[[], object], Callable[[object], object]
-FUSED = 1.05  # watched, a step may take this many times what it takes; more means that kernels are fused otherwise
+# largest ratio of tracked to measured peak; more means that kernels are fused differently under the tracker
+FUSED = 1.05
 AS_WRITTEN = "What the memory is made of is left out: while it is watched the step takes more, as a compiled one does."
 NOT_ASKED = "What the memory is made of is left out: a compiled step cannot be watched operation by operation."
 # Names among the profiler's events.
@@ -54,15 +55,15 @@ def measure_step(
 ) -> MemoryReport:
     """The memory, in MiB, and the time of one training step of any module and any loop, on a real device.
 
-    `build` and `step` are those of `predict_step`; they place everything on `device` themselves. The model is built
-    three times: for the sizes, for the time of `repeats` steps, each with the device waited for (a step not waited for
-    has only been asked for), and for what the memory is made of. `step_s`: median, least and most, in seconds, warm-up
-    left out.
+    `build` and `step` are those of `predict_step`. They place everything on `device` themselves. The model is built
+    three times: for the sizes, for the time of `repeats` steps, and for the parts of the memory. The timing
+    synchronizes the device after each step, because a step that is not waited for has only been queued. `step_s`:
+    median, least and most, in seconds, without warm-up.
 
-    With parts=False the last is left out. It is as well where a step does not run while it is watched (FlexAttention),
-    or needs more (what torch.compile fuses is watched as it is written): `assumptions` says so.
+    parts=False leaves out the third run. It is also left out where a step cannot run under the tracker (FlexAttention),
+    or needs more memory there (torch.compile's fused kernels run as separate operations); `assumptions` then says so.
 
-    Raises UsageError for choices that there are none of, KitError where the device is missing.
+    Raises UsageError for unknown choices, KitError where the device is missing.
     """
     check_choices(span, "cpu")
     if not isinstance(repeats, int) or repeats < 0 or not isinstance(steps, int) or steps < 1:
@@ -95,9 +96,9 @@ def measure_peak(
     trainable: Sequence[str] | None = None,
     loss: Callable[[], Loss] | None = None,
 ) -> MemoryReport:
-    """`predict_peak`'s counterpart: the same step of the kit's, on a real device. MiB and seconds.
+    """The measured counterpart of `predict_peak`: the same step of the kit, on a real device. MiB and seconds.
 
-    Raises UsageError or KitError, one sentence, for what cannot be or cannot run on the device.
+    Raises UsageError or KitError with one sentence for what is impossible or cannot run on the device.
     """
     subject = Subject.of(
         config, recipe, batch_size, sequence_length, valid_fraction, accumulation_steps, device, trainable, loss
@@ -109,7 +110,7 @@ def measure_peak(
 
 
 def _on_cuda(build: Build, step: Step, device: str, steps: int, span: Span) -> dict[str, float]:
-    """From the allocator, its peak reset at the start of the last step."""
+    """Sizes from the allocator. Its peak is reset at the start of the last step."""
     _forget(device)
     seen: dict[str, float] = {}
 
@@ -139,9 +140,10 @@ def _on_cuda(build: Build, step: Step, device: str, steps: int, span: Span) -> d
 
 
 def _on_cpu(build: Build, step: Step, device: str, steps: int, span: Span) -> dict[str, float]:
-    """From the profiler's memory events, summed up from before the model was built."""
+    """Sizes from the profiler's memory events, summed from before the model was built."""
     _forget(device)
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # else the profiler tells a notebook each time that it starts
+    # otherwise the profiler prints a line to a notebook each time it starts
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with (
         profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler,
         in_each_backward(lambda: record_function(BACKWARD)),
@@ -191,10 +193,10 @@ def _checked(sizes: dict[str, float]) -> dict[str, float]:
 def _parts(
     build: Build, step: Step, steps: int, span: Span, device: str, vocab_size: int | None
 ) -> tuple[MemoryReport | None, str]:
-    """What the memory is made of: the same steps once more, watched operation by operation; or why they cannot be.
+    """The parts of the memory, from the same steps under the tracker; or why they cannot run there.
 
-    Watched, compiled functions run as they are written: torch would not compile them, and remember that it could not.
-    For flex_attention it has no rule under a dispatch mode.
+    Under the tracker compiled functions run uncompiled. Otherwise torch would fail to compile them and remember the
+    failure. For flex_attention torch has no rule under a dispatch mode.
     """
     kind, why_not = torch.device(device).type, ""
     tracker = Tracker(vocab_size, scratch=CpuScratch() if kind == "cpu" else CudaScratch(device_here()))
@@ -202,17 +204,17 @@ def _parts(
         with uncompiled(), tracker:
             state = run_steps(tracker, build, step, steps)
         del state
-    except Exception as error:  # unwatched the same steps ran, so what fails here is the watching
+    except Exception as error:  # the same steps ran without the tracker, so the tracker causes the failure
         reason = str(error).partition("\n")[0].rstrip(".")
         why_not = (
             f"What the memory is made of is left out: the step cannot be watched ({type(error).__name__}: {reason})."
         )
-    _forget(device)  # once the exception is gone, and with it the frames that hold tensors
+    _forget(device)  # after the exception is gone, and with it the frames that hold tensors
     return (None, why_not) if why_not else (report_of(tracker.recording, span, kind), "")
 
 
 def _with_untracked(report: MemoryReport) -> MemoryReport:
-    """The parts made to add up to the peak: what the tracker did not see is workspace."""
+    """The report with its parts adding up to the peak: what the tracker did not see counts as workspace."""
     untracked = report.peak_allocated_mib - sum(report.by_category.values())
     workspace = report.by_category["workspace"] + untracked
     return replace(report, by_category={**report.by_category, "workspace": workspace})
@@ -225,7 +227,7 @@ def _seconds(build: Build, step: Step, device: str, repeats: int) -> dict[str, f
         started = time.perf_counter()
         step(state)
         _wait(device)
-        if number:  # the first one warms up
+        if number:  # the first step is a warm-up
             found.append(time.perf_counter() - started)
     del state
     _forget(device)
@@ -238,7 +240,7 @@ def _wait(device: str) -> None:
 
 
 def _forget(device: str) -> None:
-    """Let go of what earlier steps left."""
+    """Free what earlier steps left behind."""
     gc.collect()
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
@@ -247,8 +249,10 @@ def _forget(device: str) -> None:
 
 
 def empty_gpu() -> None:
-    """Give back all that torch keeps of the current GPU for nobody: cuBLAS's workspaces, too, which would outlive the
-    step that asked for them."""
+    """Return all unused memory that torch caches on the current GPU, including cuBLAS's workspaces.
+
+    These workspaces would otherwise outlive the step that created them.
+    """
     gc.collect()
     torch._C._cuda_clearCublasWorkspaces()
     torch.cuda.empty_cache()

@@ -1,10 +1,10 @@
-"""How many floating-point operations a training step takes: counted while the step runs on fake tensors.
+"""The floating-point operations of a training step, counted while the step runs on fake tensors.
 
-Counted are matrix products and attention kernels, a multiplication and an addition each, as torch's FlopCounterMode
-counts them: causal attention in full, whatever the mask hides, so with a window the count is an upper bound. A fused
-attention kernel computes its scores a second time in the backward pass (Dao et al. 2022, section 3.1), and that counts.
-All else, the optimizer's update above all, is left out: a few operations a weight, where a step takes six a weight and
-position.
+Matrix products and attention kernels are counted as torch's FlopCounterMode counts them: a multiplication and an
+addition each. Causal attention counts in full, so with a window the count is an upper bound. A fused attention kernel
+computes its scores again in the backward pass (Dao et al. 2022, section 3.1), and these count, too. Everything else is
+left out. The largest such part is the optimizer's update: a few operations a weight, where a step needs six a weight
+and position.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ aten = torch.ops.aten
 
 
 def _attention(q, k, v, *_, **__) -> int:
-    """Of a kernel's arguments, as shapes: keys and values are multiplied once for each head of the queries."""
+    """The operations of a kernel from the shapes of its arguments. Each query head multiplies its keys and values."""
     return sdpa_flop_count(q, *((*x[:1], q[1], *x[2:]) for x in (k, v)))
 
 
@@ -40,7 +40,7 @@ def _attention_backward(gradient, q, k, v, *_, **__) -> int:
     return sdpa_backward_flop_count(gradient, q, *((*x[:1], q[1], *x[2:]) for x in (k, v)))
 
 
-# torch's counter does not know the CPU's attention kernel, and before torch 2.13 no grouped queries.
+# torch's counter does not know the CPU's attention kernel and, before torch 2.13, no grouped queries.
 ATTENTION = {
     aten._scaled_dot_product_flash_attention_for_cpu: _attention,
     aten._scaled_dot_product_flash_attention: _attention,
@@ -53,7 +53,7 @@ ATTENTION = {
 
 @dataclass(frozen=True)
 class StepOperations:
-    """Operations of one training step. `recomputed`: those that checkpointing does a second time."""
+    """The operations of one training step. `recomputed`: those that checkpointing does a second time."""
 
     forward: int
     backward: int
@@ -61,12 +61,12 @@ class StepOperations:
 
     @property
     def own(self) -> int:
-        """The model's own, whatever the recipe forgets and computes again."""
+        """The operations of the model itself, without recomputation."""
         return self.forward + self.backward
 
     @property
     def spent(self) -> int:
-        """All that the device computes."""
+        """All operations that the device computes, with recomputation."""
         return self.own + self.recomputed
 
 
@@ -77,10 +77,10 @@ def count_operations(
     semantics: Semantics = "cuda",
     valid_fraction: float = 1.0,
 ) -> int:
-    """The operations of one training step of any module and any loop, recomputed ones among them.
+    """The operations of one training step of any module and any loop, including recomputation.
 
-    `build` and `step` are those of `predict_step`, and so is what a boolean mask is taken for; one step is run.
-    UsageError for semantics or a share that there are none of; what `build` and `step` raise goes through.
+    `build` and `step` are those of `predict_step`, and boolean masks are treated as there. One step is run. UsageError
+    for unknown semantics or a share out of range. Exceptions of `build` and `step` are not caught.
     """
     check_choices("step", semantics)
     check_numbers(1, valid_fraction)
@@ -96,15 +96,16 @@ def step_operations(
     valid_fraction: float = 1.0,
     accumulation_steps: int = 1,
 ) -> StepOperations:
-    """The operations of a preset's training step under a recipe, on CUDA.
+    """The operations of a preset's training step with a recipe, on CUDA.
 
-    `accumulation_steps` micro-batches of `rows` rows of `sequence_length` input positions make a step; of the positions
-    `valid_fraction` have a real target. A chunked loss works out the head's gradients in the forward pass; here they
-    count as backward, as with the plain loss. Raises UsageError for names, sizes and combinations that cannot be.
+    A step is `accumulation_steps` micro-batches of `rows` rows of `sequence_length` input positions. `valid_fraction`
+    of the positions have a real target. A chunked loss computes the head's gradients in the forward pass; here they
+    count as backward, as with the plain loss. Raises UsageError for unknown names, sizes out of range and wrong
+    combinations.
     """
     subject = Subject.of(config, recipe, rows, sequence_length, valid_fraction, accumulation_steps)
-    # An update multiplies no matrices, and tiles do a layer's products a few rows at a time. FlexAttention's stand-in
-    # computes nothing, so its products are counted in SDPA.
+    # An update multiplies no matrices, and tiling splits a layer's products by rows without changing their number. The
+    # stand-in for FlexAttention computes nothing, so its products are counted in SDPA.
     computed = replace(subject.recipe, optimizer="fused", update="after")
     if computed.checkpointing == "tiled":
         computed = replace(computed, checkpointing="layer")
@@ -118,7 +119,7 @@ def step_operations(
 
 
 def _passes(subject: Subject, recipe: Recipe) -> tuple[int, int]:
-    """(outside backward passes, inside them) of one micro-batch under a recipe, without clip and update."""
+    """(operations outside the backward passes, inside them) of one micro-batch, without clipping and update."""
     subject = replace(subject, recipe=recipe, accumulation_steps=1)
     return _counted(subject.build, lambda state: state.compute(subject.batch()), "cuda", subject.valid_fraction)
 
@@ -126,7 +127,7 @@ def _passes(subject: Subject, recipe: Recipe) -> tuple[int, int]:
 def _counted(
     build: Callable[[], object], step: Callable[[object], object], semantics: Semantics, valid_fraction: float
 ) -> tuple[int, int]:
-    """(operations outside the backward passes of one step, those inside them)."""
+    """(operations outside the backward passes of one step, operations inside them)."""
     counter = FlopCounterMode(display=False, custom_mapping=ATTENTION)
     inside = 0
 
@@ -142,14 +143,14 @@ def _counted(
         answering = _Answering(values)
         with answering:
             state = build()
-        # The counter lies below: it sees the operations that those with missing values have become.
+        # The counter is below, so it sees the operations that replaced those that need values.
         with in_each_backward(adding_up), counter, answering:
             step(state)
     return counter.get_total_flops() - inside, inside
 
 
 class _Answering(TorchDispatchMode):
-    """Within this context operations that ask for a fake tensor's values are answered."""
+    """Within this context, operations that need a fake tensor's values are computed with assumed values."""
 
     def __init__(self, answer: WithoutValues) -> None:
         super().__init__()
@@ -159,5 +160,5 @@ class _Answering(TorchDispatchMode):
         if func.namespace == "prim":
             return func(*args, **(kwargs or {}))
         if any(map(is_traceable_wrapper_subclass, tree_leaves((args, kwargs)))):
-            return NotImplemented  # a tensor made of others takes itself apart, which comes here again
+            return NotImplemented  # a wrapper tensor unpacks itself and calls this again
         return self._answer(func, args, kwargs or {}, in_backward=False)

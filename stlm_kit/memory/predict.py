@@ -1,9 +1,9 @@
-"""Predict what a training step takes without running it: it runs on fake tensors, which have shapes but no data.
+"""Predict the memory of a training step without running it on the device: it runs on fake tensors, which have no data.
 
     build() and step(state) -> trace -> recording -> more steps like the last (steady_state.py) -> allocator -> report
 
-Everything that decides about memory is the real thing: the kit's step or a user's loop, autograd, the optimizer. Only
-the numbers are missing, so a batch of thousands of rows is traced as quickly as a small one.
+Everything that decides about memory is real: the kit's step or your own loop, autograd, and the optimizer. Only the
+numbers are missing, so a batch of thousands of rows is traced as quickly as a small one.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from stlm_kit.memory.tracker import Tracker
 from stlm_kit.training.loss import Loss
 from stlm_kit.training.recipe import Recipe
 
-WARM_UP, AVERAGED = 8, 16  # steps replayed before the averaged ones, and averaged
-ONE_MORE_SHARE = 1.125  # where padding is uneven, a second trace at this many times the share shows what grows with it
+WARM_UP, AVERAGED = 8, 16  # steps that are replayed before the averaged ones, and averaged steps
+# with uneven padding, a second trace at this multiple of the share shows which tensors grow with it
+ONE_MORE_SHARE = 1.125
 
 
 def predict_step(
@@ -49,21 +50,22 @@ def predict_step(
 ) -> MemoryReport:
     """The memory of one training step of any module and any loop, in MiB.
 
-    `build()` makes the state on the default device (a CPU's): modules and optimizers, alone, in a list or dict, or as
-    attributes of an object. `step(state)` trains once, making its own batch; what it keeps in the state lives on into
-    the next call, as in a real loop. Both run on fake tensors: shapes are right, there are no values. `steps` of them
-    are traced (two: the first makes the optimizer's state) and the last one is reported.
+    `build()` returns the state, on the default device (the CPU): modules and optimizers, alone, in a list or dict, or
+    as attributes of an object. `step(state)` trains once and makes its own batch. What it stores in the state lives on
+    into the next call, as in a real loop. Both run on fake tensors, which have shapes but no values. `steps` of them
+    are traced (two, because the first creates the optimizer's state), and the last is reported.
 
-    A boolean mask that indexes a tensor is taken as true for `valid_fraction` of its entries, every mask alike. A
-    number read back (`.item()`, `if loss < best:`) is taken as 1 or True, but nothing as infinite or not a number:
-    `if torch.isnan(loss)` is not entered. `read_back(tensor)` says otherwise: it is given the tensor, which has a shape
-    and a type, and gives its value, or None where it knows of none. `vocab_size` tells logits from other tensors
-    (default: the rows of the largest embedding).
+    valid_fraction: a boolean mask that indexes a tensor is true for this share of its entries, the same for every mask.
+    read_back: a number that is read back (`.item()`, `if loss < best:`) counts as 1 or True, and never as infinite or
+    NaN, so `if torch.isnan(loss)` is not entered. `read_back(tensor)` may return another value, or None where it has
+    none. The tensor has a shape and a type. vocab_size: tells logits from other tensors (default: the rows of the
+    largest embedding).
 
-    `semantics`: what CUDA would keep and allocate, or the CPU. `device`: which GPU (`devices.DEVICES`; a slice of an
-    A100 where none is named). Raises UsageError for choices that there are none of and for what cannot be predicted
-    (refusals.py: LSTM, LBFGS, sparse gradients, shapes that depend on values); what else `build` and `step` raise goes
-    through.
+    semantics: "cuda" or "cpu", whose kept tensors and allocations are predicted. device: the GPU (`devices.DEVICES`;
+    the default is a slice of an A100).
+
+    Raises UsageError for unknown choices and for what cannot be predicted (refusals.py: LSTM, LBFGS, sparse gradients,
+    shapes that depend on values). Other exceptions of `build` and `step` are not caught.
     """
     check_choices(span, semantics)
     check_numbers(steps, valid_fraction)
@@ -97,17 +99,18 @@ def predict_peak(
     loss: Callable[[], Loss] | None = None,
     device: str | Device | None = None,
 ) -> MemoryReport:
-    """The memory of one training step of a preset under a recipe, in MiB: at most 3 s whatever the batch.
+    """The memory of one training step of a preset with a recipe, in MiB. It takes at most 3 s for any batch.
 
-    `sequence_length` counts input positions (the memory study's rows of 256 tokens give 255). Of all positions
-    `valid_fraction` have a real target, the others are padding; a row's own share varies by `valid_fraction_std`, and
-    the peak, which is convex in the share, is then the mean of peaks over batches. Weights, gradients and AdamW's state
-    are those of training under the recipe. `accumulation_steps` micro-batches of `batch_size` rows make a step.
-    `trainable` names the parameters that are trained (default: all). `loss()` makes a loss of one's own, a module among
-    them: its weights count, its trained ones with their gradients and state. `device` is a GPU of `devices.DEVICES`, by
-    name or changed with `dataclasses.replace`; a slice of an A100 where none is named.
+    sequence_length: input positions (the memory study's rows of 256 tokens give 255). valid_fraction: the share of
+    positions with a real target; the others are padding. A row's share varies by `valid_fraction_std`. The peak is
+    convex in the share, so it is then the mean of the peaks over batches. accumulation_steps: micro-batches of
+    `batch_size` rows in one step. trainable: the names of the trained parameters (default: all). loss: `loss()` returns
+    your own loss. If it is a module, its weights count, and its trained ones also with their gradients and state.
+    device: a GPU of `devices.DEVICES` by name, or changed with `dataclasses.replace`; the default is a slice of an
+    A100.
 
-    Raises UsageError, one sentence, for names, sizes and combinations that cannot be.
+    Weights, gradients and AdamW's state are those of training with the recipe. Raises UsageError with one sentence for
+    unknown names, sizes out of range and wrong combinations.
     """
     check_choices(span, semantics)
     subject = Subject.of(
@@ -124,8 +127,10 @@ def predict_peak(
 
 
 def device_for(semantics: Semantics, device: str | Device | None, subject: Subject | None = None) -> Device | None:
-    """The GPU that a prediction is made for; None on the CPU. UsageError where there is none of that name, or the
-    recipe cannot run on it."""
+    """The GPU that a prediction is for, or None on the CPU.
+
+    UsageError for an unknown name, or a GPU that cannot run the recipe.
+    """
     if semantics == "cpu":
         if device is not None:
             raise UsageError('A device is a GPU to predict for; leave it out, or take semantics="cuda".')
@@ -147,7 +152,7 @@ def trace(
     device: Device | None = None,
     read_back: Callable[[Tensor], float | None] | None = None,
 ) -> Recording:
-    """Run `build` once and `step` some times on fake tensors; gives what was allocated and freed, in order."""
+    """Run `build` once and `step` several times on fake tensors. Returns all allocations and frees, in order."""
     scratch = CudaScratch(device) if semantics == "cuda" else CpuScratch()
     values = WithoutValues(valid_fraction, read_back)
     tracker = Tracker(vocab_size, run=values, scratch=scratch)
@@ -158,9 +163,10 @@ def trace(
 
 
 def run_steps(tracker: Tracker, build: Callable[[], object], step: Callable[[object], object], steps: int) -> object:
-    """Build and train under a tracker, telling it what is what; gives the state.
+    """Build and train under a tracker, and tell it which tensors are weights, inputs and state. Returns the state.
 
-    Keep the state until the tracker is done: what lives on into a next step must not die at the end of the last one.
+    Keep the state until the tracker is done. Otherwise tensors that live on into a next step would be freed at the end
+    of the last one.
     """
     state = build()
     parts = list(_parts(state))
@@ -189,9 +195,12 @@ def _largest_embedding(modules: list[nn.Module]) -> int | None:
     return max((part.num_embeddings for part in embeddings), default=None)
 
 
-@functools.lru_cache(maxsize=32)  # a report on another span, spread or budget asks for the same trace
+@functools.lru_cache(maxsize=32)  # a report on another span, spread or budget needs the same trace
 def trace_subject(subject: Subject, semantics: Semantics, device: Device | None = None) -> Recording:
-    """`trace` of one of the kit's own steps, equal work done a few times only; read it, it is shared."""
+    """`trace` of a step of the kit, in which repeated equal work is traced a few times only.
+
+    The result is shared: do not change it.
+    """
     with folded(subject.recipe, semantics):
         return trace(
             subject.build, subject.step, semantics=semantics, valid_fraction=subject.valid_fraction, device=device
@@ -199,7 +208,10 @@ def trace_subject(subject: Subject, semantics: Semantics, device: Device | None 
 
 
 def settled(recording: Recording, semantics: Semantics) -> Recording:
-    """The last step as it comes after others like it: CUDA's allocator remembers them, the CPU's does not."""
+    """The last step as it runs after others like it.
+
+    CUDA's allocator state depends on earlier steps, the CPU's does not.
+    """
     return repeated(recording, [{}] * WARM_UP)[0] if semantics == "cuda" else recording
 
 
@@ -212,7 +224,7 @@ def _average(
     device: Device | None,
     more: dict,
 ) -> MemoryReport:
-    """The mean over batches whose shares of real targets vary by `spread`."""
+    """The mean over batches whose share of real targets varies by `spread`."""
     share = subject.valid_fraction
     other = replace(subject, valid_fraction=min(share * ONE_MORE_SHARE, 1.0) if share < 1 else share / ONE_MORE_SHARE)
     growing = growth_per_share(recording, trace_subject(other, semantics, device), other.valid_fraction - share)
@@ -225,7 +237,8 @@ def _average(
         longer, starts = repeated(recording, sizes)
         if starts:
             return report_of(longer, span, semantics, starts[WARM_UP:], **more)
-    # The number of chunks changes with the share: three traces instead, Gauss and Hermite's points for a normal.
+    # The number of chunks changes with the share, so three traces are averaged at the points of Gauss-Hermite
+    # quadrature for a normal distribution.
     points = {share + offset * spread: weight for offset, weight in ((-(3**0.5), 1), (0.0, 4), (3**0.5, 1))}
     clipped = [(min(max(point, 1 / subject.positions), 1.0), weight) for point, weight in points.items()]
     reports = [
@@ -254,7 +267,7 @@ def _spread_of_batches(std: float, n_rows: int) -> float:
 
 
 def check_numbers(steps: int, valid_fraction: float) -> None:
-    """UsageError for a number of steps or a share of real targets that cannot be."""
+    """Raise UsageError for a number of steps or a share of real targets that is out of range."""
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise UsageError(f"steps = {steps!r} will not do; give a whole number of 1 or more (2 reach the steady state).")
     if isinstance(valid_fraction, bool) or not isinstance(valid_fraction, int | float) or not 0 < valid_fraction <= 1:

@@ -1,4 +1,4 @@
-"""What a tracker writes down: each block of memory from its birth to its death, in the order of events."""
+"""The record that a tracker writes: each allocation and each free, in the order of events."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ MIB = 2**20
 
 @dataclass(slots=True, eq=False)
 class Allocation:
-    """One storage: who asked for it, how many bytes it wanted, and what it turned out to be good for.
+    """One storage: which operation requested it, how many bytes it needs, and what it is used for.
 
-    `category` may change after the fact: that a tensor is a weight's gradient shows when autograd puts it there.
+    `category` may change later: that a tensor is a weight's gradient is known only when autograd assigns it.
     """
 
     n_bytes: int
     shape: tuple[int, ...]
     dtype: torch.dtype
     operation: str
-    module: str  # "blocks.0.attention"; in the backward pass the module whose forward pass it undoes; "" outside all
+    # such as "blocks.0.attention"; in the backward pass the module whose forward pass it differentiates; "" outside all
+    module: str
     phase: Phase
     category: str
     where: int  # the operation's number
 
     def describe(self, n_bytes: int | None = None) -> dict[str, object]:
-        """As a row of a report; `n_bytes`: what the allocator gave, where that is known."""
+        """The allocation as a row of a report. n_bytes: the size of the allocator's block, where it is known."""
         return {
             "mib": (self.n_bytes if n_bytes is None else n_bytes) / MIB,
             "shape": list(self.shape),
@@ -44,13 +45,14 @@ class Allocation:
 
 @dataclass
 class Recording:
-    """A list of events, each an allocation and whether it is born (+1) or dies (-1), and where the phases end."""
+    """A list of events, and the ends of the phases. An event is an allocation and its sign: +1 allocated, -1 freed."""
 
     events: list[tuple[Allocation, int]] = field(default_factory=list)
     operations: list[tuple[str, str, Phase]] = field(default_factory=list)  # name, module, phase
     operation_of_event: list[int] = field(default_factory=list)
-    # Positions in `events`: the last step is events[started:], its passes end at these, its last operation at `ended`.
-    # What dies later are the names that the step's function gave: a timeline of operations does not show it.
+    # Positions in `events`: the last step is events[started:], its passes end at these, and its last operation at
+    # `ended`. Tensors freed later were held by local names of the step's function, which a timeline of operations does
+    # not show.
     started: int = 0
     forward_ended: int = 0
     backward_ended: int = 0
@@ -59,9 +61,11 @@ class Recording:
     first_after_backward: int = 0
 
     def born(self, allocation: Allocation) -> None:
+        """Record an allocation."""
         self._happens(allocation, 1)
 
     def dies(self, allocation: Allocation) -> None:
+        """Record that an allocation is freed."""
         self._happens(allocation, -1)
 
     def _happens(self, allocation: Allocation, sign: int) -> None:
@@ -69,15 +73,17 @@ class Recording:
         self.operation_of_event.append(len(self.operations) - 1)
 
     def step_begins(self) -> None:
+        """Record that a new step begins here."""
         self.started = self.forward_ended = self.backward_ended = self.ended = len(self.events)
         self.first_operation = self.first_after_backward = len(self.operations)
 
     def allocations(self) -> Iterator[Allocation]:
+        """The allocations in order."""
         return (allocation for allocation, sign in self.events if sign > 0)
 
 
 def survivors(events: Iterable[tuple[Allocation, int]]) -> list[Allocation]:
-    """What is alive after these events, which begin with the recording's first, in the order of birth."""
+    """The allocations that are alive after these events, in order. The events begin with the recording's first."""
     alive: dict[Allocation, None] = {}
     for allocation, sign in events:
         if sign > 0:

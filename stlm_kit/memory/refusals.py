@@ -1,4 +1,4 @@
-"""What cannot be predicted, said in one sentence each."""
+"""What cannot be predicted, with one sentence for each case."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RECURRENT = {"lstm": "nn.LSTM", "gru": "nn.GRU", "rnn_tanh": "nn.RNN", "rnn_relu
 
 
 def refuse_recurrent(name: str) -> None:
-    """UsageError for a recurrent layer's function: cuDNN and oneDNN do not say what they reserve."""
+    """Raise UsageError for a recurrent layer's function: cuDNN and oneDNN do not say how much memory they reserve."""
     raise UsageError(
         f"{RECURRENT[name]} runs in one kernel that reserves memory of its own, which a prediction does not see; "
         "measure this step, or write the recurrence out."
@@ -21,7 +21,7 @@ def refuse_recurrent(name: str) -> None:
 
 
 def refuse_lbfgs(*args, **kwargs) -> None:
-    """In the place of `torch.optim.LBFGS.step`."""
+    """Replaces `torch.optim.LBFGS.step`: raises UsageError."""
     raise UsageError(
         "LBFGS decides by the loss how often it evaluates the model and what it keeps, so its memory cannot be "
         "predicted; measure this step, or choose another optimizer."
@@ -29,7 +29,7 @@ def refuse_lbfgs(*args, **kwargs) -> None:
 
 
 def refuse_sparse() -> None:
-    """For a tensor that is not laid out in full."""
+    """Raise UsageError for a sparse tensor."""
     raise UsageError(
         "The size of a sparse tensor depends on values, which a prediction does not have; make the gradients dense "
         "(nn.Embedding(sparse=False)), or measure this step."
@@ -38,9 +38,9 @@ def refuse_sparse() -> None:
 
 @contextmanager
 def in_one_sentence(guessed: Callable[[], bool]) -> Iterator[None]:
-    """Within this context what fails for want of values raises UsageError; all else goes through.
+    """Within this context, failures caused by missing values raise UsageError. Other exceptions are not caught.
 
-    `guessed()`: whether a number was read back of which nothing is known.
+    guessed: `guessed()` says whether a number without a known value was read back.
     """
     try:
         yield

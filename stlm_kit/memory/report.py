@@ -1,4 +1,4 @@
-"""A `MemoryReport`: what a training step takes, measured or predicted, in MiB."""
+"""A `MemoryReport`: the memory of a training step, measured or predicted, in MiB."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPANS, SEMANTICS = ("forward_backward", "step"), ("cuda", "cpu")
 
 @dataclass(frozen=True)
 class Timeline:
-    """One training step, operation by operation: names, and the live MiB after each, by category (stacked: the sum)."""
+    """One training step by operation: the names, and the live MiB after each operation, by category (they add up)."""
 
     operations: list[str]
     modules: list[str]
@@ -29,19 +29,22 @@ class Timeline:
     mib: dict[str, list[float]]
 
     def total(self) -> list[float]:
-        """Live MiB after each operation."""
+        """The live MiB after each operation."""
         return [sum(values) for values in zip(*self.mib.values(), strict=True)]
 
 
 @dataclass(frozen=True)
 class MemoryReport:
-    """Sizes in MiB (2^20 bytes). `by_category`, `by_module` and `alive_at_peak` say what made up the peak.
+    """Sizes in MiB (2^20 bytes). `by_category`, `by_module` and `alive_at_peak` say what the peak consists of.
 
-    `span`: the peak is that of forward and backward alone, or of the whole step with clip and update. `found` is
-    "predicted" or "measured"; a measured report has the seconds of a step besides. What torch reserves is more than it
-    needs: short of memory it gives back what it keeps, a little slower. `needed_mib` is the least that a whole step
-    then runs in, predicted for a GPU; None elsewhere. A prediction averaged over batches
-    of unequal padding shows the memory of the average batch in its parts, and the average of the peaks as its peak.
+    span: the peak is of forward and backward only, or of the whole step with clipping and update. found: "predicted" or
+    "measured"; a measured report also has the seconds of a step.
+
+    torch reserves more than it needs. When memory is short it returns cached segments and is slightly slower.
+    `needed_mib` is the least in which a whole step then runs, predicted for a GPU; None elsewhere.
+
+    A prediction that is averaged over batches of unequal padding has the average of the peaks as its peak, and the
+    memory of the average batch in its parts.
     """
 
     peak_allocated_mib: float
@@ -61,12 +64,13 @@ class MemoryReport:
     needed_mib: float | None = None
 
     def fits(self, device: str | Device | float, context_mib: float = 0.0) -> bool:
-        """Whether the step fits into a GPU, by its name (devices.DEVICES), or into a number of MiB: what it needs, or
-        where that is not known what it reserves.
+        """Whether the step fits into a GPU, by its name (devices.DEVICES), or into a number of MiB.
 
-        Of a named GPU the CUDA context is taken off, and the step must leave 2 % of itself to spare (devices.MARGIN):
-        for the scratch memory of kernels that a prediction leaves out. A number of MiB is taken as it is, less
-        `context_mib`. UsageError for a name that there is none of, or for no size.
+        Compared is the needed memory or, where it is unknown, the reserved memory. For a named GPU the CUDA context is
+        subtracted, and the step must leave 2 % of itself to spare (devices.MARGIN), for scratch memory of kernels that
+        a prediction leaves out. A number of MiB is used as given, minus `context_mib`.
+
+        UsageError for an unknown name or a size that is not positive.
         """
         needed = self.peak_reserved_mib if self.needed_mib is None else self.needed_mib
         if isinstance(device, str | Device):
@@ -77,18 +81,19 @@ class MemoryReport:
         return needed + context_mib <= limit_mib
 
     def to_dict(self, timeline: bool = False) -> dict[str, object]:
-        """All of it as plain values; the timeline, which is long, where asked for."""
+        """The report as plain values. The timeline is long and is included only on request."""
         row = asdict(self)
         if not timeline:
             del row["timeline"]
         return row
 
     def to_json(self, timeline: bool = False) -> str:
+        """The report as JSON; see `to_dict`."""
         return json.dumps(self.to_dict(timeline))
 
 
 def check_choices(span: str, semantics: str) -> None:
-    """UsageError for a span or semantics that there is none of."""
+    """Raise UsageError for an unknown span or semantics."""
     for name, value, known in (("span", span, SPANS), ("semantics", semantics, SEMANTICS)):
         if value not in known:
             raise UsageError(f"{name} = {value!r} will not do; choose {' or '.join(repr(choice) for choice in known)}.")
@@ -99,7 +104,7 @@ def report_of(
 ) -> MemoryReport:
     """The report on the last step of a recording, or on the average of the steps that start at `starts`.
 
-    Sizes are averages then; the parts are those of the step whose peak is nearest to the average.
+    With an average, the parts are those of the step whose peak is nearest to it.
     """
     if not recording.events:
         raise UsageError("Neither build nor step makes a tensor, so there is no memory to report.")
@@ -108,7 +113,7 @@ def report_of(
     forward, backward = (end - recording.started for end in (recording.forward_ended, recording.backward_ended))
     length = len(recording.events) - recording.started if span == "step" else backward
     at = served.allocated.__getitem__
-    # A step may begin at its peak, with all that the step before it left; one that allocates nothing stays there.
+    # A step may begin at its peak, with everything that the last step left. One that allocates nothing stays there.
     peaks = [max([max(start - 1, 0), *range(start, start + length)], key=at) for start in starts]
     mean = fmean(at(peak) for peak in peaks)
     nearest = min(range(len(starts)), key=lambda i: abs(at(peaks[i]) - mean))
@@ -131,14 +136,14 @@ def report_of(
 
 
 def without_parts(span: Span, semantics: Semantics, **known) -> MemoryReport:
-    """A report of sizes alone: nothing is known of what they are made of."""
+    """A report of sizes only, without the parts."""
     nothing = Timeline([], [], [], {category: [] for category in CATEGORIES})
     parts = {"by_category": {}, "by_module": {}, "alive_at_peak": [], "timeline": nothing, "peak_phase": "unknown"}
     return MemoryReport(**known, **parts, span=span, semantics=semantics)
 
 
 def largest_first(alive: list[Allocation], given: dict[Allocation, int]) -> list[dict[str, object]]:
-    """Allocations as rows of `alive_at_peak`, by the bytes that the allocator gave them."""
+    """Allocations as rows of `alive_at_peak`, sorted by the bytes that the allocator gave them."""
     return [allocation.describe(given[allocation]) for allocation in sorted(alive, key=given.__getitem__, reverse=True)]
 
 

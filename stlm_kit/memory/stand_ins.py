@@ -1,6 +1,6 @@
-"""Functions whose backward pass torch chooses below what a mode sees, written out so that they keep what they keep.
+"""Functions whose backward pass torch chooses where a mode cannot see it, rewritten to save the same tensors.
 
-Each takes the place of one torch function while a step is traced; what is computed is left to the same operators.
+Each replaces one torch function while a step is traced. The computation uses the same operators.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ aten = torch.ops.aten
 
 
 class FusedRMSNorm(torch.autograd.Function):
-    """CUDA's kernel (layer_norm_kernel.cu): keeps the input, the weight and one number a row.
+    """RMSNorm as CUDA's kernel (layer_norm_kernel.cu): saves the input, the weight and one number a row.
 
-    `x` and `weight` of one type; the gradient that comes back is made contiguous.
+    `x` and `weight` have one type. The incoming gradient is made contiguous.
     """
 
     @staticmethod
     def forward(ctx, x: Tensor, shape: list[int], weight: Tensor | None, eps: float | None) -> Tensor:
-        with torch._C._AutoDispatchBelowAutograd():  # above it, the CPU's build writes the operator out
+        """The normalized input, in x's shape and type."""
+        with torch._C._AutoDispatchBelowAutograd():  # above it, the CPU build decomposes the operator
             out, per_row = aten._fused_rms_norm.default(x.contiguous(), shape, weight, eps)
         ctx.shape = shape
         ctx.save_for_backward(x, weight, per_row)
@@ -27,6 +28,7 @@ class FusedRMSNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
+        """The gradients of input and weight."""
         x, weight, per_row = ctx.saved_tensors
         wanted = [ctx.needs_input_grad[0], ctx.needs_input_grad[2]]
         with torch._C._AutoDispatchBelowAutograd():
@@ -37,13 +39,15 @@ class FusedRMSNorm(torch.autograd.Function):
 
 
 class Product(torch.autograd.Function):
-    """Tensor.prod: where no entry is zero the gradient is one quotient and one product (FunctionsManual.cpp).
+    """Tensor.prod for inputs without zeros: the gradient is one quotient and one product (FunctionsManual.cpp).
 
-    Autograd looks for zeros unless a mode watches it; then it takes a way that holds several copies of the input.
+    Without a mode, autograd checks for zeros. Under a mode it takes another path, which holds several copies of the
+    input.
     """
 
     @staticmethod
     def forward(ctx, x: Tensor, dim: int | None, keepdim: bool, dtype: torch.dtype | None) -> Tensor:
+        """The product over `dim`, or over all entries for None."""
         out = torch.prod(x, dtype=dtype) if dim is None else torch.prod(x, dim, keepdim, dtype=dtype)
         ctx.dim, ctx.keepdim = dim, keepdim
         ctx.save_for_backward(x, out)
@@ -51,6 +55,7 @@ class Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
+        """The gradient of the input."""
         x, out = ctx.saved_tensors
         if ctx.dim is not None and not ctx.keepdim:
             gradient, out = gradient.unsqueeze(ctx.dim), out.unsqueeze(ctx.dim)
@@ -64,10 +69,11 @@ class Product(torch.autograd.Function):
 
 
 class RunningProduct(torch.autograd.Function):
-    """Tensor.cumprod, where no entry is zero: a running sum from the far end, divided by the input."""
+    """Tensor.cumprod for inputs without zeros: the gradient is a reversed cumulative sum, divided by the input."""
 
     @staticmethod
     def forward(ctx, x: Tensor, dim: int, dtype: torch.dtype | None) -> Tensor:
+        """The cumulative product over `dim`."""
         out = torch.cumprod(x, dim, dtype=dtype)
         ctx.dim = dim
         ctx.save_for_backward(x, out)
@@ -75,6 +81,7 @@ class RunningProduct(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
+        """The gradient of the input."""
         x, out = ctx.saved_tensors
         weighted = out * gradient
         zeros = x == 0
@@ -87,10 +94,12 @@ class RunningProduct(torch.autograd.Function):
 
 
 def prod(input: Tensor, dim: int | None = None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
+    """torch.prod through `Product`."""
     return Product.apply(input, dim, keepdim, dtype)
 
 
 def cumprod(input: Tensor, dim: int, *, dtype: torch.dtype | None = None) -> Tensor:
+    """torch.cumprod through `RunningProduct`."""
     return RunningProduct.apply(input, dim, dtype)
 
 

@@ -1,7 +1,7 @@
-"""From two traced steps to many: training repeats a step, and only the number of real targets changes between batches.
+"""From two traced steps to many. Training repeats a step; only the number of real targets changes between batches.
 
-The allocator remembers: what one step left behind decides how the next one's requests are cut. A study that averages
-over thousands of steps of unequal padding has measured that, so a prediction replays some dozens of them.
+The allocator's state matters: the blocks that one step left decide how the next step's requests are cut. A study that
+averages over thousands of steps of unequal padding has measured this state, so a prediction replays some dozens.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from stlm_kit.memory.recording import Allocation, Recording
 
 
 def shares(mean: float, std: float, n_steps: int) -> list[float]:
-    """The share of real targets in each of `n_steps` batches: the middles of equally likely stretches of a normal
-    distribution, cut off at 0 and 1, in an order without a trend. Their mean stands for the mean over an epoch."""
+    """The share of real targets in each of `n_steps` batches, with the mean of an epoch.
+
+    They are the midpoints of equally likely intervals of a normal distribution, clipped to 0 and 1, in an order without
+    a trend.
+    """
     if not std:
         return [mean] * n_steps
     normal = NormalDist(mean, std)
@@ -26,8 +29,11 @@ def shares(mean: float, std: float, n_steps: int) -> list[float]:
 
 
 def growth_per_share(one: Recording, other: Recording, difference: float) -> dict[Allocation, float] | None:
-    """Bytes by which each allocation of `one`'s last step grows with the share of real targets, from a recording of the
-    same program at a share greater by `difference`. None where the two ran different operations."""
+    """The bytes by which each allocation of `one`'s last step grows when the share of real targets grows by 1.
+
+    other: a recording of the same program at a share greater by `difference`. None where the two ran different
+    operations.
+    """
     same = one.operations == other.operations and [sign for _, sign in one.events] == [sign for _, sign in other.events]
     if not same:
         return None
@@ -37,11 +43,11 @@ def growth_per_share(one: Recording, other: Recording, difference: float) -> dic
 
 
 def repeated(recording: Recording, sizes: Sequence[dict[Allocation, int]]) -> tuple[Recording, list[int]]:
-    """The recording with its last step run once more for each entry of `sizes`, {allocation: bytes} where they differ
-    from the recorded ones; and where each of these steps starts. Empty where the last step does not repeat the one
-    before it: then there is nothing to go by.
+    """The recording with its last step repeated for each entry of `sizes`, and the start of each of these steps.
 
-    A tensor that lives on into the next step (gradients, outputs kept) dies there in its predecessor's place.
+    sizes: {allocation: bytes} where they differ from the recorded ones. The list of starts is empty where the last step
+    does not repeat the step before it, because then nothing can be extrapolated. A tensor that lives into the next step
+    (gradients, kept outputs) is freed there in place of its predecessor.
     """
     step = recording.events[recording.started :]
     born = [allocation for allocation, sign in step if sign > 0]
@@ -52,7 +58,7 @@ def repeated(recording: Recording, sizes: Sequence[dict[Allocation, int]]) -> tu
         return recording, []
     heir = dict(zip(inherited, handed_on, strict=True))
     events, places, starts = list(recording.events), list(recording.operation_of_event), []
-    now = {allocation: allocation for allocation in born}  # each allocation's copy in the step at hand
+    now = {allocation: allocation for allocation in born}  # each allocation's copy in the current step
     for changed in sizes:
         before, now = now, {one: replace(one, n_bytes=changed.get(one, one.n_bytes)) for one in born}
         starts.append(len(events))

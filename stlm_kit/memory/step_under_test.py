@@ -1,4 +1,4 @@
-"""What is predicted or measured: a preset trained under a recipe, as the two functions `build` and `step`."""
+"""The step that is predicted or measured: a preset trained with a recipe, as the two functions `build` and `step`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from stlm_kit.config import ModelConfig, preset
+from stlm_kit.config import ModelConfig
 from stlm_kit.data.batches import IGNORE, Batch
 from stlm_kit.errors import UsageError
 from stlm_kit.memory.attention_kernels import cuda_attention
@@ -18,6 +18,7 @@ from stlm_kit.memory.report import Semantics
 from stlm_kit.memory.torch_patches import eight_bit_update_without_temporaries
 from stlm_kit.model.blocks import Attention
 from stlm_kit.model.kinds import build_model
+from stlm_kit.presets import preset
 from stlm_kit.training import loss as losses
 from stlm_kit.training.loss import Loss
 from stlm_kit.training.optimizer import build_optimizer
@@ -26,16 +27,16 @@ from stlm_kit.training.settings import TrainingSettings
 from stlm_kit.training.step import Step
 from stlm_kit.training.trainable import ready, train_only
 
-LARGEST = 2**31  # of any one size: beyond it nothing trains, and a typing error is likelier
+LARGEST = 2**31  # of any size; beyond it nothing trains, so it is probably a typing error
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A training step of the kit's: `build()` makes its state, `step(state)` trains on one more batch.
+    """A training step of the kit: `build()` creates its state, `step(state)` trains on one more batch.
 
-    `valid_fraction` is the share of positions whose target is real; the rest is padding. `accumulation_steps`
-    micro-batches of `batch_size` rows make one step. `trainable` names the subset of parameters that is trained, `loss`
-    makes a loss of one's own: both as in training. Raises UsageError for what cannot be, one sentence each.
+    valid_fraction: the share of positions with a real target; the others are padding. accumulation_steps: micro-batches
+    of `batch_size` rows in one step. trainable: the names of the trained parameters. loss: makes your own loss. Both
+    are as in training. Raises UsageError with one sentence for sizes and combinations that are impossible.
     """
 
     config: ModelConfig
@@ -46,11 +47,11 @@ class Subject:
     accumulation_steps: int = 1
     device: str = "cpu"
     trainable: tuple[str, ...] | None = None
-    loss: Callable[[], Loss] | None = None  # called where the model is built, so that its tensors are fake ones too
+    loss: Callable[[], Loss] | None = None  # called where the model is built, so that its tensors are fake, too
 
     @classmethod
     def of(cls, config: ModelConfig | str, recipe: Recipe | str, *sizes, **more) -> Subject:
-        """From names or objects."""
+        """A subject from names or objects. UsageError for an unknown name."""
         config = preset(config) if isinstance(config, str) else config
         recipe = Recipe.named(recipe) if isinstance(recipe, str) else recipe
         for value, kind in ((config, ModelConfig), (recipe, Recipe)):
@@ -95,10 +96,11 @@ class Subject:
 
     @property
     def positions(self) -> int:
+        """Input positions of one micro-batch: rows times sequence length."""
         return self.batch_size * self.sequence_length
 
     def check_runs_on(self, device_type: Semantics) -> None:
-        """UsageError, one sentence, where the recipe cannot train on such a device."""
+        """Raise UsageError with one sentence where the recipe cannot train on such a device."""
         reason = self.recipe.unsuitable(device_type)
         if not reason and device_type == "cpu" and self.recipe.attention in ("flex", "flash"):
             reason = f"Attention {self.recipe.attention!r} needs a CUDA GPU; use 'sdpa' or semantics=\"cuda\"."
@@ -106,6 +108,7 @@ class Subject:
             raise UsageError(reason)
 
     def build(self) -> Step:
+        """Create the step with its model and optimizer."""
         with torch.device(self.device):
             model = build_model(self.config).train()
             loss = None if self.loss is None else ready(self.loss())
@@ -121,10 +124,11 @@ class Subject:
         return Step(model, optimizer, recipe, loss=loss)
 
     def step(self, state: Step) -> None:
+        """Train on one more batch."""
         state([self.batch(number) for number in range(self.accumulation_steps)])
 
     def batch(self, number: int = 0) -> Batch:
-        """Any tokens, and as many real targets as `valid_fraction` says, at the end of the batch."""
+        """A batch of arbitrary tokens. `valid_fraction` of its positions, at its end, have a real target."""
         shape = self.batch_size, self.sequence_length
         inputs = torch.zeros(shape, dtype=torch.int64, device=self.device)
         targets = torch.zeros(shape, dtype=torch.int64, device=self.device)
@@ -135,12 +139,18 @@ class Subject:
 
 
 def flash_stand_in(q, k, v, window=None, documents=None, dropout=0.0) -> Tensor:
-    """What flash-attn's own function keeps, by torch's copy of it: q, k, v, the output, and a log-sum-exp a query."""
+    """Attention that saves the same tensors as flash-attn: q, k, v, the output, and one log-sum-exp for each query.
+
+    flash-attn needs a GPU, so this calls PyTorch's FlashAttention operator, which takes the same tensors.
+    """
     return cuda_attention(q, k, v, dropout_p=dropout, is_causal=True, enable_gqa=True)
 
 
 class _Flex(torch.autograd.Function):
-    """What compiled FlexAttention allocates: the output and a log-sum-exp a query; backward a dot product a query."""
+    """The allocations of compiled FlexAttention: the output and one log-sum-exp for each query.
+
+    In the backward pass it allocates one dot product for each query.
+    """
 
     @staticmethod
     def forward(ctx, q, k, v):
@@ -156,6 +166,7 @@ class _Flex(torch.autograd.Function):
 
 
 def flex_stand_in(q, k, v, window=None, documents=None, dropout=0.0) -> Tensor:
+    """Attention that allocates what compiled FlexAttention allocates, without computing."""
     return _Flex.apply(q, k, v)
 
 
@@ -164,11 +175,11 @@ STAND_INS = {"flash": flash_stand_in, "flex": flex_stand_in}
 
 @contextmanager
 def folded(recipe: Recipe, semantics: Semantics):
-    """Within this context equal work is done a few times only, which leaves every size as it is.
+    """Within this context repeated equal work is done a few times only. No size changes.
 
-    Of a chunked loss's equal chunks the first, the second and the last are computed: each leaves behind what it found.
-    With CUDA's semantics a chunk is as large as on a GPU, and one piece; and torchao's update, which is compiled there,
-    takes nothing for a moment.
+    Of a chunked loss's equal chunks, the first, the second and the last are computed, because each leaves its tensors
+    behind. With CUDA's semantics a chunk is as large as on a GPU and is not divided. torchao's update is compiled on a
+    GPU, so it allocates nothing temporary.
     """
     with ExitStack() as stack:
         enter = stack.enter_context
@@ -184,7 +195,7 @@ def folded(recipe: Recipe, semantics: Semantics):
 
 @contextmanager
 def in_one_chunk():
-    """Within this context a chunked loss takes all positions as one chunk: the same products in a few operations."""
+    """Within this context a chunked loss takes all positions as one chunk: the same products in fewer operations."""
     with (
         mock.patch.object(losses, "chunk_rows", lambda device_type: LARGEST),
         mock.patch.object(losses, "cached_rows", lambda device_type, rows: rows),

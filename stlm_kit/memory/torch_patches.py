@@ -1,7 +1,7 @@
-"""Every place where this package reaches into torch or torchao and changes something, one context manager each.
+"""Every place where this package changes something inside torch or torchao, one context manager each.
 
-Each says what is changed and why no public interface does instead; after an upgrade the tests of memory prediction tell
-whether they still hold. Checked so far:
+Each says what is changed and why no public interface is enough. After an upgrade, the tests of memory prediction show
+whether the changes still work. Checked so far:
 
     torch 2.13, torchao 0.18    by the tests, on CPUs
     torch 2.11                  predictions beside measured steps of an H200; no rms_norm in autocast's list,
@@ -26,11 +26,12 @@ from stlm_kit.memory.refusals import refuse_lbfgs
 
 @contextmanager
 def fake_tensors() -> Iterator[None]:
-    """Tensors are fake ones, and modules of them can be moved, cast and copied.
+    """Within this context new tensors are fake, and modules of fake tensors can be moved, cast and copied.
 
-    `FakeTensorMode` with two changes. `FakeTensorConverter.set_tensor_memo` does nothing: its memo would hold a weak
-    reference to each weight, and `Module.to` refuses to swap a weight that has one. `FakeTensor.__deepcopy__` clones;
-    Tensor's own copies the attributes as well, the mode among them, and operations between two modes make new tensors.
+    This is `FakeTensorMode` with two changes. `FakeTensorConverter.set_tensor_memo` does nothing: its memo would hold a
+    weak reference to each weight, and `Module.to` refuses to swap a weight that has one. `FakeTensor.__deepcopy__`
+    clones: Tensor's own copies the attributes as well, with the mode, and operations between two modes create new
+    tensors.
     """
     with (
         mock.patch.object(FakeTensorConverter, "set_tensor_memo", lambda *args: None),
@@ -53,13 +54,13 @@ def _cloned(tensor: Tensor, memo: dict[int, object]) -> Tensor:
 
 @contextmanager
 def foreach_by_default(cuda: bool) -> Iterator[None]:
-    """Optimizers and gradient clipping that are not told otherwise update all tensors at once.
+    """Optimizers and gradient clipping update all tensors at once, unless they are told otherwise.
 
-    On CUDA that is their default. They ask for the tensors' device and type, so that
-    `_get_foreach_kernels_supported_devices` names the CPU as well here, and both lists of types name fake tensors.
-    `cuda=False`: as on the CPU, clipping alone.
+    That is their default on CUDA. They check the tensors' device and type. So here
+    `_get_foreach_kernels_supported_devices` also names the CPU, and both lists of types name fake tensors.
+    `cuda=False`: as on the CPU, where only clipping does so.
     """
-    optimizers = sys.modules["torch.optim.optimizer"]  # torch.optim hides it
+    optimizers = sys.modules["torch.optim.optimizer"]  # torch.optim hides this module
     with mock.patch.object(_foreach_utils, "_foreach_supported_types", [Tensor, FakeTensor]):
         if not cuda:
             yield
@@ -73,10 +74,11 @@ def foreach_by_default(cuda: bool) -> Iterator[None]:
 
 @contextmanager
 def uncompiled() -> Iterator[None]:
-    """What is or was compiled runs as it is written.
+    """Compiled functions run uncompiled.
 
     Replaces `torch.compile`, which refuses to run under a dispatch mode (fullgraph=True) or falls back with a warning.
-    For functions compiled before, dynamo's stance does, if dynamo has been imported at all: importing it takes seconds.
+    Functions that were compiled earlier are switched by dynamo's stance, if dynamo is imported; importing it takes
+    seconds.
     """
 
     def compile(model: Callable | None = None, **options):
@@ -91,7 +93,7 @@ def uncompiled() -> Iterator[None]:
 
 @contextmanager
 def without_reports_of_fake_tensors() -> Iterator[None]:
-    """An operation that fails on fake tensors raises, and that is all: torch would log its traceback besides."""
+    """An operation that fails on fake tensors only raises. Otherwise torch would also log its traceback."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     with mock.patch.object(logger, "disabled", True):
         yield
@@ -106,10 +108,10 @@ def lbfgs_refused() -> Iterator[None]:
 
 @contextmanager
 def in_each_backward(context: Callable[[], AbstractContextManager]) -> Iterator[None]:
-    """Each call of autograd's engine runs within a fresh `context()`; one from within another is part of that.
+    """Each call of autograd's engine runs within a new `context()`. A nested call belongs to the outer one.
 
-    Replaces `torch.autograd._engine_run_backward`, through which `Tensor.backward` and `torch.autograd.backward` go.
-    torch has hooks for a backward pass's nodes and for its end, but none that encloses the whole of it.
+    Replaces `torch.autograd._engine_run_backward`, which `Tensor.backward` and `torch.autograd.backward` call. torch
+    has hooks for the nodes of a backward pass and for its end, but none around the whole pass.
     """
     run, inside = torch.autograd._engine_run_backward, False
 
@@ -130,10 +132,10 @@ def in_each_backward(context: Callable[[], AbstractContextManager]) -> Iterator[
 
 @contextmanager
 def generator_state_without_values() -> Iterator[None]:
-    """A random generator's state is a tensor of its size, and setting it does nothing.
+    """A random generator's state is a tensor of the right size, and setting it does nothing.
 
     Replaces `torch.get_rng_state` and `torch.set_rng_state`, which activation checkpointing calls. On the CPU the state
-    is a tensor of 5 KB that a checkpointed block keeps, so it has to be seen; the real functions refuse fake tensors.
+    is a tensor of 5 KB that a checkpointed block saves, so it must be counted. The real functions refuse fake tensors.
     """
     n_bytes = torch.get_rng_state().numel()
     with (
@@ -145,10 +147,10 @@ def generator_state_without_values() -> Iterator[None]:
 
 @contextmanager
 def scaler_that_always_updates() -> Iterator[None]:
-    """fp16's gradient scaler takes no gradient for infinite.
+    """fp16's gradient scaler treats no gradient as infinite.
 
-    Replaces `torch.amp.GradScaler._maybe_opt_step`, which reads from the gradients whether one overflowed and passes
-    over the update if so. Fake gradients hold no numbers to read.
+    Replaces `torch.amp.GradScaler._maybe_opt_step`, which checks the gradients for overflow and skips the update if
+    there is one. Fake gradients hold no numbers to check.
     """
 
     def update(scaler, optimizer, state, *args, **kwargs):
@@ -163,7 +165,7 @@ def eight_bit_update_without_temporaries() -> Iterator[None]:
     """torchao's 8-bit AdamW allocates nothing while it updates a weight.
 
     Replaces `torchao.optim.adam.single_param_adam`, the update of one weight. On CUDA torchao compiles it into one
-    kernel that needs no memory besides; traced as written it would allocate each intermediate result.
+    kernel without extra memory; a trace of its source would allocate each intermediate result.
     """
     from stlm_kit.training.adamw8bit import adam
 
@@ -173,11 +175,11 @@ def eight_bit_update_without_temporaries() -> Iterator[None]:
 
 @contextmanager
 def quantization_tables_made_anew() -> Iterator[None]:
-    """What torchao computes once in a process is not kept from a trace on fake tensors.
+    """Values that torchao computes once in a process are not kept from a trace on fake tensors.
 
-    Clears, at the end, the caches of `get_qmap_signed` and `get_qmap_unsigned` in torchao's optimizers: the values of
-    8-bit and 4-bit codes. Computed on fake tensors they are no real values, and the next training in this process would
-    quantize its moments by them.
+    At the end this clears the caches of `get_qmap_signed` and `get_qmap_unsigned` in torchao's optimizers: the values
+    of 8-bit and 4-bit codes. From a trace they would be fake, and the next training in this process would quantize its
+    moments with them.
     """
     try:
         yield

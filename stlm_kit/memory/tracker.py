@@ -1,7 +1,7 @@
-"""The tracker: sees every operation that a training step runs, and follows each storage from its birth to its death.
+"""The tracker: a dispatch mode that sees every operation of a training step and follows each storage until it is freed.
 
-It is a dispatch mode, so it sees what autograd runs in the backward pass, what checkpointing runs again and what the
-optimizer runs, on real tensors and on fake ones. It never holds a tensor: weak references tell it of each death.
+It sees the operations of autograd's backward pass, of recomputation under checkpointing, and of the optimizer, on real
+and on fake tensors. It never holds a tensor: weak references report each free.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from stlm_kit.memory.recording import Allocation, Phase, Recording
 from stlm_kit.memory.torch_patches import in_each_backward
 
 Kernel = Callable[..., object]
-LAST_FIRST = {torch.ops.aten.native_dropout.default}  # it makes its mask before its result, as one sees in its kernel
-INPUTS = "inputs"  # the batch, and what is done between modules
+LAST_FIRST = {torch.ops.aten.native_dropout.default}  # its kernel allocates the mask before the result
+INPUTS = "inputs"  # the batch, and operations between modules
 
 
 class Tracker(TorchDispatchMode):
-    """Within this context all that is allocated is written into `recording`.
+    """Within this context all allocations are written into `recording`.
 
-    `run(func, args, kwargs, in_backward)` computes an operation: `as_unwatched`, or another way for some of them.
-    `scratch(func, args, out, in_backward)` names what a kernel takes that no output shows: (name, bytes, kept) each.
+    run: `run(func, args, kwargs, in_backward)` computes an operation; the default is `as_unwatched`. scratch:
+    `scratch(func, args, out, in_backward)` lists a kernel's allocations that are not outputs, as (name, bytes, kept).
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class Tracker(TorchDispatchMode):
         self._run, self._scratch = run, scratch
         self._alive: dict[int, tuple[Allocation, weakref.ref]] = {}
         self._names: weakref.WeakKeyDictionary[nn.Module, str] = weakref.WeakKeyDictionary()
-        self._modules: list[str] = []  # those whose forward pass is running, outermost first
-        self._module_of_node: dict[int, str] = {}  # autograd's sequence number: the module that made the node
+        self._modules: list[str] = []  # modules whose forward pass is running, outermost first
+        self._module_of_node: dict[int, str] = {}  # {autograd's sequence number: the module that made the node}
         self._outside: list[tuple[int, int]] = []  # forward operations outside all modules: their number, their node's
         self._last_inside = -1
         self._building, self._updating, self._n_backward = True, 0, 0
         self._exit = ExitStack()
 
-    # The context: hooks tell which module runs and when an optimizer does.
+    # The context. Hooks report which module runs and when an optimizer runs.
 
     def __enter__(self):
         keep = self._exit.enter_context
@@ -72,7 +72,7 @@ class Tracker(TorchDispatchMode):
         self._alive.clear()  # what is freed from here on is not recorded
 
     def built(self, modules: Iterable[nn.Module], optimizers: Iterable[torch.optim.Optimizer]) -> None:
-        """Tell what was built: the modules, to name them and to know their weights, and the optimizers."""
+        """Register the modules that were built, to name them and to find their weights, and the optimizers."""
         self._building = False
         for module in modules:
             for name, part in module.named_modules():
@@ -87,13 +87,13 @@ class Tracker(TorchDispatchMode):
             self._mark_state(optimizer)
 
     def step_begins(self) -> None:
-        """The next operations belong to another step; only the last one's peak is asked for."""
+        """Mark the beginning of a new step. Only the last step's peak is reported."""
         self._n_backward = 0
         self._module_of_node.clear()
         self.recording.step_begins()
 
     def step_ends(self) -> None:
-        """Close the step: what came after its last backward pass was the update. Without one all of it was forward."""
+        """Close the step. Operations after its last backward pass were the update; without one, all were forward."""
         recording = self.recording
         if not self._n_backward:
             recording.forward_ended = recording.backward_ended = recording.ended
@@ -108,18 +108,18 @@ class Tracker(TorchDispatchMode):
             recording.operations[number] = (name, module, "update" if phase == "forward" else phase)
 
     def mark(self, tensor: Tensor, category: str) -> None:
-        """Say what a tensor is good for."""
+        """Set the category of a tensor."""
         for part in _plain_tensors([tensor]):
             if found := self._alive.get(part.untyped_storage()._cdata):
                 found[0].category = category
 
-    # An operation
+    # One operation
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func.namespace == "prim":  # a look at a fake tensor's device
+        if func.namespace == "prim":  # a query of a fake tensor's device
             return func(*args, **(kwargs or {}))
         if any(map(is_traceable_wrapper_subclass, tree_leaves((args, kwargs)))):
-            return NotImplemented  # a tensor made of others (8-bit state) takes itself apart, which comes here again
+            return NotImplemented  # a wrapper tensor (8-bit state) unpacks itself and calls this again
         in_backward = torch._C._current_graph_task_id() != -1
         phase, module = self._phase(in_backward), self._module(in_backward)
         self.recording.operations.append((_name(func), module, phase))
@@ -159,11 +159,11 @@ class Tracker(TorchDispatchMode):
     def _now(self) -> int:
         return len(self.recording.operations) - 1
 
-    # Whose it is
+    # The module of an operation
 
     @contextmanager
     def _backward_pass(self) -> Iterator[None]:
-        """Of several micro-batches the last one counts."""
+        """Note the ends of the passes. With several micro-batches, the last one's are kept."""
         recording = self.recording
         self._n_backward += 1
         self._name_inputs()
@@ -187,7 +187,7 @@ class Tracker(TorchDispatchMode):
         else:
             module = ""
         if not in_backward:
-            node = torch.autograd._get_sequence_nr() - 1  # autograd made it just before the operation came here
+            node = torch.autograd._get_sequence_nr() - 1  # autograd made it just before this operation
             self._module_of_node[node] = module
             if module:
                 self._last_inside = len(self.recording.operations)
@@ -196,7 +196,7 @@ class Tracker(TorchDispatchMode):
         return module
 
     def _name_inputs(self) -> None:
-        """What a loop computes before its last module runs is input to a module; what it computes after, the loss."""
+        """Operations of a loop before its last module are inputs to a module; those after it are the loss."""
         operations = self.recording.operations
         early = {number: node for number, node in self._outside if number < self._last_inside}
         for number, node in early.items():
@@ -252,7 +252,7 @@ def _name(func: Kernel) -> str:
 
 
 def _plain_tensors(leaves: Iterable[object]) -> Iterator[Tensor]:
-    """The tensors that hold memory themselves: a tensor made of others (8-bit state) is taken apart."""
+    """The tensors that hold memory themselves. A wrapper tensor (8-bit state) is unpacked."""
     for leaf in leaves:
         if not isinstance(leaf, Tensor):
             continue

@@ -1,9 +1,9 @@
-"""Causal attention, four ways behind one signature: attention(q, k, v, window=None, documents=None, dropout=0.0).
+"""Causal attention with four backends and one signature: attention(q, k, v, window=None, documents=None, dropout=0.0).
 
-`eager` is the readable specification: it writes the score matrix out. `sdpa`, `flex` and `flash` compute the same with
-kernels that need not; the tests hold them to it. k and v may have fewer heads than q (grouped queries, Ainslie et al.
-2023): query head h then reads key-value head h // (n_heads / n_kv_heads). There may also be fewer queries than keys,
-where a cache holds the keys of earlier positions: the queries are then the last positions.
+`eager` is the readable specification and computes the score matrix. `sdpa`, `flex` and `flash` compute the same with
+kernels that do not need it; tests compare them with `eager`. k and v may have fewer heads than q (grouped queries,
+Ainslie et al. 2023): query head h then reads key-value head h // (n_heads / n_kv_heads). With a cache there may be
+fewer queries than keys; the queries are then the last positions.
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ def visible(
     documents: Documents | None = None,
     device: torch.device | None = None,
 ) -> Bool[Tensor, "*batch 1 queries keys"]:
-    """Which key (column) each query (row) may see: none after it, at most `window` before it, its own document only.
+    """The boolean mask: which key (column) each query (row) may attend to.
 
-    The queries are the last `n_queries` of `n_keys` positions (default: all of them).
+    No key after the query, none more than `window` before it, and none of another document. The queries are the last
+    `n_queries` of `n_keys` positions (default: all of them).
     """
     n_keys = n_queries if n_keys is None else n_keys
     query = torch.arange(n_keys - n_queries, n_keys, device=device)[:, None]
@@ -55,7 +56,7 @@ def eager(
     documents: Documents | None = None,
     dropout: float = 0.0,
 ) -> Query:
-    """Scaled dot-product attention as written in Vaswani et al. 2017, equation 1."""
+    """Scaled dot-product attention, Vaswani et al. 2017, equation 1."""
     group = q.shape[1] // k.shape[1]
     if group > 1:
         k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
@@ -73,12 +74,16 @@ def sdpa(
     documents: Documents | None = None,
     dropout: float = 0.0,
 ) -> Query:
-    """torch's fused kernel. Plain causal attention needs no mask; a window or documents cost one boolean per score."""
+    """torch's fused kernel.
+
+    Causal attention needs no mask tensor; a window or documents need one boolean for each score.
+    """
     grouped, n_queries, n_keys = q.shape[1] != k.shape[1], q.shape[2], k.shape[2]
     if window is not None and window >= n_keys - 1:
-        window = None  # wide enough to see everything
+        window = None  # the window covers every position
     if window is None and documents is None and n_queries in (1, n_keys):
-        # torch's is_causal would align fewer queries with the *first* keys; a single query, the last, sees every key.
+        # torch's is_causal would align fewer queries with the *first* keys. A single query is the last and sees every
+        # key.
         causal = n_queries == n_keys
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=causal, enable_gqa=grouped)
     seen = visible(n_queries, n_keys, window, documents, q.device)
@@ -89,7 +94,7 @@ def sdpa(
 def _compiled_flex() -> Callable:
     from torch.nn.attention.flex_attention import flex_attention
 
-    return torch.compile(flex_attention, dynamic=False)  # uncompiled it would write the score matrix out
+    return torch.compile(flex_attention, dynamic=False)  # without compilation it computes the score matrix
 
 
 def _block_mask(n_queries: int, n_keys: int, window: int | None, documents: Documents | None, device: torch.device):
@@ -120,9 +125,10 @@ def flex(
     documents: Documents | None = None,
     dropout: float = 0.0,
 ) -> Query:
-    """torch's FlexAttention: the mask is a function, compiled into a kernel that skips blocks with nothing to see.
+    """torch's FlexAttention: the mask is a function, compiled into a kernel that skips fully masked blocks.
 
-    It cannot drop attention weights. On CPU it has no backward pass, so `set_attention` offers it on a GPU only.
+    It has no dropout of attention weights: KitError where dropout is above 0. On CPU it has no backward pass, so
+    `set_attention` allows it only on a GPU.
     """
     from torch.nn.attention.flex_attention import flex_attention
 
@@ -142,10 +148,11 @@ def flash(
     documents: Documents | None = None,
     dropout: float = 0.0,
 ) -> Query:
-    """FlashAttention's own package (Dao 2023), for bf16 and fp16 on a GPU.
+    """The package flash-attn (Dao 2023), for bf16 and fp16 on a GPU.
 
-    A document has to be one contiguous run of its row: runs become separate sequences, without padding. Fewer queries
-    than keys are aligned with the last keys (flash-attn 2.1 and later).
+    A document must be one contiguous run of its row. Runs become separate sequences, without padding. Fewer queries
+    than keys are aligned with the last keys (flash-attn 2.1 and later). Raises KitError for another type, and for
+    documents together with a cache.
     """
     from flash_attn import flash_attn_func, flash_attn_varlen_func
 
@@ -153,16 +160,16 @@ def flash(
         raise KitError(f"Flash attention computes in bf16 or fp16, not {q.dtype}; use a bf16 recipe or 'sdpa'.")
     if documents is not None and q.shape[2] != k.shape[2]:
         raise KitError("Flash attention keeps no documents apart with a cache; use 'sdpa' to generate from such a row.")
-    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # flash-attn wants [batch, seq, heads, head_dim]
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))  # flash-attn takes [batch, seq, heads, head_dim]
     reach = (-1 if window is None else window, 0)
     how = {"dropout_p": dropout, "causal": True, "window_size": reach}
-    how["deterministic"] = torch.are_deterministic_algorithms_enabled()  # its backward pass adds up in any order else
+    how["deterministic"] = torch.are_deterministic_algorithms_enabled()  # otherwise its backward pass sums in any order
     if documents is None:
         out = flash_attn_func(q, k, v, **how)
     else:
         batch, length = documents.shape
         begins = torch.ones_like(documents, dtype=torch.bool)
-        begins[:, 1:] = documents[:, 1:] != documents[:, :-1]  # a row's first position always begins one
+        begins[:, 1:] = documents[:, 1:] != documents[:, :-1]  # a row's first position always starts a document
         starts = begins.flatten().nonzero().flatten()
         bounds = torch.cat([starts, starts.new_tensor([batch * length])]).to(torch.int32)
         q, k, v = (x.flatten(0, 1) for x in (q, k, v))
@@ -174,7 +181,7 @@ BACKENDS: dict[str, Callable[..., Tensor]] = {"eager": eager, "sdpa": sdpa, "fle
 
 
 def unavailable(name: str) -> str | None:
-    """Why this machine cannot run a backend, as one sentence; None where it can."""
+    """Why this machine cannot run a backend, as one sentence, or None where it can."""
     if name in ("flex", "flash") and not torch.cuda.is_available():
         return f"Attention {name!r} needs a CUDA GPU and this machine offers none; use 'sdpa'."
     if name == "flash" and importlib.util.find_spec("flash_attn") is None:
@@ -183,7 +190,7 @@ def unavailable(name: str) -> str | None:
 
 
 def get_attention(name: str) -> Callable[..., Tensor]:
-    """The backend called `name`. UsageError for an unknown name; KitError for one this machine cannot run."""
+    """The backend called `name`. UsageError for an unknown name, KitError for one that this machine cannot run."""
     if name not in BACKENDS:
         hint = near(name, BACKENDS) or f" There are {', '.join(BACKENDS)}."
         raise UsageError(f"There is no attention named {name!r}.{hint}")

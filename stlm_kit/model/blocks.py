@@ -1,4 +1,4 @@
-"""A block of the decoder: attention, then a feed-forward, each behind a norm and added to the stream."""
+"""A block of the decoder: attention, then a feed-forward layer, each after a norm and added to the residual stream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Documents = Int[Tensor, "batch positions"] | None
 
 
 class Attention(nn.Module):
-    """Project to queries, keys and values, rotate them by position (rotary only), attend, project back."""
+    """Project to queries, keys and values, rotate queries and keys (rotary positions only), attend, project back."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -28,14 +28,17 @@ class Attention(nn.Module):
         self.value = nn.Linear(config.d_model, keys, bias=config.bias)
         self.output = nn.Linear(queries, config.d_model, bias=config.bias)
         norm = (lambda: nn.RMSNorm(config.head_dim, eps=config.norm_epsilon)) if config.qk_norm else nn.Identity
-        self.query_norm, self.key_norm = norm(), norm()  # Qwen3's (Yang et al. 2025), over each head
-        self.weight_dropout = nn.Dropout(config.dropout)  # applied inside the attention function
+        self.query_norm, self.key_norm = norm(), norm()  # as in Qwen3 (Yang et al. 2025), over each head
+        self.weight_dropout = nn.Dropout(config.dropout)  # used inside the attention function
         self.dropout = nn.Dropout(config.dropout)
         self.function: Callable[..., Tensor] = get_attention("sdpa")
 
     def forward(
         self, x: Stream, cos_sin: CosSin | None = None, documents: Documents = None, cached: CacheEntry | None = None
     ) -> Stream:
+        """The attention output, [batch, seq, d_model], without the residual. `cached` is extended by keys and
+        values.
+        """
         q, k, v = (
             project(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
             for project in (self.query, self.key, self.value)
@@ -63,5 +66,6 @@ class Block(nn.Module):
     def forward(
         self, x: Stream, cos_sin: CosSin | None = None, documents: Documents = None, cached: CacheEntry | None = None
     ) -> Stream:
+        """The residual stream after the block, [batch, seq, d_model]."""
         x = x + self.attention(self.norm_1(x), cos_sin, documents, cached)
         return x + self.feed_forward(self.norm_2(x))

@@ -1,4 +1,4 @@
-"""Keys and values kept from one forward pass for the next, so that a new token costs one position, not all of them."""
+"""The key/value cache: with the keys and values of earlier passes, a new token needs one position instead of all."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ KeyValue = Float[Tensor, "batch n_kv_heads keys head_dim"]
 
 
 class CacheEntry:
-    """The keys and values of one use of a block, for all positions read so far."""
+    """The keys and values of one application of a block, for all positions read so far."""
 
     def __init__(self) -> None:
         self.keys: KeyValue | None = None
         self.values: KeyValue | None = None
 
     def extend(self, keys: KeyValue, values: KeyValue) -> tuple[KeyValue, KeyValue]:
-        """Add the newest positions; gives all of them."""
+        """Append the newest positions. Returns the keys and values of all positions."""
         if self.keys is not None:
             keys, values = torch.cat([self.keys, keys], dim=2), torch.cat([self.values, values], dim=2)
         self.keys, self.values = keys, values
@@ -25,10 +25,10 @@ class CacheEntry:
 
 
 class Cache:
-    """One entry for each use of a block: two layers that share weights still see different streams.
+    """One entry for each application of a block, because layers that share weights still have different inputs.
 
-    Handed to `Decoder.features`, which reads on from `length` and moves it. Anything with a `length`, and `entries`
-    whose items can `extend`, serves as a cache.
+    `Decoder.features` continues from `length` and updates it. Any object works as a cache that has a `length`, and
+    `entries` whose items can `extend`.
     """
 
     def __init__(self, n_layers: int) -> None:

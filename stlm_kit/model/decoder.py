@@ -1,8 +1,8 @@
-"""The one decoder of the kit: tokens in, features out, and a head that turns features into logits.
+"""The kit's one decoder: token ids in, features out, and a head that maps features to logits.
 
-features = final_norm(layers(embedding + positions)); forward is head(features). Losses that never want all logits at
-once take `features` and `head`; checkpointing works on `blocks` from outside. Each layer is one use of a block, in the
-order that `order` gives, so that blocks can be shared, repeated or left out.
+features = final_norm(layers(embedding + positions)), and forward is head(features). Losses that never hold all logits
+at once use `features` and `head`. Checkpointing wraps `blocks` from outside. Each layer is one application of a block,
+in the order of `order`, so blocks can be shared, repeated or left out.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ from stlm_kit.model.sharing import make_blocks
 
 
 class Decoder(FeatureModel):
-    """A decoder-only transformer, every choice of which is in its `config`.
+    """A decoder-only transformer. Its `config` holds every choice.
 
-    Starts in training mode like any module; call `.eval()` before comparing or generating. Weights begin as
-    N(0, init_std), those that write into the residual stream divided by sqrt(2 n_layers) (Radford et al. 2019,
-    section 2.3), biases at 0. A block that is used several times writes as often, so the count is of layers, not of
-    distinct blocks.
+    It starts in training mode like any module; call `.eval()` before you compare or generate. Weights start as N(0,
+    init_std), biases at 0. Weights that write into the residual stream are divided by sqrt(2 n_layers) (Radford et al.
+    2019, section 2.3). n_layers counts layers and not distinct blocks, because a repeated block adds to the stream each
+    time.
 
-    `order` says which block each layer uses (None: each block once, as they stand); a schedule may change it between
-    steps (LayerDrop leaves some out).
+    order: the block that each layer uses (None: each block once). A schedule may change it between steps, as LayerDrop
+    does to leave blocks out.
     """
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -58,13 +58,13 @@ class Decoder(FeatureModel):
         self.final_norm = make_norm(config)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=config.head_bias)
         if config.tied_head:
-            self.head.weight = self.embedding.weight  # the same Parameter, so one matrix learns both jobs
+            self.head.weight = self.embedding.weight  # the same Parameter: one matrix, trained by both uses
         self.reset_parameters()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw all weights anew from torch's global generator."""
-        if self.embedding.weight.is_meta:  # shapes only: nothing to draw
+        """Draw all weights again from torch's global generator."""
+        if self.embedding.weight.is_meta:  # shapes only, nothing to draw
             return
         for name, parameter in self.named_parameters():
             if name.endswith(("bias", "lora_out.weight")):
@@ -92,7 +92,7 @@ class Decoder(FeatureModel):
         return std
 
     def embed(self, ids: Int[Tensor, "batch seq"], start: int = 0) -> Stream:
-        """Token embeddings with what is added to them: scale, positions (which count from `start`), dropout."""
+        """Token embeddings [batch, seq, d_model] with scale, positions (counted from `start`) and dropout."""
         check_ids(ids, self.config.vocab_size)
         x = self.embedding(ids)
         if self.config.embedding_scale:
@@ -100,8 +100,10 @@ class Decoder(FeatureModel):
         return self.dropout(x if self.positions is None else self.positions(x, start))
 
     def cos_sin(self, x: Stream, start: int = 0) -> CosSin | None:
-        """Rotary cosines and sines for x's positions, which count from `start`, in the type that queries and keys will
-        have; None without rotary."""
+        """Rotary cosines and sines for x's positions, counted from `start`, in the type of queries and keys.
+
+        None without rotary positions.
+        """
         if self.rotary is None:
             return None
         kind = x.device.type
@@ -113,6 +115,7 @@ class Decoder(FeatureModel):
         return iter(self.blocks) if self.order is None else (self.blocks[number] for number in self.order)
 
     def new_cache(self) -> Cache:
+        """An empty key/value cache with one entry for each layer."""
         return Cache(len(list(self.layers())))
 
     @overload
@@ -129,15 +132,17 @@ class Decoder(FeatureModel):
         cache: Cache | None = None,
         layers: Sequence[int] | None = None,
     ):
-        """What the head reads: the residual stream after the final norm.
+        """The input of the head: the residual stream after the final norm, [batch, seq, d_model].
 
-        documents: numbers the document of each position; where given, a token sees its own document only. Positions
-        keep counting along the row either way. With a cache they are those of all positions, the cached ones first.
-        cache: keys and values of the positions before `ids`, to which theirs are added; positions count on from there.
-        layers: gives (features, [the stream after so many layers, for each entry]) instead; 0 is the embedding.
+        documents: the number of each position's document. If it is given, a token attends only within its document.
+        Positions are counted along the row in either case. With a cache, `documents` covers all positions, the cached
+        ones first. cache: keys and values of the positions before `ids`. The new ones are appended, and positions
+        continue from there. layers: return (features, [the stream after that many layers, for each entry]) instead; 0
+        is the embedding.
 
-        Raises KitError for a token id outside the vocabulary (checked on CPU; on CUDA it is a device-side assert, since
-        looking would stall the GPU) and for more positions than were learned, UsageError for a layer there is not.
+        Raises KitError for a token id outside the vocabulary and for more positions than were learned. The ids are
+        checked on the CPU; on CUDA a check would force a synchronization, so a wrong id is a device-side assert.
+        UsageError for a layer that does not exist.
         """
         start = 0 if cache is None else cache.length
         x = self.embed(ids, start)

@@ -1,4 +1,4 @@
-"""From a config to its model: each kind of config is tied to one class of model."""
+"""From a config to its model: each config class has one model class."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MODELS: dict[type[ModelConfig], type[LanguageModel]] = {DecoderConfig: Decoder}
 
 
 def model_kind(config: type[ModelConfig]) -> Callable[[type[LanguageModel]], type[LanguageModel]]:
-    """Decorates the class of model that a config describes; from then on presets, runs and predictions know the kind.
+    """Decorate the model class that a config describes. From then on presets, runs and predictions know this kind.
 
     @model_kind(MyConfig)
     class MyModel(FeatureModel): ...
@@ -28,7 +28,7 @@ def model_kind(config: type[ModelConfig]) -> Callable[[type[LanguageModel]], typ
 
 
 def build_model(config: ModelConfig) -> LanguageModel:
-    """A new model of this config, its weights drawn from torch's global generator. UsageError for what is no config."""
+    """A new model with this config, its weights drawn from torch's global generator. UsageError for another object."""
     if type(config) not in MODELS:
         raise UsageError(f"{config!r} will not do; give a model's config, such as preset('laptop-llama').")
     return MODELS[type(config)](config)

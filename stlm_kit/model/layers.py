@@ -1,4 +1,4 @@
-"""The parts of a block that are not attention: norms, positions, feed-forwards."""
+"""The parts of a block except attention: norms, positions, feed-forward layers."""
 
 from __future__ import annotations
 
@@ -13,20 +13,24 @@ from stlm_kit.config import DecoderConfig
 from stlm_kit.errors import KitError
 from stlm_kit.rope_scaling import LinearRope, Llama3Rope
 
-CosSin = tuple[Float[Tensor, "seq half"], Float[Tensor, "seq half"]]  # of each position's angles
+CosSin = tuple[Float[Tensor, "seq half"], Float[Tensor, "seq half"]]  # of the angles of each position
 
 
 def make_norm(config: DecoderConfig) -> nn.Module:
-    """LayerNorm (Ba et al. 2016) centres and scales each position; RMSNorm (Zhang and Sennrich 2019) only scales it."""
+    """The norm of the config: LayerNorm (Ba et al. 2016) or RMSNorm (Zhang and Sennrich 2019).
+
+    LayerNorm centres and scales each position; RMSNorm only scales it.
+    """
     if config.norm == "rmsnorm":
         return nn.RMSNorm(config.d_model, eps=config.norm_epsilon)
     return nn.LayerNorm(config.d_model, eps=config.norm_epsilon, bias=config.bias)
 
 
 class Tables(nn.Module):
-    """A module whose buffers are tables of computed numbers: they stay float32 whatever type the model is cast to.
+    """A module whose buffers are computed tables. They stay float32 when the model is cast to another type.
 
-    A table rounded to bf16 would stay rounded for good, `model.float()` included. What reads one casts what it reads.
+    A table rounded to bf16 could not be restored by `model.float()`. So code that reads a table casts the values it
+    reads.
     """
 
     def _apply(self, fn, recurse=True):
@@ -39,14 +43,17 @@ class Tables(nn.Module):
 
 
 class LearnedPositions(nn.Module):
-    """One trained vector a position, added to the token embeddings (Radford et al. 2018)."""
+    """One trained vector for each position, added to the token embeddings (Radford et al. 2018)."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(config.context_length, config.d_model))
 
     def forward(self, x: Float[Tensor, "batch seq d_model"], start: int = 0) -> Float[Tensor, "batch seq d_model"]:
-        """x with the vectors of its positions, which count from `start`."""
+        """x, [batch, seq, d_model], plus the vectors of its positions, which count from `start`.
+
+        Raises KitError for more positions than were learned.
+        """
         end, room = start + x.shape[1], self.weight.shape[0]
         if end > room:
             raise KitError(
@@ -64,24 +71,24 @@ def sinusoids(length: int, width: int, base: float = 10000.0) -> Float[Tensor, "
 
 
 class SinusoidalPositions(Tables):
-    """Fixed waves added to the token embeddings: a buffer, so neither trained nor counted nor saved."""
+    """Fixed sines and cosines added to the token embeddings: a buffer, which is not trained, counted or saved."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
         self.register_buffer("table", sinusoids(config.context_length, config.d_model), persistent=False)
 
     def forward(self, x: Float[Tensor, "batch seq d_model"], start: int = 0) -> Float[Tensor, "batch seq d_model"]:
-        """x with the waves of its positions, which count from `start`."""
+        """x, [batch, seq, d_model], plus the sinusoids of its positions, which count from `start`."""
         end = start + x.shape[1]
-        if end > self.table.shape[0]:  # longer than trained for: defined all the same, at the cost of making it anew
+        if end > self.table.shape[0]:  # longer than in training: defined as well, but computed each time
             return x + sinusoids(end, x.shape[2])[start:].to(x)
         return x + self.table[start:end].to(x.dtype)
 
 
 def rotary_rates(width: int, base: float, scaling: LinearRope | Llama3Rope | None = None) -> Float[Tensor, " half"]:
-    """Radians a position by which pair i of a head turns: base^(-2i / width) (Su et al. 2021, section 3.2.2).
+    """The rotation of pair i of a head, in radians a position: base^(-2i / width) (Su et al. 2021, section 3.2.2).
 
-    Scaled rates are computed in the order in which transformers does, so that they are the same numbers.
+    Scaled rates are computed in the same order of operations as in transformers, so that the numbers are equal.
     """
     if scaling is None:
         return base ** (-torch.arange(0, width, 2, dtype=torch.float32) / width)
@@ -104,7 +111,8 @@ def rotary_angles(
     return torch.arange(length, dtype=torch.float32)[:, None] * rotary_rates(width, base, scaling)
 
 
-MOST_ROWS = 2**17  # positions that a table holds; a file may name any length, and later positions are computed anew
+# the most positions in a table; a file may state any length, so later positions are computed when needed
+MOST_ROWS = 2**17
 
 
 class Rotary(Tables):
@@ -133,7 +141,8 @@ def rotate(
 ) -> Float[Tensor, "batch heads seq head_dim"]:
     """Rotate each pair (i, i + head_dim/2) by its position's angle.
 
-    Hugging Face pairs the two halves of a head, Su et al. pair neighbours: the same map with the columns renamed.
+    Hugging Face pairs the two halves of a head, Su et al. pair neighbours. The results are equal up to the order of
+    columns.
     """
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
@@ -166,7 +175,7 @@ def make_matrix(config: DecoderConfig, d_in: int, d_out: int) -> nn.Linear | Fac
 class FeedForward(nn.Module):
     """Two matrices with a GELU (Radford et al. 2018) or ReLU (Vaswani et al. 2017, section 3.3) between them.
 
-    Dropout follows the output; the ReLU form drops after the activation too, as the memory study's code does.
+    Dropout is applied to the output. The ReLU form also applies it after the activation, as in the memory study's code.
     """
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -178,13 +187,14 @@ class FeedForward(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch seq d_model"]:
+        """The layer's output, [batch, seq, d_model], without the residual."""
         x = self.up(x)
         x = F.relu(x) if self.kind == "relu" else F.gelu(x, approximate="tanh" if self.kind == "gelu_tanh" else "none")
         return self.dropout(self.down(self.hidden_dropout(x)))
 
 
 class SwiGLU(nn.Module):
-    """Three matrices: one gates another through a SiLU (Shazeer 2020, equation 6)."""
+    """Three matrices: the SiLU of one output multiplies another (Shazeer 2020, equation 6)."""
 
     def __init__(self, config: DecoderConfig) -> None:
         super().__init__()
@@ -194,18 +204,23 @@ class SwiGLU(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Float[Tensor, "batch seq d_model"]) -> Float[Tensor, "batch seq d_model"]:
+        """The layer's output, [batch, seq, d_model], without the residual."""
         return self.dropout(self.down(F.silu(self.gate(x)) * self.up(x)))
 
 
 def make_feed_forward(config: DecoderConfig) -> FeedForward | SwiGLU:
+    """The feed-forward layer that the config names."""
     return SwiGLU(config) if config.feed_forward == "swiglu" else FeedForward(config)
 
 
 def check_ids(ids: Int[Tensor, "batch seq"], vocab_size: int) -> None:
-    """KitError for a token id outside the vocabulary, where looking is free (on a GPU it would wait for the device)."""
+    """Raise KitError for a token id outside the vocabulary.
+
+    On a GPU this is skipped, as it would force a synchronization.
+    """
     if ids.device.type != "cpu" or ids.numel() == 0 or torch.compiler.is_compiling():
         return
-    if isinstance(ids, torch._subclasses.FakeTensor):  # shapes only: there are no ids to look at
+    if isinstance(ids, torch._subclasses.FakeTensor):  # fake tensors have no ids to check
         return
     low, high = ids.aminmax()
     if low < 0 or high >= vocab_size:

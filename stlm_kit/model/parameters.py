@@ -1,4 +1,4 @@
-"""Parameters counted by storage, so that a matrix two layers share counts once."""
+"""Parameters counted by storage, so that a matrix that two layers share counts once."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ GROUPS = ("embedding", "positions", "attention", "feed_forward", "norms", "head"
 
 
 def count_parameters(module: nn.Module) -> int:
-    """How many numbers training can change. Tied matrices count once; buffers (sinusoids, rotary tables) not at all."""
+    """How many numbers training can change.
+
+    Tied matrices count once; buffers (sinusoids, rotary tables) do not count.
+    """
     return sum(parameter.numel() for _, parameter in distinct_parameters(module))
 
 
 def parameter_table(module: nn.Module) -> dict[str, int]:
-    """The count by group: embedding, positions, attention, feed_forward, norms, head; they add up to the count.
+    """The count by group: embedding, positions, attention, feed_forward, norms, head. The groups add up to the count.
 
-    A tied head shows 0 (plus its bias, if any): its matrix is the embedding's. Where a model has parts of other names,
-    these are "other".
+    A tied head shows 0 (plus its bias, if any), because its matrix is the embedding's. Parts with other names are
+    "other".
     """
     table = dict.fromkeys(GROUPS, 0)
     for name, parameter in distinct_parameters(module):
@@ -28,10 +31,10 @@ def parameter_table(module: nn.Module) -> dict[str, int]:
 
 
 def distinct_parameters(module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Each named parameter whose memory no earlier one has: the first name of a shared matrix wins."""
+    """Each named parameter whose memory no earlier one has. A shared matrix has the name that comes first."""
     seen = set()
     for name, parameter in module.named_parameters(remove_duplicate=False):
-        # The storage object rather than its address: meta and fake tensors all report address 0.
+        # Compared is the storage object, because meta and fake tensors all report address 0.
         place = (parameter.untyped_storage()._cdata, parameter.storage_offset())
         if place not in seen:
             seen.add(place)

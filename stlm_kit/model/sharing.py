@@ -67,7 +67,7 @@ def make_blocks(config: DecoderConfig) -> nn.ModuleList:
 
 
 def _changed(part: nn.Module, rank: int) -> nn.Module:
-    """A part that uses another's matrices, each with a low-rank change of its own; all without a matrix is the other's."""
+    """A part that uses another's modules, but beside each shared matrix has a low-rank change of its own."""
     own = copy.copy(part)
     for name, held in vars(part).items():
         if isinstance(held, dict):  # parameters, children, hooks: a module keeps each kind in a dict

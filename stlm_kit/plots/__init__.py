@@ -4,13 +4,15 @@ A notebook cell ends in the Figure; a widget (widgets.py) redraws one of these f
 or touches matplotlib's global settings.
 """
 
-from stlm_kit.plots.attention import influence, influence_row
+from stlm_kit.plots.attention import attention_weights, influence, influence_row
 from stlm_kit.plots.basic import grouped_bars, lines
+from stlm_kit.plots.decoder_parts import gate, key_sharing, rotary_pairs
+from stlm_kit.plots.forward_pass import forward_pass
 from stlm_kit.plots.ledger import VERDICT_COLOURS, published_found
 from stlm_kit.plots.memory_savings import printed_cells, waterfall
 from stlm_kit.plots.memory_step import CATEGORY_COLOURS, memory_stack, step_memory, step_totals, tensors_alive
 from stlm_kit.plots.sizes import GROUP_COLOURS, decoder_size, parameters
-from stlm_kit.plots.style import PALETTE, STYLE, figure, house_style
+from stlm_kit.plots.style import PALETTE, STYLE, describe, figure, house_style
 from stlm_kit.plots.text import packing, token_strips
 from stlm_kit.plots.training import losses, running_mean, schedule_and_loss, seeds, validation_loss
 
@@ -20,12 +22,17 @@ __all__ = [
     "PALETTE",
     "STYLE",
     "VERDICT_COLOURS",
+    "attention_weights",
     "decoder_size",
+    "describe",
     "figure",
+    "forward_pass",
+    "gate",
     "grouped_bars",
     "house_style",
     "influence",
     "influence_row",
+    "key_sharing",
     "lines",
     "losses",
     "memory_stack",
@@ -33,6 +40,7 @@ __all__ = [
     "parameters",
     "printed_cells",
     "published_found",
+    "rotary_pairs",
     "running_mean",
     "schedule_and_loss",
     "seeds",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from stlm_kit.plots.style import PALETTE, figure, house_style
+from stlm_kit.plots.style import PALETTE, describe, figure, house_style
 
 
 @house_style
@@ -25,7 +25,13 @@ def lines(
         axes.set_xscale("log", base=2)
     axes.set(xlabel=xlabel, ylabel=ylabel, title=title)
     axes.legend()
-    return new
+    paths = [f"{name}: from {_point(x, y, 0)} to {_point(x, y, -1)}" for name, (x, y) in series.items() if len(x)]
+    across = f"{xlabel}, on a logarithmic axis" if log_x else xlabel
+    return describe(new, f"Lines of {ylabel} over {across}. {'; '.join(paths)}.")
+
+
+def _point(x: Sequence[float], y: Sequence[float], place: int) -> str:
+    return f"{y[place]:,.4g} at {x[place]:,.6g}"
 
 
 @house_style
@@ -45,4 +51,8 @@ def grouped_bars(values: Mapping[str, Mapping[str, float]], ylabel: str, title: 
     axes.margins(y=0.14)
     if len(names) > 1:
         axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return new
+    groups = [
+        f"{label or 'all'}: " + ", ".join(f"{name} {height:,.2f}" for name, height in group.items())
+        for label, group in values.items()
+    ]
+    return describe(new, f"Bars of {ylabel}. {'; '.join(groups)}.")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
-from stlm_kit.plots.style import PALETTE, figure, house_style
+from stlm_kit.plots.style import PALETTE, describe, figure, house_style
 
 VERDICT_COLOURS = {
     "setting": PALETTE[7],
@@ -101,7 +101,18 @@ def published_found(
             point.id, (point.found / point.published, len(lines) - 1), xytext=corner, textcoords="axes fraction",
             fontsize=7, va="center", zorder=4, arrowprops=LEADER,
         )  # fmt: skip
-    return new
+    return describe(new, _in_words(shown, names))
+
+
+def _in_words(shown: list[Point], names: list[str]) -> str:
+    """The picture for readers who cannot see it. names: those of the rows, from the lowest up."""
+    if not shown:
+        return "An empty logarithmic axis of found over published: no claim has a number yet."
+    near = sum(abs(point.found / point.published - 1) <= 0.01 for point in shown)
+    words = f"""Dots on a logarithmic axis of found over published, in a row for each verdict with its number of claims,
+        from the lowest up: {", ".join(names)}. {near} of {len(shown)} numbers agree within 1 %."""
+    far = [f"{point.id} at {point.found / point.published:.2g}" for point in _farthest(shown, 3)]
+    return words + (f" Farthest from 1 are the contradicted {', '.join(far)}." if far else "")
 
 
 def _column(point: Point) -> int:

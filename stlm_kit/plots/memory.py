@@ -13,7 +13,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from stlm_kit.errors import KitError
-from stlm_kit.plots.style import PALETTE, figure, house_style
+from stlm_kit.plots.style import PALETTE, describe, figure, house_style
 
 Cell = Mapping[str, Any]
 # Filled and solid: measured here. Hollow and dashed: predicted. Crosses and dots: as the study recorded it.
@@ -24,6 +24,7 @@ MARKS = {
 }
 HATCHES = {"measured": "", "predicted": "////", "recorded": "...."}
 NO_WINDOW = "none"
+PEAK, SPEED = "peak_mib", "rows_per_second"
 
 
 def one_place(cells: Iterable[Cell]) -> str:
@@ -54,7 +55,7 @@ def memory_against_batch(cells: Sequence[Cell], title: str = "memory against bat
     new, axes = figure(size=(7, 3.4))
     _draw(axes, cells, "batch_size", "peak_mib")
     axes.set(xlabel="rows in a batch", ylabel="peak, MiB", ylim=(0, None), title=title)
-    return _finish(new, axes, cells)
+    return describe(_finish(new, axes, cells), f"Peak memory in MiB against rows in a batch. {_extremes(cells, PEAK)}")
 
 
 @house_style
@@ -68,7 +69,8 @@ def speed_against_batch(cells: Sequence[Cell], title: str = "speed against batch
             colour = _colours(cells)[cell["technique"]]
             axes.vlines(cell["batch_size"], cell["slowest"], cell["fastest"], color=colour, linewidth=0.8, alpha=0.6)
     axes.set(xlabel="rows in a batch", ylabel="rows a second", ylim=(0, None), title=f"{title} ({place})")
-    return _finish(new, axes, shown, cells)
+    words = f"Speed in rows a second against rows in a batch, timed on {place}. {_extremes(shown, SPEED)}"
+    return describe(_finish(new, axes, shown, cells), words)
 
 
 @house_style
@@ -89,7 +91,9 @@ def trade_off(cells: Sequence[Cell], title: str = "memory against speed") -> Fig
     speeds, peaks = [cell["rows_per_second"] for cell in front], [cell["peak_mib"] for cell in front]
     axes.plot(speeds, peaks, color="#777777", linewidth=1, zorder=1, label="Pareto front")
     axes.set(xlabel="rows a second", ylabel="peak, MiB", ylim=(0, None), title=f"{title} ({place})")
-    return _finish(new, axes, shown, cells)
+    unbeaten = ", ".join(f"{cell['technique']} at {cell['batch_size']} rows" for cell in front) or "none"
+    words = f"Peak memory in MiB against rows a second, timed on {place}. Beaten by no other cell in both: {unbeaten}."
+    return describe(_finish(new, axes, shown, cells), words)
 
 
 @house_style
@@ -121,7 +125,8 @@ def technique_comparison(cells: Sequence[Cell], batch_size: int | None = None) -
     left.invert_yaxis()
     right.set(title=f"speed ({place})" if place else "speed (nothing timed)")
     _name_kinds(new, at)
-    return new
+    words = f"Bars a technique at {batch_size} rows: peak memory in MiB, and rows a second. {_extremes(at, PEAK)}"
+    return describe(new, f"{words} {_extremes(at, SPEED)}")
 
 
 @house_style
@@ -153,7 +158,10 @@ def windows(cells: Sequence[Cell], of: str = "flash") -> Figure:
     right.set(title=f"a window's speed ({place})" if place else "speed (nothing timed)")
     _legend(right, _handles(left))
     _name_kinds(new, group)
-    return new
+    words = (
+        f"Peak memory in MiB and rows a second against the window in tokens ({', '.join(order)}), a line a batch size."
+    )
+    return describe(new, f"{words} {_extremes(group, PEAK)}")
 
 
 @house_style
@@ -180,7 +188,8 @@ def savings(cells: Sequence[Cell], baseline: str = "fp32") -> Figure:
     right.set(title=f"time ({place})" if place else "time (nothing timed)")
     _legend(right, _handles(left))
     _name_kinds(new, cells)
-    return new
+    words = f"Memory and time saved against {baseline}, in %, at each number of rows in a batch, a line a technique."
+    return describe(new, f"{words} {_extremes(cells, PEAK)}")
 
 
 def saved_memory(cell: Cell, group: Iterable[Cell], baseline: str = "fp32") -> float | None:
@@ -195,6 +204,16 @@ def saved_time(cell: Cell, group: Iterable[Cell], baseline: str = "fp32") -> flo
     if other is None or not cell.get("rows_per_second") or not other.get("rows_per_second"):
         return None
     return 100 * (1 - other["rows_per_second"] / cell["rows_per_second"])
+
+
+def _extremes(cells: Iterable[Cell], quantity: str) -> str:
+    """For the alternative text: between which cells the values lie; "" where there are none."""
+    found = sorted((cell for cell in cells if cell.get(quantity)), key=lambda cell: cell[quantity])
+    unit = "MiB" if quantity == PEAK else "rows a second"
+    ends = (
+        f"{c[quantity]:,.0f} {unit} ({c['technique']} at {c['batch_size']} rows)" for c in (*found[:1], *found[-1:])
+    )
+    return f"From {' to '.join(ends)}." if found else ""
 
 
 def _beside(one: Cell, other: Cell) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 
-from stlm_kit.plots.style import PALETTE, figure, house_style
+from stlm_kit.plots.style import PALETTE, describe, figure, house_style
 
 
 @house_style
@@ -36,7 +36,9 @@ def waterfall(orders: Mapping[str, Sequence[tuple[str, float]]], title: str = ""
     panels[0][0].set_xlim(0, 1.25 * max(peak for steps in orders.values() for _, peak in steps))
     if title:
         new.suptitle(title, fontsize=10)
-    return new
+    chains = (", ".join(f"{name} {peak:,.0f}" for name, peak in steps) for steps in orders.values())
+    words = ". ".join(f"{order}: {chain}" for order, chain in zip(orders, chains, strict=True))
+    return describe(new, f"Bars for the peak in MiB after each technique is added, one panel an order. {words}.")
 
 
 @house_style
@@ -76,7 +78,14 @@ def printed_cells(
     right.margins(x=0.4)
     right.invert_yaxis()
     right.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return new
+    off = [
+        f"{name} at {size} by {100 * (shown / real - 1):+.1f} %"
+        for name, group in rows.items()
+        for size, shown, real, _ in group
+        if abs(shown / real - 1) > off_by
+    ]
+    words = f"Peaks in MiB against the batch size for {', '.join(rows)}: predicted lines, recorded dots, printed rings"
+    return describe(new, f"{words}. Printed but not recorded: {', '.join(off) or 'none'}.")
 
 
 def _change(mib: float) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stlm_kit.plots.style import PALETTE, figure, house_style
+from stlm_kit.plots.style import PALETTE, describe, figure, house_style
 
 if TYPE_CHECKING:
     from stlm_kit.memory.live_tensors import WatchedStep
@@ -34,7 +34,7 @@ def step_memory(report: MemoryReport, title: str = "one training step") -> Figur
     _climb(axes, report)
     axes.set_title(title)
     axes.legend(*_reversed(axes.get_legend_handles_labels()), loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return new
+    return describe(new, _in_words(report))
 
 
 @house_style
@@ -48,7 +48,8 @@ def step_totals(reports: Mapping[str, MemoryReport], title: str = "one training 
     axes.set(xticks=[], xlabel="operations, from the first to the last", ylabel="MiB alive", title=title)
     axes.set_ylim(0, None)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return new
+    peaks = (f"{name} up to {max(report.timeline.total()):,.0f} MiB" for name, report in reports.items())
+    return describe(new, f"Live memory in MiB along a training step, a line a recipe: {', '.join(peaks)}.")
 
 
 @house_style
@@ -76,7 +77,9 @@ def tensors_alive(step: WatchedStep, operation: int, most: int = 7, title: str =
     right.set_xlim(0, 1.25 * max(total))
     right.invert_yaxis()
     right.grid(False, axis="y")
-    return new
+    largest = ", ".join(f"{name} with {mib:,.0f} MiB" for name, mib, _ in tensors[:3])
+    alive = f"After operation {operation:,} {total[operation]:,.0f} MiB are alive, the largest: {largest}."
+    return describe(new, f"{_in_words(step.report)} {alive}")
 
 
 def rows_of_tensors(tensors: Iterable[Mapping[str, Any]], most: int) -> list[tuple[str, float, str]]:
@@ -134,17 +137,20 @@ def memory_stack(
     right.bar([0], [report.peak_reserved_mib], fill=False, edgecolor=PALETTE[7], linestyle=":", width=0.6)
     right.axhline(limit, color=PALETTE[6], linestyle="--", linewidth=1)
     right.annotate("20 GB", (0.35, limit), va="bottom", fontsize=8)
-    right.set(xticks=[], xlim=(-0.4, 0.9), ylim=(0, 1.1 * max(limit, report.peak_reserved_mib)), title="at the peak")
+    right.set(xticks=[], xlim=(-0.4, 0.9), ylim=(0, 1.1 * max(limit, report.peak_reserved_mib)))
+    right.set(ylabel="MiB", title="at the peak")
     right.legend(*_reversed(right.get_legend_handles_labels()), loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    return new
+    parts = ", ".join(f"{category} {mib:,.0f}" for category, mib in report.by_category.items() if mib >= 0.5)
+    fit = _fit(report.peak_reserved_mib, limit)
+    return describe(new, f"{recipe}, {batch_size} rows. {_in_words(report)} At the peak, in MiB: {parts}; {fit}.")
 
 
 @lru_cache(maxsize=256)
 def predicted(recipe: str, batch_size: int, context: int, vocab_size: int, n_layers: int, padding: int) -> MemoryReport:
     """`predict_peak` of a whole step, for arguments of `memory_stack`; kept, so that going back costs nothing."""
-    from stlm_kit.config import preset
     from stlm_kit.errors import UsageError
     from stlm_kit.memory.predict import predict_peak
+    from stlm_kit.presets import preset
 
     if not 0 <= padding < 100:
         raise UsageError(f"padding = {padding!r} will not do; give the percentage of padding, from 0 to 99.")
@@ -154,6 +160,16 @@ def predicted(recipe: str, batch_size: int, context: int, vocab_size: int, n_lay
 
 def _fit(reserved_mib: float, limit_mib: float) -> str:
     return f"{'fits into' if reserved_mib <= limit_mib else 'too large for'} 20 GB"
+
+
+def _in_words(report: MemoryReport) -> str:
+    """What `_climb` draws, for readers who cannot see it."""
+    total = report.timeline.total()
+    return (
+        f"Live memory in MiB after each of {len(total):,} operations of a training step, stacked by category: from "
+        f"{total[0]:,.0f} at the start over a peak of {report.peak_allocated_mib:,.0f} ({report.peak_phase}) to "
+        f"{total[-1]:,.0f} at the end."
+    )
 
 
 def _climb(axes: Axes, report: MemoryReport) -> None:

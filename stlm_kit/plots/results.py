@@ -7,7 +7,7 @@ from typing import Protocol
 
 from matplotlib.figure import Figure
 
-from stlm_kit.plots.style import PALETTE, figure, house_style
+from stlm_kit.plots.style import PALETTE, describe, figure, house_style
 
 
 class Measured(Protocol):
@@ -45,4 +45,9 @@ def results(panels: Mapping[str, Sequence[tuple[str, Measured]]], ylabel: str = 
     first.set_yticklabels(arms, fontsize=8)
     if title:
         new.suptitle(title, fontsize=10)
-    return new
+    means = (
+        f"{metric.replace('_', ' ')}: "
+        + ", ".join(f"{arm} {found.mean:.4g}" for arm, found in measured if found.mean is not None)
+        for metric, measured in panels.items()
+    )
+    return describe(new, f"The mean of each arm with its 95 % interval and every run. {'; '.join(means)}.")

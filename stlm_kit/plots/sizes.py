@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from matplotlib.figure import Figure
 
-from stlm_kit.plots.style import PALETTE, figure, house_style
+from stlm_kit.plots.style import PALETTE, describe, figure, house_style
 
 # Where parameters sit: one colour a group, the same in every picture; those of the vocabulary in warm colours.
 GROUP_COLOURS = {
@@ -19,16 +19,30 @@ GROUP_COLOURS = {
 }
 
 
+def _total(table: Mapping[str, int]) -> int:
+    """All of a table's parameters, whether it holds a "total" of its own (`model.counting.counted`) or not."""
+    return sum(number for group, number in table.items() if group != "total")
+
+
 def _stack(axes, tables: Mapping[str, Mapping[str, int]], share: bool) -> None:
     """One horizontal bar for each table of counts, stacked by group, with its total (or the vocabulary's share)."""
     names = list(tables)
     left = [0.0] * len(names)
-    totals = [sum(tables[name].values()) for name in names]
+    totals = [_total(tables[name]) for name in names]
     scale = [total / 100 if share else 1e6 for total in totals]
     for group, colour in GROUP_COLOURS.items():
         width = [tables[name].get(group, 0) / unit for name, unit in zip(names, scale, strict=True)]
         if any(width):
-            axes.barh(names, width, left=left, color=colour, label=group.replace("_", "-"), height=0.7)
+            axes.barh(
+                names,
+                width,
+                left=left,
+                color=colour,
+                label=group.replace("_", "-"),
+                height=0.7,
+                edgecolor="white",
+                linewidth=0.6,
+            )
         left = [start + step for start, step in zip(left, width, strict=True)]
     for row, (name, end, total) in enumerate(zip(names, left, totals, strict=True)):
         vocabulary = 100 * (tables[name].get("embedding", 0) + tables[name].get("head", 0)) / total
@@ -46,7 +60,7 @@ def _stack(axes, tables: Mapping[str, Mapping[str, int]], share: bool) -> None:
 def parameters(
     tables: Mapping[str, Mapping[str, int]], share: bool = False, title: str = "where the parameters sit"
 ) -> Figure:
-    """A bar for each model, stacked by group. tables: {name: `parameter_table(model)`}.
+    """A bar for each model, stacked by group. tables: {name: `parameter_table(model)`}, or `counted`.
 
     share: draw shares of each model's own total, and write beside it what embedding and head hold together.
     """
@@ -54,7 +68,10 @@ def parameters(
     _stack(axes, tables, share)
     axes.set_title(title)
     axes.legend(loc="upper left", bbox_to_anchor=(1, 1))
-    return new
+    totals = "; ".join(f"{name} {_total(table):,}" for name, table in tables.items())
+    return describe(
+        new, f"Stacked bars of parameters by group{' as shares' if share else ''}: {title}. Totals: {totals}."
+    )
 
 
 @house_style
@@ -69,8 +86,8 @@ def decoder_size(
     """
     import torch
 
-    from stlm_kit.config import preset
     from stlm_kit.model import build_model, parameter_table
+    from stlm_kit.presets import preset
 
     kv_heads = n_heads // 4 if n_heads % 4 == 0 else n_heads
     config = preset(
@@ -100,4 +117,9 @@ def decoder_size(
     right.set_xlim(0, 1.3 * max(mib))
     right.set(xlabel="MiB", title="bytes, before any activation")
     right.grid(False, axis="y")
-    return new
+    largest = max(groups, key=lambda group: table[group])
+    return describe(
+        new,
+        f"Bars of parameters by group, and of MiB. {total:,} parameters; the {largest.replace('_', '-')} holds most, "
+        f"{100 * table[largest] / total:.1f} %. {mib[0]:,.0f} MiB of weights in bf16, {mib[2]:,.0f} MiB in training.",
+    )

@@ -10,13 +10,15 @@ import matplotlib
 from matplotlib import pyplot
 from matplotlib.figure import Figure
 
-# Okabe and Ito's palette: told apart with any common kind of colour blindness, and in grey by its order of lightness.
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+from stlm_kit.plots.picture import SHOWN_DPI, Picture, show_here
 
+# The hues of Okabe and Ito's palette, which are told apart with any common kind of colour blindness, at lightnesses
+# that are also told apart in grey: no two are nearer than 6 of the 100 steps from black to white (CIE L*).
+PALETTE = ("#075B8F", "#C05401", "#029A70", "#7B0B56", "#FFB219", "#56B4E9", "#000000", "#999999")
 
 STYLE = {
     "figure.figsize": (7, 3),
-    "figure.dpi": 100,
+    "figure.dpi": SHOWN_DPI,
     "figure.constrained_layout.use": True,
     "font.size": 9,
     "axes.titlesize": 10,
@@ -33,7 +35,6 @@ STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 8,
     "image.cmap": "Blues",
-    "savefig.dpi": 100,
 }
 
 
@@ -53,8 +54,12 @@ def house_style(plot: Callable[..., Figure]) -> Callable[..., Figure]:
 def figure(
     rows: int = 1, columns: int = 1, size: tuple[float, float] | None = None, **kwargs: Any
 ) -> tuple[Figure, Any]:
-    """(Figure, axes) like `pyplot.subplots`, already closed: a cell shows it once, when it ends in the Figure."""
-    new, axes = pyplot.subplots(rows, columns, figsize=size, **kwargs)
+    """(Figure, axes) like `pyplot.subplots`, already closed: a cell shows it once, when it ends in the Figure.
+
+    A notebook shows it by picture.py, which stores the text that `describe` gave it.
+    """
+    show_here()
+    new, axes = pyplot.subplots(rows, columns, figsize=size, FigureClass=Picture, **kwargs)
     pyplot.close(new)
     return new, axes
 

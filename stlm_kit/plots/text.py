@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from stlm_kit.plots.style import PALETTE, figure, house_style
+from stlm_kit.plots.style import PALETTE, describe, figure, house_style
 
 
 @house_style
@@ -42,7 +42,8 @@ def token_strips(text: str, tokenizers: Mapping[str, Any], title: str = "") -> F
     axes.grid(False)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    return new
+    counts = ", ".join(f"{len(parts)} pieces as {label}" for label, parts in strips.items())
+    return describe(new, f"The text {shown!r} in rows of boxes, as wide as the bytes that they hold: {counts}.")
 
 
 def _label(part: bytes, strip: str) -> str:
@@ -76,6 +77,13 @@ def packing(padded: Any, packed: Any) -> Figure:
         axes.imshow(shade, vmin=0, vmax=1, cmap="Blues", aspect="auto", interpolation="nearest")
         left_out = np.argwhere(~real & ~np.isnan(shade))
         axes.plot(left_out[:, 1], left_out[:, 0], ".", color="white", markersize=3)
-        axes.set(xlabel="position", ylabel="row", title=f"{name}: {100 * batch.valid_fraction:.0f} % real targets")
+        axes.set(
+            xlabel="position (tokens)", ylabel="row", title=f"{name}: {100 * batch.valid_fraction:.0f} % real targets"
+        )
         axes.grid(False)
-    return new
+    shares = [f"{100 * batch.valid_fraction:.0f} % real targets" for batch in (padded, packed)]
+    return describe(
+        new,
+        f"Two rectangles of rows by positions. Left, one document a row: {shares[0]}, the rest is padding in grey. "
+        f"Right, packed rows: {shares[1]}, and documents follow each other along each row.",
+    )

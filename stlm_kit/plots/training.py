@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from stlm_kit.plots.style import PALETTE, figure, house_style
+from stlm_kit.plots.style import PALETTE, describe, figure, house_style
 
 
 @house_style
@@ -39,12 +39,26 @@ def losses(
         if validated:
             label = f"{name}, validation" if len(runs) > 1 else "validation"
             axes.plot(*zip(*validated, strict=True), "o--", color=colour, markersize=4, linewidth=0.8, label=label)
-    for name, level in {**({} if start is None else {"ln V": start}), **(levels or {})}.items():
+    marks = {**({} if start is None else {"ln V": start}), **(levels or {})}
+    for name, level in marks.items():
         axes.axhline(level, color=PALETTE[7], linestyle="--", linewidth=1)
         axes.annotate(name, (1, level), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
     axes.set(xlabel="step", ylabel="nats per token", title=title)
     axes.legend()
-    return new
+    dashed = f" Dashed: {', '.join(f'{name} at {level:.2f}' for name, level in marks.items())}." if marks else ""
+    return describe(new, f"Loss in nats per token over the step. {_ends(runs)}.{dashed}")
+
+
+def _ends(runs: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """In words, where each run's training loss begins and ends, and its last validation loss."""
+    said = []
+    for name, rows in runs.items():
+        losses = [row["loss"] for row in rows if row.get("loss") is not None]
+        validated = [validation_loss(row) for row in rows if validation_loss(row) is not None]
+        parts = [f"from {losses[0]:.2f} to {losses[-1]:.2f}"] if losses else []
+        parts += [f"validation {validated[-1]:.2f} at the end"] if validated else []
+        said.append(f"{name}: {', '.join(parts)}")
+    return "; ".join(said)
 
 
 def running_mean(values: Sequence[float], width: int) -> list[float]:
@@ -84,7 +98,9 @@ def schedule_and_loss(
     left.set(xlabel="step", ylabel="learning rate", title="learning rate", ylim=(0, None))
     right.set(xlabel="step", ylabel="nats per token", title=f"{title} (mean over {mean_over} steps)")
     right.legend()
-    return new
+    return describe(
+        new, f"Left, the learning rate over the step; right, the loss in nats per token over the step. {_ends(runs)}."
+    )
 
 
 @house_style
@@ -103,4 +119,7 @@ def seeds(arms: Mapping[str, Sequence[float]], ylabel: str, title: str = "") -> 
     axes.set(xticks=range(len(arms)), xlim=(-0.5, len(arms) - 0.5), ylabel=ylabel, title=title)
     axes.set_xticklabels(arms)
     axes.grid(axis="x", visible=False)
-    return new
+    means = [f"{name} {sum(results) / len(results):.3f}" for name, results in arms.items()]
+    return describe(
+        new, f"Dots of {ylabel}, one for each seed, in a column for each setting. Means: {', '.join(means)}."
+    )

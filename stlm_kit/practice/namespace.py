@@ -48,7 +48,7 @@ def _undo(value: Any) -> Callable[[], None] | None:
             value.train(training)
 
         return undo
-    if isinstance(value, torch.Tensor) and value.is_leaf:
+    if isinstance(value, torch.Tensor) and value.is_leaf and value.is_contiguous():  # no expanded one can be written to
         kept = value.detach().clone()
         return lambda: value.data.copy_(kept)
     if isinstance(value, torch.optim.Optimizer):

@@ -7,26 +7,42 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stlm_kit import ledger
 from stlm_kit.errors import UsageError
 from stlm_kit.ledger.wording import in_words, said_line
 from stlm_kit.notebook_files import read_cells, tags
 
+if TYPE_CHECKING:
+    from stlm_kit.plots.picture import Picture
+
 CHECKED = "nbval-check-output"  # the tag of a cell whose output is a verdict, the same on every machine
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One picture: its PNG, and the heading it stands under."""
+    """One picture: its PNG, the heading it stands under, and its text for readers who cannot see it."""
 
     png: bytes
     caption: str
+    alternative_text: str = ""
 
     @property
     def data_uri(self) -> str:
         return "data:image/png;base64," + base64.b64encode(self.png).decode()
+
+    @property
+    def alt(self) -> str:
+        """What the page's image says: a picture of a notebook of one's own may have no more than its heading."""
+        return self.alternative_text or f"Picture without a description, under the heading: {self.caption}"
+
+
+def of_plot(drawn: Picture, caption: str) -> Figure:
+    """A plot of the kit that no notebook holds."""
+    from stlm_kit.plots.picture import png
+
+    return Figure(png(drawn), caption, drawn.alternative_text)
 
 
 @dataclass(frozen=True)
@@ -51,7 +67,8 @@ def figures(notebook: Path) -> list[Figure]:
             heading = plain(headings[-1]) if headings else heading
         for output in cell.get("outputs", []):
             if png := output.get("data", {}).get("image/png"):
-                found.append(Figure(base64.b64decode("".join(png)), heading))
+                words = output.get("metadata", {}).get("image/png", {}).get("alt", "")
+                found.append(Figure(base64.b64decode("".join(png)), heading, words))
     return found
 
 

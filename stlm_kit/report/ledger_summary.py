@@ -1,4 +1,4 @@
-"""What the report says of the whole ledger: counts by source and verdict, and each contradicted claim in words."""
+"""What the report says of the whole ledger: counts by source and verdict, and the claims that do not stand."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ ORDER = (
     "exact", "within_tolerance", "confirmed", "predicted", "measured", "setting", "contradicted", "underdetermined",
     "needs_gpu", "open",
 )  # fmt: skip
+TOLD = ("contradicted", "underdetermined")  # the verdicts whose claims the page lists, each with its quote and reading
 
 
 def ledger_summary() -> dict[str, Any]:
-    """{"verdicts": names in use, "counts": {source: {verdict: number}}, "contradicted": {source: [claim in words]}}.
+    """{"verdicts": names in use, "counts": {source: {verdict: number}}, "told": {verdict: {source: [claim in words]}}}.
 
-    Computing every claim takes seconds, and the report is written after each run: the summary is kept in the cache
-    under the kit's source, its libraries and the recorded answers, which are all that it depends on.
+    "told" holds the verdicts of `TOLD`. Computing every claim takes seconds, and the report is written after each run:
+    the summary is kept in the cache under all that it depends on, which is the kit's source, its libraries and the
+    recorded answers.
     """
     recorded = {claim_id: {**answer, "time": ""} for claim_id, answer in ledger.latest_answers().items()}
     state = json.dumps([source_hash(), versions(), recorded], sort_keys=True)
@@ -45,23 +47,16 @@ def summarise(rows: list[dict]) -> dict[str, Any]:
     known = {claim.id: claim for claim in ledger.load_claims()}
     counts = {source: Counter(row["verdict"] for row in rows if row["source"] == source) for source in ledger.SOURCES}
     used = [verdict for verdict in ORDER if any(count[verdict] for count in counts.values())]
-    contradicted: dict[str, list[dict[str, str]]] = {source: [] for source in ledger.SOURCES}
+    told: dict[str, dict[str, list]] = {verdict: {source: [] for source in ledger.SOURCES} for verdict in TOLD}
     for row in rows:
-        if row["verdict"] == "contradicted":
+        if row["verdict"] in TOLD:
             claim = known[row["id"]]
-            published, found = in_words(claim, row["found"])
-            contradicted[claim.source].append(
-                {
-                    "id": claim.id,
-                    "statement": claim.statement,
-                    "said": said_line(claim),
-                    "published": published,
-                    "found": found,
-                    "reading": claim.reading or row["how"],
-                }
-            )
-    return {
-        "verdicts": used,
-        "counts": {name: dict(count) for name, count in counts.items()},
-        "contradicted": contradicted,
-    }
+            told[row["verdict"]][claim.source].append(_in_words(claim, row))
+    return {"verdicts": used, "counts": {name: dict(count) for name, count in counts.items()}, "told": told}
+
+
+def _in_words(claim: ledger.Claim, row: dict[str, Any]) -> dict[str, str]:
+    """A claim with its quote, what was found, and what would be right or under which reading it is."""
+    published, found = in_words(claim, row["found"])
+    words = {"id": claim.id, "statement": claim.statement, "said": said_line(claim)}
+    return words | {"published": published, "found": found, "reading": claim.reading or row["how"]}

@@ -6,13 +6,12 @@ own has a page of its own, in the folder where one works, and no chapter or publ
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from stlm_kit.errors import KitError
 from stlm_kit.paths import project_dir
-from stlm_kit.report.executed_notebook import Figure
+from stlm_kit.report.executed_notebook import Figure, of_plot
 from stlm_kit.reproduce.request import Request
 from stlm_kit.reproduce.run import Run
 from stlm_kit.reproduce.study_file import Study, load_study
@@ -56,7 +55,6 @@ def scores(file: str, request: Request) -> Scores:
         table = tabulate(found.samples)
     except KitError as error:
         return Scores(notes=[str(error)])
-    buffer = io.BytesIO()
-    results(table.panels, ", ".join(table.by)).savefig(buffer, format="png")
-    picture = Figure(buffer.getvalue(), "all runs: means, 95 % intervals, and each run")
+    drawn = results(table.panels, ", ".join(table.by))
+    picture = of_plot(drawn, "all runs: means, 95 % intervals, and each run")
     return Scores(cells(table), [*table.notes, *found.notes], [picture])

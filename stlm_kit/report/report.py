@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,7 +14,7 @@ from stlm_kit.ledger import is_number
 from stlm_kit.notebook_files import Chapter, chapters, notebooks_dir
 from stlm_kit.paths import atomic_write, project_dir
 from stlm_kit.provenance import describe_machine, duration, now, source_hash, versions
-from stlm_kit.report.executed_notebook import Answer, Figure, answers, figures, plain, verdicts
+from stlm_kit.report.executed_notebook import Answer, Figure, answers, figures, of_plot, plain, verdicts
 from stlm_kit.report.ledger_summary import ledger_summary
 from stlm_kit.report.own_studies import Scores, homes, own_studies, scores
 from stlm_kit.report.pages import html_page
@@ -35,6 +34,10 @@ STATES = {
     "missing": "not run yet",
     "out_of_memory": "out of memory",
 }
+TOLD = (  # (verdict, heading, what its last column holds) of the claims that the page lists
+    ("contradicted", "Contradicted, and what would be right", "What would be right"),
+    ("underdetermined", "Underdetermined, and the readings that differ", "Which reading holds"),
+)
 
 
 @dataclass
@@ -138,6 +141,7 @@ def render(sections: list[Section], tables: list[StudyTable], ledger: dict | Non
         n_checks=sum(len(section.checks) for section in done),
         verdicts=Counter(answer.verdict for section in done for answer in section.answers if answer.verdict),
         ledger=ledger,
+        told=TOLD,
         machine=describe_machine(),
         versions=versions(),
         source=source_hash()[:10],
@@ -191,7 +195,7 @@ def _study_table(name: str, runs: list[Run], report: Path) -> StudyTable:
         executed = run.kept / run.notebook.name
         if usable and executed.is_file():
             line["link"] = _link(html_page(executed), report)
-            pictures += [Figure(figure.png, run.name) for figure in figures(executed)]
+            pictures += [replace(figure, caption=run.name) for figure in figures(executed)]
         lines.append(line)
     names = list(dict.fromkeys(key for line in lines for key in line["numbers"]))
     values = {name: {line["numbers"].get(name) for line in lines} for name in names}
@@ -207,11 +211,7 @@ def _compared(name: str, profile: str) -> tuple[list[Figure], list[str]]:
     found, said = compare_or_why_not(name, profile)
     if found is None:
         return [], said
-    pictures = []
-    for caption, figure in found.figures().items():
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png")
-        pictures.append(Figure(buffer.getvalue(), f"all runs: {caption}"))
+    pictures = [of_plot(drawn, f"all runs: {caption}") for caption, drawn in found.figures().items()]
     return pictures, found.sentences()
 
 

@@ -1,1 +1,1 @@
-"""The reproduction machine: study files, runs, their hashes and rows, and what a run will cost."""
+"""Reproduction of results: study files, runs, their hashes and rows, and estimates of a run's cost."""

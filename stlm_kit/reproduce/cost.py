@@ -1,7 +1,7 @@
-"""What a run of a study will take: memory, operations, hours, disk. Worked out beforehand; nothing is trained.
+"""The cost of a study's run: memory, operations, hours, disk. Computed before the run; nothing is trained.
 
-The settings are those that the run's notebook would use. Where the run's text lies on this machine, the share of real
-targets and the size of the token files are counted in it; otherwise every position counts as real, an upper bound.
+The settings are those that the run's notebook would use. Where the run's text is on this machine, the share of real
+targets and the size of the token files are counted in it. Otherwise every position counts as real, an upper bound.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from stlm_kit.config import DecoderConfig, ModelConfig, preset
+from stlm_kit.config import DecoderConfig, ModelConfig
+from stlm_kit.presets import preset
 from stlm_kit.reproduce.run import Run
 from stlm_kit.reproduce.text_figures import known_padding, on_this_machine, text_figures
 from stlm_kit.reproduce.trace_cache import kept
@@ -22,16 +23,19 @@ if TYPE_CHECKING:
     from stlm_kit.train_from_text import RunSettings
 
 FULLEST = 3.09  # standard deviations: one batch in a thousand has more real targets
-MARGIN, START_UP_HOURS = 1.5, 10 / 60  # of a time limit: a slower node; set-up and tokenizing
+MARGIN, START_UP_HOURS = 1.5, 10 / 60  # factors of a time limit: a slower node; hours for set-up and tokenizing
 ROW_OF_METRICS = 300  # bytes a step
 MIB = 2**20
 
 
 @dataclass(frozen=True)
 class Work:
-    """A run as its predictor needs it. `valid_fraction`: of all positions, the share with a real target; `fullest`: of
-    the fullest batch in a thousand; both None where neither the text nor its padding is known. `scored`: tokens of one
-    evaluation, `token_mib`: token files in the cache, for all runs; both None where the text is elsewhere."""
+    """A run in the form that its predictor needs.
+
+    valid_fraction: the share of positions with a real target. fullest: the same share in the fullest batch of a
+    thousand. Both are None where neither the text nor its padding is known. scored: tokens of one evaluation.
+    token_mib: MiB of token files in the cache, shared by all runs. Both are None where the text is not on this machine.
+    """
 
     run: Run
     settings: RunSettings
@@ -44,16 +48,19 @@ class Work:
 
     @property
     def rows(self) -> int:
-        """Rows that one step takes."""
+        """Rows of one step, over all its micro-batches."""
         return self.settings.batch_size * self.settings.accumulation_steps
 
     @property
     def trainable(self) -> tuple[str, ...] | None:
-        """The subset of parameters that the run trains; None for all."""
+        """The names of the parameters that the run trains, or None for all."""
         return None if self.settings.trainable is None else tuple(self.settings.trainable)
 
     def memory(self, batch_size: int | None = None, semantics: Semantics = "cuda") -> MemoryReport:
-        """The predicted report on a step of the fullest batch. More than two micro-batches take what two take."""
+        """The predicted report on a step of the fullest batch.
+
+        Two micro-batches need the same memory as more of them.
+        """
         from stlm_kit.memory.budget import predicted
         from stlm_kit.memory.report import MemoryReport
 
@@ -66,42 +73,45 @@ class Work:
 
     @property
     def evaluations(self) -> int:
-        """How many times the run evaluates: every so many steps, and after the last one."""
+        """How many times the run evaluates: every `evaluate_every` steps, and after the last one."""
         steps, every = self.settings.steps, self.settings.eval_every
         return 1 + ((steps - 1) // every if every else 0)
 
     def flops(self) -> int:
-        """Operations of all the run's steps, recomputed ones among them."""
+        """Operations of all the run's steps, including recomputation."""
         return self.settings.steps * self._operations().spent
 
     def evaluation_flops(self) -> int | None:
-        """Operations of all its evaluations, which are forward passes; None where the text is elsewhere."""
+        """Operations of all its evaluations, which are forward passes. None where the text is not on this machine."""
         if self.scored is None:
             return None
         a_token = self._operations().forward / (self.rows * self.settings.context_length)
         return round(self.evaluations * self.scored * a_token)
 
     def _operations(self) -> StepOperations:
-        """Of one step."""
+        """The operations of one step."""
         from stlm_kit.memory.operations import StepOperations, step_operations
 
         length, share = self.settings.context_length, self.valid_fraction or 1.0
         return kept(StepOperations, step_operations, self.config, self.recipe, self.rows, length, share)
 
     def disk_mib(self) -> float:
-        """Two checkpoints, since one is kept until the next is whole, frozen weights once, and the rows of metrics."""
+        """MiB on disk: two checkpoints (one is kept until the next is complete), frozen weights once, metrics."""
         weights = kept(list[tuple[int, bool]], weights_of, self.config, self.trainable)
         checkpoint = sum(n * 4 + 2 * n * self._bytes_of_a_moment(n) for n, trained in weights if trained)
         frozen = sum(4 * n for n, trained in weights if not trained)
         return (2 * checkpoint + frozen + self.settings.steps * ROW_OF_METRICS) / MIB
 
     def _bytes_of_a_moment(self, n: int) -> float:
-        """Of each of n weights; torchao keeps 8 bits and a scale for each 256, where there are enough, and whole."""
+        """Bytes of one AdamW moment of each of n weights.
+
+        torchao keeps 8 bits, and a scale for each 256 of them, where n is at least 4096 and a multiple of 256.
+        """
         return 1 + 4 / 256 if self.recipe.optimizer == "8bit" and n >= 4096 and n % 256 == 0 else 4
 
 
 def weights_of(config: ModelConfig, trainable: tuple[str, ...] | None) -> list[tuple[int, bool]]:
-    """(how many numbers, whether they are trained) of each of a model's weights."""
+    """(size, whether it is trained) of each of a model's weights."""
     import torch
 
     from stlm_kit.model.kinds import build_model
@@ -116,20 +126,23 @@ def weights_of(config: ModelConfig, trainable: tuple[str, ...] | None) -> list[t
 
 @dataclass(frozen=True)
 class Cost:
-    """One row of the plan; `index` counts from 1. `hours` and `time_limit` are None where the peak is not known."""
+    """One row of the plan; `index` counts from 1.
+
+    `hours` and `time_limit` are None where the device's peak is not known.
+    """
 
     index: int
     name: str
-    predicted_mib: float  # the peak of what is allocated
-    reserved_mib: float  # of what the allocator holds, where it has room
-    needed_mib: float  # the least that it gets by with
-    fits: str  # "yes"; "tight": only if the allocator gives blocks back; "no": refused; "" where there is no budget
+    predicted_mib: float  # the peak of allocated memory
+    reserved_mib: float  # the peak of reserved memory, with room to spare
+    needed_mib: float  # the least memory in which it runs
+    fits: str  # "yes"; "tight": only if the allocator returns cached segments; "no": refused; "" without a budget
     steps: int
-    tokens: int  # positions computed, padding among them
+    tokens: int  # computed positions, including padding
     valid_fraction: float | None
     flops: int  # of the steps
     hours: float | None  # of steps and evaluations
-    evaluation_hours: float | None  # of the evaluations among them; None where they are not known, and left out
+    evaluation_hours: float | None  # the part of evaluations; None where unknown, and then not in `hours`
     seconds_per_step: float | None
     utilisation: float | None
     disk_mib: float
@@ -138,13 +151,15 @@ class Cost:
     refusal: str
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields as a dict, for JSON."""
         return asdict(self)
 
 
 def work_of(run: Run, *, fetch: bool = False) -> Work:
-    """What a run is made of. fetch: a corpus that is not on this machine may be fetched, as the run itself would.
+    """A run's settings, model and data in one `Work`.
 
-    Raises UsageError for settings that do not fit together, KitError for a text that cannot be read.
+    fetch: a corpus that is not on this machine may be fetched, as the run itself would. Raises UsageError for settings
+    in conflict, KitError for a text that cannot be read.
     """
     from stlm_kit.options import settings_from
 
@@ -170,21 +185,21 @@ def _shares(settings: RunSettings, mean: float | None, spread: float) -> tuple[f
 
 
 def time_limit(hours: float) -> str:
-    """A batch system's limit for a run of so many hours, margin included: "HH:MM:00", in quarters of an hour."""
+    """A batch system's time limit for a run of `hours` hours, with a margin: "HH:MM:00", in quarters of an hour."""
     quarters = math.ceil(4 * (MARGIN * hours + START_UP_HOURS))
     return f"{quarters // 4:02}:{quarters % 4 * 15:02}:00"
 
 
 def needed_of(report: MemoryReport) -> float:
-    """The MiB without which a step does not run: on a CPU, whose allocator keeps nothing, its peak."""
+    """The MiB that a step needs at least. On a CPU, whose allocator caches nothing, this is its peak."""
     return report.peak_allocated_mib if report.needed_mib is None else report.needed_mib
 
 
 def refusal(work: Work, budget_mib: float, semantics: Semantics = "cuda") -> str:
-    """Why a run cannot fit into a budget, and what would, as one sentence; "" where it may.
+    """Why a run cannot fit into a budget, and what would, as one sentence; "" where it may fit.
 
-    It cannot where an allocator that gives back what it keeps still runs short. What is reserved where there is plenty
-    says less.
+    Compared is the memory that an allocator needs after it has returned its cached segments. The memory that it
+    reserves on an unlimited device is larger.
     """
     report = work.memory(semantics=semantics)
     needed = needed_of(report)

@@ -1,4 +1,4 @@
-"""Before a run is queued or started: is what it reads there? Found by looking at files; no corpus is loaded."""
+"""Check that a run's data is present before it is queued or started. Only files are checked; no corpus is loaded."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stlm_kit.config import preset_entry
 from stlm_kit.errors import KitError, near
 from stlm_kit.paths import cache_dir
+from stlm_kit.presets import preset_entry
 from stlm_kit.reproduce.run import Run
 from stlm_kit.reproduce.study_file import FULL_SIZE, load_study, study_names
 
-CORPUS, PRESET = "sotu", "laptop-llama"  # what a run has where it names none: the defaults of its settings
+CORPUS, PRESET = "sotu", "laptop-llama"  # the defaults of a run's settings
 
 
 def must_have_data(runs: Iterable[Run]) -> None:
-    """KitError, one sentence, where the text, tokenizer or weights of an unfinished run cannot be read here."""
+    """Raise KitError where the text, tokenizer or weights of an unfinished run cannot be read here."""
     missing = missing_data(runs)
     if not missing:
         return
@@ -30,10 +30,10 @@ def must_have_data(runs: Iterable[Run]) -> None:
 
 
 def missing_data(runs: Iterable[Run], may_fetch: bool = False) -> dict[Run, str]:
-    """{run: why what it reads is not there, and what mends it, as one sentence}; a finished run needs nothing.
+    """{run: why its data is missing and how to get it, as one sentence}. A finished run needs nothing.
 
-    may_fetch: a corpus that its server would give counts as there, since a run fetches what it lacks. The server is
-    asked once, which takes 15 seconds at most where none answers.
+    may_fetch: a corpus counts as present if its server answers, because a run fetches what it lacks. The server is
+    asked once; without an answer this takes up to 15 seconds.
     """
     found = {}
     for run in runs:
@@ -44,7 +44,7 @@ def missing_data(runs: Iterable[Run], may_fetch: bool = False) -> dict[Run, str]
 
 
 def why_missing(settings: dict[str, Any], may_fetch: bool = False) -> str:
-    """Why the text, tokenizer or weights that a run's settings name are not there; "" where they are."""
+    """Why the text, tokenizer or weights in a run's settings are missing; "" where they are present."""
     corpus = settings.get("corpus", CORPUS)
     named = settings.get("tokenizer")
     tokenizer = preset_entry(settings.get("preset", PRESET)).tokenizer if named in (None, "preset") else named
@@ -56,7 +56,7 @@ def why_missing(settings: dict[str, Any], may_fetch: bool = False) -> str:
 
 
 def why_no_corpus(corpus: str, max_documents: int | None = None, may_fetch: bool = False) -> str:
-    """Why a corpus cannot be read here, by name or path; "" where it can."""
+    """Why a corpus, given by name or path, cannot be read here; "" where it can."""
     from stlm_kit.data import corpora, hub
 
     if corpus in corpora.SHIPPED:
@@ -79,7 +79,7 @@ def why_no_corpus(corpus: str, max_documents: int | None = None, may_fetch: bool
 
 
 def get_line(corpora: Iterable[tuple[str, int | None]]) -> str:
-    """The command that fetches corpora, each with how many of its documents are wanted (None: as it comes)."""
+    """The command that fetches these corpora, each with its wanted number of documents (None: the default)."""
     lines: dict[int | None, list[str]] = {}
     for name, most in corpora:
         lines.setdefault(most, []).append(name)
@@ -90,7 +90,7 @@ def get_line(corpora: Iterable[tuple[str, int | None]]) -> str:
 
 
 def corpora_of(studies: Iterable[str] = (), profile: str = FULL_SIZE) -> list[tuple[str, int | None]]:
-    """(corpus, how many documents at most) that the runs of these studies name at a profile; of all studies if none."""
+    """(corpus, largest number of documents) in the runs of these studies at a profile; all studies by default."""
     found = []
     for study in map(load_study, studies or study_names()):
         cells = study.expand(profile) if studies or study.has_runs(profile) else {}
@@ -100,7 +100,7 @@ def corpora_of(studies: Iterable[str] = (), profile: str = FULL_SIZE) -> list[tu
 
 @cache
 def _why_no_answer(corpus: str) -> str:
-    """Why a corpus cannot be fetched now; "" where its server answers. Asked once a process."""
+    """Why a corpus cannot be fetched now; "" where its server answers. Asked once in a process."""
     from stlm_kit.data import hub
 
     return _complaint_of(lambda: hub.check_reachable(hub.CORPORA[corpus], corpus))
@@ -125,7 +125,7 @@ def _why_no_weights(folder: str | None) -> str:
 
 
 def _complaint_of(look) -> str:
-    """What a look complains of, as the rest of a sentence; "" where it does not."""
+    """The error of a check as the rest of a sentence; "" where it raises none."""
     try:
         look()
     except KitError as error:

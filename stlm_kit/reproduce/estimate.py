@@ -1,4 +1,4 @@
-"""From what a run is made of to what it will take on the device at hand, and on what that estimate rests."""
+"""Estimate the time of a run on this machine's device, and say what the estimate is based on."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ if TYPE_CHECKING:
     from stlm_kit.memory.budget import Budget
     from stlm_kit.memory.report import MemoryReport, Semantics
 
-SLICE, SLICE_MULTIPROCESSORS = "A100 MIG 2g.20gb", DEVICES["mig-20gb"].multiprocessors  # where there is no GPU
+# the device for an estimate without a GPU
+SLICE, SLICE_MULTIPROCESSORS = "A100 MIG 2g.20gb", DEVICES["mig-20gb"].multiprocessors
 
 
 @dataclass(frozen=True)
 class Means:
-    """What the hours and the verdict on memory rest on. budget: None on a CPU, which pages before it ends."""
+    """What the hours and the memory check are based on. budget: None on a CPU, which swaps memory to disk."""
 
     budget: Budget | None
     semantics: Semantics
     utilisation: float
-    calibrate: int  # steps to time; 0: the peak and the utilisation decide
+    calibrate: int  # steps to time; 0: use the peak and the utilisation
 
 
-UTILISATION = 0.3  # of a peak, where nobody says otherwise
+UTILISATION = 0.3  # the default share of the peak
 
 
 def means_for(
     profile: str, budget_name: str | None = None, utilisation: float = UTILISATION, calibrate: int = 0
 ) -> Means:
-    """A GPU's memory and peak where there is one or the profile asks for one, else this machine's processor."""
+    """A GPU's memory and peak where there is one or the profile needs one, else this machine's processor."""
     import torch
 
     from stlm_kit.memory.budget import find_budget
@@ -45,7 +46,7 @@ def means_for(
 
 
 def cost_of(index: int, work: Work, means: Means) -> Cost:
-    """What a run will take, by the means at hand. Raises UsageError for settings that cannot be."""
+    """The cost of a run with the given means. Raises UsageError for settings that are impossible."""
     report = work.memory(semantics=means.semantics)
     why_not = refusal(work, means.budget.mib, means.semantics) if means.budget else ""
     flops, steps = work.flops(), work.settings.steps
@@ -58,7 +59,7 @@ def cost_of(index: int, work: Work, means: Means) -> Cost:
         seconds = flops / steps / (peak * 1e12 * utilisation)
     scoring = work.evaluation_flops()
     evaluation = None if seconds is None or scoring is None else steps * seconds * scoring / flops / 3600
-    if evaluation and means.semantics == "cpu" and is_slow(work.recipe.precision):  # it runs in fp32 then
+    if evaluation and means.semantics == "cpu" and is_slow(work.recipe.precision):  # the evaluation then runs in fp32
         evaluation /= slowdown(work.recipe.precision)
     hours = None if seconds is None else steps * seconds / 3600 + (evaluation or 0.0)
     return Cost(
@@ -90,7 +91,7 @@ def _fits(report: MemoryReport, budget: Budget | None, why_not: str) -> str:
 
 
 def _timed(work: Work, n_steps: int) -> float:
-    """The median of so many steps on the device that the run would use, in seconds."""
+    """The median time of `n_steps` steps on the run's device, in seconds."""
     from stlm_kit.memory import measure_peak
 
     report = measure_peak(
@@ -108,11 +109,11 @@ def _timed(work: Work, n_steps: int) -> float:
 
 @cache
 def peak_of(semantics: Semantics, precision: str) -> tuple[float | None, str]:
-    """(TFLOP/s, where that comes from) of the device at hand; for CUDA without one, of the slice mig20 is named for."""
+    """(TFLOP/s, its source) of this machine's device. For CUDA without a GPU, of the slice that mig20 is named for."""
     import torch
 
     if semantics == "cpu":
-        # A larger product gets nearer to the peak, and a processor without bf16 takes 14 s for it.
+        # A larger product gets closer to the peak, but takes 14 s on a processor without bf16.
         size = 256 if is_slow(precision) else 1024
         peak = measured_tflops(precision, size)
         how = f"measured just now by a product of two matrices of {size:,} x {size:,}"
@@ -131,7 +132,7 @@ def peak_of(semantics: Semantics, precision: str) -> tuple[float | None, str]:
 
 
 def notes_on(costs: list[Cost], works: list[Work], means: Means) -> list[str]:
-    """What the table rests on, one sentence each."""
+    """The assumptions of the table, one sentence each."""
     notes = []
     notes.append("Memory: predicted, in MiB, the whole step of the fullest batch in a thousand.")
     if means.budget:

@@ -1,4 +1,4 @@
-"""Before a run at the published size starts: does it fit into the device's memory? Found by prediction, in seconds."""
+"""Check, by prediction and in seconds, that a run at the published size fits into the device's memory."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from stlm_kit.reproduce.run import Run
 
 
 def refusals(runs: Iterable[Run]) -> dict[Run, str]:
-    """The runs at mig20, not finished yet, that cannot fit, each with why not and what would, as one sentence.
+    """{run: why it cannot fit and what would fit, as one sentence} for unfinished runs at mig20.
 
-    The budget is that of the device; without one (STLM_ALLOW_CPU=1) that of the slice that the profile is named for. A
-    run whose text cannot be read is let go: it says so itself.
+    The budget is the device's. Without a device (STLM_ALLOW_CPU=1) it is that of the slice that the profile is named
+    for. A run whose text cannot be read is skipped here; it reports that error itself.
     """
     asked = [run for run in runs if run.profile == "mig20" and run.notebook.name == RUN_NOTEBOOK and not run.finished]
     if not asked:

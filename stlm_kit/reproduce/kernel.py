@@ -1,8 +1,8 @@
-"""The kernel that the runner starts: this interpreter's ipykernel, which never outlives the runner.
+"""The kernel that the runner starts: this interpreter's ipykernel, which ends with the runner.
 
-A runner killed outright (kill -9, out of memory) cannot stop its kernel, and a kernel that trained on would write into
-a run that the next start has taken over. On Linux the system ends it in the same moment; elsewhere ipykernel notices
-within a second that its parent is gone.
+A runner that is killed (kill -9, out of memory) cannot stop its kernel. If the kernel trained on, it would write into a
+run that the next start has taken over. On Linux the system ends the kernel at once; elsewhere ipykernel notices within
+a second that its parent is gone.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>: the signal to get when the parent ends
+PR_SET_PDEATHSIG = 1  # from <linux/prctl.h>: the signal to receive when the parent ends
 
 
 def end_with_parent(number: signal.Signals | None = None) -> None:
@@ -22,7 +22,7 @@ def end_with_parent(number: signal.Signals | None = None) -> None:
     import ctypes
 
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number or signal.SIGKILL)
-    if os.getppid() != int(os.environ.get("JPY_PARENT_PID") or os.getppid()):  # it had ended before we asked
+    if os.getppid() != int(os.environ.get("JPY_PARENT_PID") or os.getppid()):  # the parent ended before the request
         os._exit(1)
 
 

@@ -1,8 +1,8 @@
-"""One notebook, executed by papermill in a fresh kernel of this very interpreter, and how it ended.
+"""Execute one notebook with papermill, in a new kernel of this interpreter, and report how it ended.
 
-papermill finds kernels by name, and the "python3" that a machine's Jupyter knows may belong to another environment. So
-the kernel is started here from `sys.executable`, talks over sockets in a folder of its own (two jobs on one machine
-never race for ports), and gets the signals that the runner gets.
+papermill finds kernels by name, and a machine's "python3" kernel may belong to another environment. So the kernel is
+started here from `sys.executable`. It communicates through sockets in its own folder, so that two jobs on one machine
+never compete for ports, and it receives the runner's signals.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ENGINE = "stlm"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an execution ended. `cell` counts the notebook's own cells from 1; None where no cell is to blame."""
+    """How an execution ended. `cell` counts the notebook's own cells from 1; None where no cell caused the end."""
 
     status: str  # "done", "failed", "interrupted" or "out_of_memory"
     sentence: str = ""
@@ -55,10 +55,10 @@ def execute(
     stop: StopSignal,
     on_cell: Callable[[int, int], None] = lambda cell, cells: None,
 ) -> Outcome:
-    """Execute `notebook` with `parameters` and leave it at `output`, which a reader never sees half done.
+    """Execute `notebook` with `parameters` and write it to `output`, where it appears only when complete.
 
-    It grows as OUTPUT.part and is renamed at the end; one that failed becomes NAME.failed.ipynb instead. The kernel
-    works in the notebook's folder, as it does in JupyterLab; what it prints also goes to `log`. `on_cell(i, n)` is
+    It grows as OUTPUT.part and is renamed at the end; a failed one becomes NAME.failed.ipynb. The kernel's working
+    folder is the notebook's, as in JupyterLab, and its printed output is also written to `log`. `on_cell(i, n)` is
     called before each cell. Raises KitError where no kernel starts; every other end is an Outcome.
     """
     part = output.with_name(output.name + ".part")
@@ -68,8 +68,8 @@ def execute(
     outcome = Outcome("done")
 
     with log.open("a", encoding="utf-8") as stream, warnings.catch_warnings(), ExitStack() as stack:
-        warnings.filterwarnings("ignore", message=".*does not end in one of.*")  # papermill on the ending .part
-        # Parameters are checked already; papermill calls one unknown that is annotated, and sets it all the same.
+        warnings.filterwarnings("ignore", message=".*does not end in one of.*")  # papermill warns of the suffix .part
+        # Parameters are checked already. papermill reports an annotated one as unknown and sets it all the same.
         stack.enter_context(_quiet(logging.getLogger("papermill")))
         try:
             execute_notebook(
@@ -95,7 +95,7 @@ def execute(
             outcome = _blame(error, own.number(error.cell_index), stop)
         except DeadKernelError:
             outcome = _dead(own.now, stop, _oom_kills() > oom_kills)
-        except RuntimeError as error:  # how nbclient says that a kernel did not come up
+        except RuntimeError as error:  # nbclient raises this for a kernel that did not start
             if "Kernel" not in str(error):
                 raise
             if not stop.requested:
@@ -113,7 +113,7 @@ def execute(
 
 @contextmanager
 def _quiet(logger: logging.Logger):
-    """Within this context a logger only tells of errors."""
+    """Within this context a logger reports only errors."""
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
@@ -123,7 +123,7 @@ def _quiet(logger: logging.Logger):
 
 
 class _OwnCells:
-    """Counts a notebook's own cells from 1, without the cell of parameters that papermill puts in."""
+    """Counts a notebook's own cells from 1, without the parameters cell that papermill inserts."""
 
     def __init__(self, notebook: Path, injected: bool, on_cell: Callable[[int, int], None]):
         cells = read_cells(notebook)
@@ -132,7 +132,7 @@ class _OwnCells:
         self._cells, self._on_cell, self.now = len(cells), on_cell, 0
 
     def number(self, index: int) -> int:
-        """The number of the cell at `index` of the notebook as executed."""
+        """The number of the cell at `index` of the executed notebook."""
         return index + 1 - (index >= self._injected_at)
 
     def note(self, index: int) -> None:
@@ -141,24 +141,24 @@ class _OwnCells:
 
 
 def _braces(path: Path) -> str:
-    """papermill fills {parameters} into paths; ours are meant as they are."""
+    """A path with doubled braces, because papermill would replace {parameters} in it."""
     return str(path).replace("{", "{{").replace("}", "}}")
 
 
 def _blame(error: PapermillExecutionError, cell: int, stop: StopSignal) -> Outcome:
-    """The outcome of a cell that raised."""
+    """The outcome for a cell that raised."""
     if stop.requested or error.ename == "Interrupted":
         return Outcome("interrupted")
     message = re.sub(r"\x1b\[[0-9;]*m", "", str(error.evalue)).strip()
     text = f"{error.ename}: {message}"
     status = "out_of_memory" if OUT_OF_MEMORY.search(text) else "failed"
-    ours = message and error.ename in ("KitError", "UsageError", "AssertionError")  # a sentence already
+    ours = message and error.ename in ("KitError", "UsageError", "AssertionError")  # already a sentence
     sentence = (message if ours else text).splitlines()[0][:400]
     return Outcome(status, sentence, cell, first_line(error.source))
 
 
 def _dead(cell: int, stop: StopSignal, out_of_memory: bool) -> Outcome:
-    """The outcome of a kernel that is gone: asked to, killed for memory, or crashed."""
+    """The outcome for a kernel that has ended: on request, killed for memory, or crashed."""
     if stop.requested:
         return Outcome("interrupted")
     if out_of_memory:
@@ -167,7 +167,7 @@ def _dead(cell: int, stop: StopSignal, out_of_memory: bool) -> Outcome:
 
 
 def _oom_kills() -> int:
-    """How many processes the system has killed for want of memory so far (0 where it does not say)."""
+    """How many processes the system has killed for lack of memory so far, or 0 where it does not say."""
     try:
         return int(re.search(r"^oom_kill (\d+)$", Path("/proc/vmstat").read_text(), re.MULTILINE)[1])
     except (OSError, TypeError):
@@ -178,29 +178,33 @@ def _oom_kills() -> int:
 
 
 class Stopped(Exception):
-    """A signal came between two cells, where the kernel itself would not notice it."""
+    """A signal came between two cells, where the kernel cannot notice it."""
 
 
 class OwnKernel(AsyncKernelManager):
-    """A kernel of this interpreter, whatever kernels Jupyter finds on this machine."""
+    """A kernel of this interpreter, independent of the kernels that Jupyter finds on this machine."""
 
     @property
     def kernel_spec(self) -> KernelSpec:
+        """The command that starts this interpreter's kernel."""
         argv = [sys.executable, "-m", "stlm_kit.reproduce.kernel", "-f", "{connection_file}"]
         return KernelSpec(argv=argv, display_name="Python 3", language="python", name="python3")
 
     async def _async_interrupt_kernel(self) -> None:
-        """Nothing: it is called before a shutdown only, when the kernel is idle and would log a KeyboardInterrupt."""
+        """Do nothing. It is called only before a shutdown, when the kernel is idle and would log a
+        KeyboardInterrupt.
+        """
 
 
 class Client(PapermillNotebookClient):
-    """papermill's client, which looks for a stop before each cell."""
+    """papermill's client, with a check for a stop before each cell."""
 
     def __init__(self, nb_man, stop: StopSignal, on_cell: Callable[[int], None], **options: Any):
         super().__init__(nb_man, **options)
         self._stop, self._on_cell = stop, on_cell
 
     def execute_cell(self, cell, cell_index, **options):
+        """Execute a cell, unless a stop was requested: then raise Stopped."""
         if self._stop.requested:
             raise Stopped
         look_again(self.kc.shell_channel)
@@ -209,10 +213,10 @@ class Client(PapermillNotebookClient):
 
 
 def look_again(channel) -> None:
-    """Let a channel's `get_msg` look at its socket once a second, however long it may wait.
+    """Make a channel's `get_msg` check its socket once a second, whatever its timeout.
 
-    nbclient answers widgets through the socket on which it awaits the cell's reply, past that socket's event loop: a
-    reply that comes in that moment is then never announced, and a chapter with a widget would hang now and then.
+    nbclient answers widgets through the same socket on which it awaits the cell's reply, but outside that socket's
+    event loop. A reply that arrives at that moment is never announced, so a chapter with a widget would sometimes hang.
     """
     if hasattr(channel, "waits_once"):
         return
@@ -238,6 +242,7 @@ class OwnKernelEngine(Engine):
     def execute_managed_notebook(
         cls, nb_man, kernel_name, *, environment, stop, on_cell, stdout_file, start_timeout, iopub_timeout, **_
     ):
+        """Execute the notebook in a new kernel of this interpreter, which is shut down at the end."""
         with connection() as (connection_file, transport):
             client = Client(
                 nb_man,
@@ -251,7 +256,7 @@ class OwnKernelEngine(Engine):
                 stderr_file=stdout_file,
                 timeout=None,
             )
-            client.owns_km = True  # it shuts the kernel down
+            client.owns_km = True  # the client then shuts the kernel down
             with stop.forwarding(lambda: client.km and client.km.provisioner and client.km.provisioner.pid):
                 client.execute(env=kernel_environment(environment), stdout=stdout_file, stderr=stdout_file)
 
@@ -261,23 +266,23 @@ papermill_engines.register(ENGINE, OwnKernelEngine)
 
 @contextmanager
 def connection():
-    """(connection file, transport) in a private temporary folder, which goes with the kernel."""
+    """(connection file, transport) in a private temporary folder, which is removed with the kernel."""
     with tempfile.TemporaryDirectory(prefix="stlm-") as folder:
         ipc = {"transport": "ipc", "ip": f"{folder}/k"} if os.name == "posix" and len(folder) < 80 else {}
         yield f"{folder}/kernel.json", ipc
 
 
 def kernel_environment(extra: dict[str, str]) -> dict[str, str]:
-    """This process's environment, and what makes an executed notebook the same everywhere."""
+    """This process's environment, plus what makes an executed notebook the same everywhere."""
     environment = {
         **os.environ,
-        "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # a cluster's Agg would swallow the figures
+        "MPLBACKEND": "module://matplotlib_inline.backend_inline",  # with a cluster's Agg the figures would be lost
         "TQDM_DISABLE": "1",  # a progress bar is not an output worth keeping
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         **extra,
     }
     package = Path(__file__).resolve().parent.parent
-    if (package.parent / "pyproject.toml").is_file():  # a checkout need not be installed for its kernel to import it
+    if (package.parent / "pyproject.toml").is_file():  # so that the kernel can import a checkout that is not installed
         paths = [str(package.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment["PYTHONPATH"] = os.pathsep.join(paths)
     return environment

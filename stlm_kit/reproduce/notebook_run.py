@@ -1,8 +1,8 @@
-"""The run that a notebook's parameters ask for where papermill executes it by itself (plain_papermill.py).
+"""The run that a notebook's parameters select where papermill executes it directly (plain_papermill.py).
 
-A chapter is the run that `stlm reproduce 03 -p NAME=VALUE` makes. In run.ipynb, which declares `settings`, every name
-that `stlm train --set` takes may be given beside the declared ones. There `study` and `run_name` may name a run of a
-study, whose settings then hold where none is given: the run that `stlm reproduce STUDY --only NAME` makes.
+For a chapter it is the run of `stlm reproduce 03 -p NAME=VALUE`. run.ipynb declares `settings`, so it also accepts
+every name of `stlm train --set`. There `study` and `run_name` may name a run of a study. Its settings are then the
+defaults: the run of `stlm reproduce STUDY --only NAME`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from stlm_kit.reproduce.study_file import Cell, load_study, study_names
 
 
 def asked_for(notebook: Path, declared: dict[str, Any], given: dict[str, Any]) -> tuple[dict[str, Any], Run]:
-    """(the notebook's parameters, checked and resolved; the run that they ask for).
+    """(the notebook's parameters, checked and resolved; the run that they select).
 
-    declared: the values of the parameters that the notebook declares; given: those that papermill set, declared or not.
-    Raises UsageError, one sentence, for an unknown name, a wrong type, or a value out of range.
+    declared: the values of the parameters that the notebook declares. given: those that papermill set, declared or not.
+    Raises UsageError with one sentence for an unknown name, a wrong type, or a value out of range.
     """
     if "settings" in declared:
         extra = {name: value for name, value in given.items() if name not in declared}
@@ -34,7 +34,7 @@ def asked_for(notebook: Path, declared: dict[str, Any], given: dict[str, Any]) -
 
 
 def check_given(declared: dict[str, Any], given: dict[str, Any], where: str = "This notebook") -> dict[str, Any]:
-    """The declared parameters, checked. UsageError for one that papermill was given and that is not declared."""
+    """The declared parameters, checked. UsageError for one that papermill was given but that is not declared."""
     extra = {name: value for name, value in given.items() if name not in declared}
     vocabulary.check(extra, list(declared), where=where)
     return vocabulary.check(declared, where="This notebook")
@@ -62,7 +62,10 @@ def _one_run(
 
 
 def _cell(study: str, run_name: str, profile: str) -> tuple[str, str, Cell | None]:
-    """(the study's name, the run's name, its cell); None where it is no study that the kit or a file holds."""
+    """(the study's name, the run's name, its cell).
+
+    The cell is None without a study of that name in the kit or a file.
+    """
     if study.endswith(".yaml") or study in study_names():
         found = load_study(study)
         cells = found.cells(profile)

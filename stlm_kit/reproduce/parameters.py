@@ -1,8 +1,8 @@
-"""The vocabulary of notebook parameters: one name, one type and one range for every notebook of the course.
+"""The notebook parameters: one name, one type and one range for all notebooks of the course.
 
-papermill only warns of a name that a notebook does not declare and enforces no types, so a misspelt parameter would
-run for hours with the default. Here each such mistake is one sentence before anything runs. A name that is a setting of
-a run or a field of a decoder has the type and the bounds that it has there.
+papermill only warns of a name that a notebook does not declare, and it checks no types. A misspelt parameter would run
+for hours with the default. Here each such mistake raises one sentence before anything runs. A name that is also a
+setting of a run or a field of a decoder has the same type and bounds as there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from stlm_kit.notebook_files import read_cells, tags
 
 
 class Parameters(BaseModel):
-    """What a notebook may declare beside the settings of a run. The defaults are never used: a notebook's own hold."""
+    """Parameters that a notebook may declare beside the settings of a run.
+
+    The defaults here are never used; the notebook's own are.
+    """
 
     profile: Literal["laptop", "mig20"] = Field("laptop", description="90 s on a CPU, or the published size")
     n_seeds: int = Field(1, ge=1, le=1000, description="how many seeds a comparison repeats")
@@ -43,24 +46,24 @@ STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 @cache
 def vocabulary() -> dict[str, FieldInfo]:
     """{name: field} of everything that a notebook may declare."""
-    from stlm_kit.options import settable  # it imports torch, which most commands do without
+    from stlm_kit.options import settable  # it imports torch, which most commands do not need
 
     return {**Parameters.model_fields, **settable()}
 
 
 @cache
 def _alone(name: str) -> type[BaseModel]:
-    """A model of one parameter, so that it can be checked without the others."""
+    """A model with one parameter, so that it can be checked without the others."""
     field = vocabulary()[name]
     return create_model("One", __config__=STRICT, **{name: (field.annotation, field)})
 
 
 def check(given: dict[str, Any], names: list[str] | None = None, where: str = "The kit") -> dict[str, Any]:
-    """`given` with every value of its right type and range.
+    """`given` with every value of the right type and range.
 
-    A string for a parameter that is no text is parsed ("3", "1e-3", "true", "none"), as the command line needs; any
-    other value must already have its type. names: what is declared (default: the whole vocabulary); where: who declares
-    it, for the sentence. Raises UsageError: one sentence for an unknown name, a wrong type, or a value out of range.
+    A string for a parameter that is not a text is parsed ("3", "1e-3", "true", "none"), as the command line needs. Any
+    other value must already have its type. names: the declared ones (default: all). where: the notebook's name, for the
+    sentence. Raises UsageError with one sentence for an unknown name, a wrong type, or a value out of range.
     """
     names = list(vocabulary()) if names is None else names
     checked: dict[str, Any] = {}
@@ -89,7 +92,7 @@ def optional(name: str) -> bool:
 
 
 def takes_text(name: str) -> bool:
-    """Whether a parameter is a text or one of a few words (so is an unknown name, which `check` then refuses)."""
+    """Whether a parameter is a text or one of a few words. True also for an unknown name, which `check` refuses."""
     field = vocabulary().get(name)
     if field is None or field.annotation is str or get_origin(field.annotation) is Literal:
         return True
@@ -97,21 +100,24 @@ def takes_text(name: str) -> bool:
 
 
 def meaning(name: str) -> str:
-    """What a parameter is, in brackets after a complaint; empty where its name says it all."""
+    """What a parameter is, in brackets after an error; empty where its name is enough."""
     field = vocabulary().get(name)
     return f" ({field.description})" if field is not None and field.description else ""
 
 
 def declared(notebook: Path | str) -> list[str]:
-    """The names in the notebook's cell tagged `parameters`, in order; [] where it has no such cell.
+    """The names in the notebook's cell tagged `parameters`, in order; [] without such a cell.
 
-    Raises KitError for a file that is not a notebook, or whose parameters cell holds a name outside the vocabulary.
+    Raises KitError for a file that is not a notebook, or whose parameters cell holds an unknown name.
     """
     return list(_assigned(Path(notebook)))
 
 
 def defaults(notebook: Path | str) -> dict[str, Any]:
-    """{name: value} of the notebook's parameters as committed, read off its syntax tree; see `declared`."""
+    """{name: value} of the notebook's parameters as committed, from the syntax tree; see `declared`.
+
+    Raises KitError for a value that is not a literal.
+    """
     try:
         return {name: ast.literal_eval(value) for name, value in _assigned(Path(notebook)).items()}
     except ValueError as error:
@@ -119,12 +125,12 @@ def defaults(notebook: Path | str) -> dict[str, Any]:
 
 
 def _assigned(notebook: Path) -> dict[str, ast.expr]:
-    """{name: what it is set to} of the cell tagged `parameters`, whatever kernel the notebook asks for."""
+    """{name: assigned expression} of the cell tagged `parameters`, for any kernel."""
     if not notebook.is_file():
         raise KitError(f"There is no notebook {notebook}; check the path.")
     source = next((cell["source"] for cell in read_cells(notebook) if "parameters" in tags(cell)), "")
     try:
-        lines = ast.parse(re.sub(r"^[%!].*$", "", source, flags=re.MULTILINE)).body  # IPython's lines are no Python
+        lines = ast.parse(re.sub(r"^[%!].*$", "", source, flags=re.MULTILINE)).body  # IPython's lines are not Python
     except SyntaxError as error:
         raise KitError(f"The cell tagged `parameters` of {notebook.name} is no Python; mend it.") from error
     found: dict[str, ast.expr] = {}

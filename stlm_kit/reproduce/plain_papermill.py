@@ -1,10 +1,10 @@
-"""A notebook that papermill executes by itself, without `stlm reproduce`: `papermill run.ipynb out.ipynb -p steps 5`.
+"""A notebook that papermill executes directly, without `stlm reproduce`: `papermill run.ipynb out.ipynb -p steps 5`.
 
-All of this happens in the notebook's kernel, when the cell after its parameters calls `checks.parameters`. What
-papermill was given is read off the cell that it put in: papermill only warns of a name that the notebook does not
-declare, here it stops the run. Then the run gets the folder that `stlm reproduce` would give it, named by its hash,
-below STLM_RUNS: training goes on there after a kill, and the run's row joins those of its study when the last cell has
-ended.
+All of this happens in the notebook's kernel, when the cell after its parameters calls `checks.parameters`. The given
+parameters are read from the cell that papermill inserted. papermill only warns of a name that the notebook does not
+declare; here it stops the run. Then the run gets the folder that `stlm reproduce` would give it, below STLM_RUNS and
+named by its hash. Training resumes there after a kill, and when the last cell has ended, the run's row joins those of
+its study.
 """
 
 from __future__ import annotations
@@ -28,20 +28,21 @@ from stlm_kit.reproduce.kernel import end_with_parent
 from stlm_kit.reproduce.rows import collect, is_out_of_memory
 from stlm_kit.reproduce.run import PAPERMILL, Run
 
-MARK, NOTEBOOK = "STLM_PAPERMILL", "STLM_NOTEBOOK"  # set by papermill_hook.py: papermill's process, the notebook's path
-INJECTED = "# Parameters\n"  # how the cell that papermill puts in begins
-ITS_OWN = ("PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH")  # what `papermill --inject-paths` adds to it
+# set by papermill_hook.py: papermill's process id, the notebook's path
+MARK, NOTEBOOK = "STLM_PAPERMILL", "STLM_NOTEBOOK"
+INJECTED = "# Parameters\n"  # the first line of the cell that papermill inserts
+ITS_OWN = ("PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH")  # names that `papermill --inject-paths` adds to it
 
 
 def executes_this() -> bool:
-    """Whether this process is the kernel of a notebook that papermill executes by itself."""
-    if os.environ.get("STLM_RUN_DIR") or _shell() is None or not _executed():  # the runner's, no kernel, nbval's
+    """Whether this process is the kernel of a notebook that papermill executes directly."""
+    if os.environ.get("STLM_RUN_DIR") or _shell() is None or not _executed():  # the runner's kernel, no kernel, nbval's
         return False
     return os.environ.get(MARK) == str(os.getppid()) or any("papermill" in Path(word).name for word in _parent()[1])
 
 
 def given() -> dict[str, Any]:
-    """{name: value} of the parameters that papermill was given; {} where there are none."""
+    """{name: value} of the parameters that papermill was given; {} without any."""
     for source in reversed(_executed()):
         if source.startswith(INJECTED):
             lines = ast.parse(source).body
@@ -51,7 +52,7 @@ def given() -> dict[str, Any]:
 
 
 def notebook() -> Path:
-    """The notebook being executed, told by the cells that have been; KitError where it cannot be found."""
+    """The notebook being executed, identified by the cells that have run. KitError where it cannot be found."""
     executed = [source.strip() for source in _own_executed()]
     for path in _candidates():
         with suppress(KitError, OSError):
@@ -64,10 +65,10 @@ def notebook() -> Path:
 
 
 def start(declared: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
-    """Begin the run that the notebook's parameters and papermill's ask for; gives the parameters as they hold.
+    """Begin the run that the notebook's parameters and papermill's select. Returns the parameters in effect.
 
-    declared: the values of the parameters that the notebook declares; given: those that papermill set. Raises
-    UsageError for parameters that will not do, and what `begin` raises.
+    declared: the values of the parameters that the notebook declares. given: those that papermill set. Raises
+    UsageError for parameters that are wrong, and what `begin` raises.
     """
     from stlm_kit.reproduce.notebook_run import asked_for, check_given
 
@@ -84,9 +85,9 @@ def start(declared: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 
 
 def begin(run: Run) -> None:
-    """Make this kernel the one that executes `run`: in its folder, under its lock, noted in its run.json.
+    """Make this kernel execute `run`: in the run's folder, under its lock, recorded in its run.json.
 
-    Raises KitError where another process is at it, and where its GPU, its data or the memory that it needs is missing.
+    Raises KitError where another process executes it, and where its GPU, its data or the needed memory is missing.
     """
     from stlm_kit.reproduce.request import need_gpu
     from stlm_kit.reproduce.runner import refused_runs
@@ -96,10 +97,10 @@ def begin(run: Run) -> None:
         raise KitError(f"{run.name} is {refused.sentence}")
     lock = run.lock
     try:
-        lock.acquire(5)  # a killed papermill's kernel needs a moment to go
+        lock.acquire(5)  # the kernel of a killed papermill needs a moment to end
     except Held:
         raise KitError(f"Another job is at this run ({run.folder}); wait for it, or change a parameter.") from None
-    end_with_parent(signal.SIGTERM)  # papermill killed outright: what trains saves at its next step
+    end_with_parent(signal.SIGTERM)  # if papermill is killed, a training run saves at its next step
     os.environ["STLM_RUN_DIR"] = str(run.folder)
     print(f"This run keeps its files in {run.folder}")
     shell = _shell()
@@ -107,18 +108,18 @@ def begin(run: Run) -> None:
 
 
 class _Watch:
-    """Follows the cells of a run and writes down how it ended; it holds the run's lock as long as the kernel lives."""
+    """Follows the cells of a run and records how it ended. It holds the run's lock until the kernel ends."""
 
     def __init__(self, run: Run, lock: Lock):
         self._run, self._lock, self._started = run, lock, time.perf_counter()
         self._sources = _sources(run.notebook)
         self._cell = len(_own_executed())
-        self._recorded = run.finished  # done before, and executed once more
+        self._recorded = run.finished  # done earlier, and now executed again
         if not self._recorded:
             run_record.begin(run, by=PAPERMILL)
 
     def after_cell(self, result) -> None:
-        """IPython calls this when a cell has ended, the present one first."""
+        """Called by IPython when a cell has ended, for the first time with the present cell."""
         error = result.error_before_exec or result.error_in_exec
         if self._recorded:
             return
@@ -145,7 +146,7 @@ def _status_of(error: BaseException) -> str:
 
 
 def _shell():
-    """IPython's shell, None outside a notebook."""
+    """IPython's shell, or None outside a notebook."""
     if "IPython" not in sys.modules:
         return None
     from IPython import get_ipython
@@ -155,17 +156,17 @@ def _shell():
 
 
 def _executed() -> list[str]:
-    """The sources of the cells executed so far, this one the last."""
+    """The sources of the cells executed so far, the present one last."""
     return [source for source in _shell().history_manager.input_hist_raw if source.strip()]
 
 
 def _own_executed() -> list[str]:
-    """The same without the cell that papermill put in."""
+    """The same without the cell that papermill inserted."""
     return [source for source in _executed() if not source.startswith(INJECTED)]
 
 
 def _sources(path: Path) -> list[str]:
-    """The sources of the code cells that papermill executes; a cell that an earlier papermill put in is replaced."""
+    """The sources of the code cells that papermill executes. A cell that an earlier papermill inserted is replaced."""
     return [
         cell["source"]
         for cell in read_cells(path)
@@ -174,7 +175,7 @@ def _sources(path: Path) -> list[str]:
 
 
 def _candidates() -> Iterator[Path]:
-    """Where the notebook may lie: as papermill was told, in the working folder, among the kit's own."""
+    """Possible paths of the notebook: the one papermill was given, the working folder's files, the kit's notebooks."""
     folder, words = _parent()
     for told in (_shell().user_ns.get(ITS_OWN[0]), os.environ.get(NOTEBOOK)):
         if told:  # papermill may have changed its folder since
@@ -182,7 +183,8 @@ def _candidates() -> Iterator[Path]:
     yield from (folder / word for word in words if word.endswith(".ipynb"))
     for path in sorted(Path.cwd().glob("*.ipynb")):
         with suppress(OSError, ValueError):
-            if "papermill" not in json.loads(path.read_text("utf-8")).get("metadata", {}):  # not what it writes
+            # not one of papermill's outputs
+            if "papermill" not in json.loads(path.read_text("utf-8")).get("metadata", {}):
                 yield path
     yield from sorted(notebooks_dir().glob("*.ipynb"))
 

@@ -1,9 +1,9 @@
-"""`stlm reproduce --recheck`: runs that other code made, and whether today's code still computes their numbers.
+"""`stlm reproduce --recheck`: whether today's code still computes the numbers of runs that older code made.
 
-Of the runs that differ in their code alone ("to be checked"), one of each kind is begun again: same settings, the first
-three steps. Where its losses are those that were kept, all runs of its kind are moved to today's hash; else they are
-stale. A kind leaves out the seed, the number of steps, the batch size and the learning rate. A chapter takes a minute,
-so it is left to be run anew; so is a run that ran out of memory, which has no losses.
+Among the runs that differ only in their code ("to be checked"), one of each kind is repeated: same settings, the first
+three steps. If its losses equal the kept ones, all runs of its kind get today's hash; otherwise they are stale. Runs of
+a kind may differ in seed, number of steps, batch size and learning rate. A chapter takes a minute, so it is not checked
+and should be run again. A run that ran out of memory has no losses, so it is not checked either.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WITHIN_A_KIND = {"seed", "steps", "warmup_steps", "batch_size", "learning_rate",
 
 @dataclass(frozen=True)
 class Checked:
-    """What became of some runs or rows: "holds", "stale", or "left" where they cannot be checked; a sentence on it."""
+    """The result for some runs or rows, with a sentence: "holds", "stale", or "left" where they cannot be checked."""
 
     names: list[str]
     verdict: str
@@ -46,16 +46,16 @@ class Checked:
 
 
 class _Enough(Exception):
-    """As many steps as were wanted."""
+    """The wanted number of steps is done."""
 
 
 def kind(settings: RunSettings) -> str:
-    """What runs have in common that one of them can be checked for all."""
+    """The settings that runs must share so that one of them can be checked for all, as text."""
     return json.dumps(settings.model_dump(mode="json", exclude=WITHIN_A_KIND), sort_keys=True)
 
 
 def first_losses(settings: RunSettings, n_steps: int = FIRST) -> list[float]:
-    """The losses, in nats a token, of the first steps of a run with its own schedule; nothing is kept on disk."""
+    """The losses, in nats a token, of the first steps of a run with its own schedule. Nothing is kept on disk."""
     from stlm_kit.train_from_text import train_from_text
 
     losses: list[float] = []
@@ -71,7 +71,7 @@ def first_losses(settings: RunSettings, n_steps: int = FIRST) -> list[float]:
 
 
 def difference(found: list[float], kept: list[float]) -> str:
-    """Where two lists of losses differ first by more than the tolerance, as words; "" where they are the same."""
+    """The first difference between two lists of losses beyond the tolerance, in words; "" where there is none."""
     if len(found) != len(kept) or not kept:
         return f"{len(kept)} losses were kept and {len(found)} were computed"
     for step, (here, there) in enumerate(zip(found, kept, strict=True), start=1):
@@ -82,7 +82,7 @@ def difference(found: list[float], kept: list[float]) -> str:
 
 @contextmanager
 def as_many_threads(n: int | None) -> Iterator[None]:
-    """torch computes with as many threads as the run had: sums in another order end in another loss."""
+    """Within this context torch uses as many threads as the run did, because another order of sums changes the loss."""
     import torch
 
     before = torch.get_num_threads()
@@ -94,7 +94,10 @@ def as_many_threads(n: int | None) -> Iterator[None]:
 
 
 def recheck_runs(runs: list[Run]) -> Iterator[Checked]:
-    """Check those that are to be checked, move those that hold, mark the others as stale; one by one, as they end."""
+    """Check the runs that are to be checked, and yield each result.
+
+    Move the runs that hold; mark the others as stale.
+    """
     from stlm_kit.options import settings_from
 
     kinds: dict[str, list[Run]] = {}
@@ -127,7 +130,7 @@ def recheck_runs(runs: list[Run]) -> Iterator[Checked]:
 
 
 def _differs(run: Run) -> str:
-    """How the first losses of a run differ from those that its older folder keeps; "" where they do not."""
+    """How the first losses of a run differ from those in its older folder; "" where they do not."""
     from stlm_kit.options import settings_from
 
     kept = _kept_losses(run.kept)
@@ -146,9 +149,9 @@ def _kept_losses(folder: Path) -> list[float]:
 
 
 def move(run: Run) -> None:
-    """Let the folder of an older run be this run's: its hash and identity in run.json, then its name.
+    """Make the folder of an older run this run's: change hash and identity in run.json, then rename the folder.
 
-    `checked` keeps when, the hash it had, and the code that trained it, as its config.json names it.
+    `checked` in run.json records when, the old hash, and the code that trained the run, as its config.json names it.
     """
     with run.lock:
         older = run.older()
@@ -158,7 +161,7 @@ def move(run: Run) -> None:
         trained_by = record.get("checked", {}).get("trained_by") or record["identity"]["source"]
         checked = {"date": now(), "was": record["hash"], "trained_by": trained_by}
         _change(older, hash=run.hash, identity=identity(run.notebook, run.parameters), checked=checked)
-        if run.folder.exists():  # begun and left without a run.json, or it would not be to be checked
+        if run.folder.exists():  # it has no run.json, or it would not be to be checked
             shutil.rmtree(run.folder)
         older.rename(run.folder)
 

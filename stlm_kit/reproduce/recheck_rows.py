@@ -1,14 +1,14 @@
-"""`stlm reproduce --recheck --rows`: recorded rows that other code made, and whether today's still computes them.
+"""`stlm reproduce --recheck --rows`: whether today's code still computes recorded rows that older code made.
 
 One row of each kind (see recheck.py) is trained again: the first steps where a row keeps its `first_losses`, else the
-row of the fewest steps as a whole, for its last loss. Where that is what the row says, all rows of the kind get the
-hash of today's code as their `source`, and a row with `asked` the hash that follows. Predicted cells are predicted
-again and must be identical. A timing is no training: whatever measured it measures it anew. Rows get the labels that
-their study's grid gives them; nothing else in a row changes.
+whole row with the fewest steps, for its last loss. If the result equals the row's, all rows of the kind get the hash of
+today's code as their `source`, and a row with `asked` gets the hash that follows from it. Predicted cells are predicted
+again and must be identical. Timings are not checked; they must be measured again. Rows get the labels of their study's
+grid. Nothing else in a row changes.
 
-Over hundreds of steps another processor's rounding moves a last loss by some 1e-4, so a row that differs and was made
-on another one is left. What settles it is the older code on this processor: `--against FOLDER` trains the row by the
-copy of the kit in that folder and by today's, and compares the loss of every step.
+Over hundreds of steps another processor's rounding changes a last loss by some 1e-4. So a row that differs and was made
+on another processor is left. `--against FOLDER` decides such a case: it trains the row with the copy of the kit in that
+folder and with today's, on this processor, and compares the loss of every step.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ Row = dict[str, Any]
 
 
 def recheck_rows(names: list[str], against: Path | None, predicted: Callable) -> Iterator[Checked]:
-    """Check the committed rows of these studies and their predictions (default: all); each file is written when done.
+    """Check the recorded rows of these studies and their predictions (default: all). Each file is written when done.
 
-    against: a folder that holds the stlm_kit that made the rows, such as a checkout of the commit that added them.
-    predicted: checks the rows of predicted cells, as `_trainings` checks those of trainings.
-    Raises UsageError for a name under which nothing is recorded, KitError for a line that is no row.
+    against: a folder with the stlm_kit that made the rows, such as a checkout of the commit that added them. predicted:
+    checks the rows of predicted cells, as `_trainings` checks those of trainings. Raises UsageError for a name without
+    recorded rows, KitError for a line that is not a row.
     """
     if against and not (against / "stlm_kit").is_dir():
         raise UsageError(f"There is no stlm_kit in {against}; give a folder with a copy of the kit.")
@@ -57,7 +57,7 @@ def _recheck_file(path: Path, against: Path | None, predicted: Callable) -> Iter
     for row in rows:
         group = cells if row["metrics"].get("kind") == "predicted" else trained if is_training(row) else others
         group.append(row)
-    stamps: dict[int, str] = {}  # {place of a row in the file: the source that it gets}
+    stamps: dict[int, str] = {}  # {place of a row in the file: its new source}
     places = {id(row): place for place, row in enumerate(rows)}
     for checked, held, source in chain(_trainings(trained, against), predicted(cells)):
         stamps |= {places[id(row)]: source for row in held}
@@ -66,7 +66,7 @@ def _recheck_file(path: Path, against: Path | None, predicted: Callable) -> Iter
         yield Checked([row["name"] for row in others], "left", "timings; what measured them measures them anew.")
 
     def stamped(now: list[Row]) -> list[Row]:
-        """The rows as they are now, of which others may have been added or changed while we computed."""
+        """The rows as they are now. Other processes may have added or changed some during the computation."""
         found = [_stamped(row, stamps.get(rows.index(row))) if row in rows else row for row in now]
         for row in found:
             results.ResultRow.model_validate(row)
@@ -76,12 +76,12 @@ def _recheck_file(path: Path, against: Path | None, predicted: Callable) -> Iter
 
 
 def is_training(row: Row) -> bool:
-    """Whether a row is a run of `train_from_text`, whose loss can be computed again."""
+    """Whether a row is a run of `train_from_text`, so that its loss can be computed again."""
     return {"preset", "steps"} <= row["configuration"].keys() and "loss" in row["metrics"]
 
 
 def _stamped(row: Row, source: str | None) -> Row:
-    """A row with its labels, and with this source and the hash that follows, where there is one."""
+    """A row with its labels and, if given, with this source and the hash that follows from it."""
     found: Row = {}
     profile = row.get("profile")
     labels = row.get("labels") or (labels_of(row["study"], row["name"], profile) if profile else {})
@@ -95,16 +95,16 @@ def _stamped(row: Row, source: str | None) -> Row:
     return found
 
 
-Outcome = tuple[Checked, list[Row], str]  # what to say, the rows that hold, the source that they get
+Outcome = tuple[Checked, list[Row], str]  # what to print, the rows that hold, their new source
 
 
 def _trainings(rows: list[Row], against: Path | None) -> Iterator[Outcome]:
-    """Rows of trainings that other code made, a kind at a time."""
+    """Rows of trainings that older code made, one kind at a time."""
     from stlm_kit.train_from_text import run_settings
 
     kinds: dict[str, list[Row]] = {}
     for row in rows:
-        if row["source"] != rooms_hash():  # a setting that came later has its default
+        if row["source"] != rooms_hash():  # a setting that was added later has its default
             kinds.setdefault(kind(run_settings(**row["configuration"])), []).append(row)
     for alike in kinds.values():
         for row in [row for row in alike if other_versions(row)]:
@@ -132,7 +132,7 @@ def named(row: Row) -> str:
 
 
 def other_versions(row: Row) -> str:
-    """The first library that the row names in another version than is installed, as words; "" where there is none."""
+    """The first library whose version in the row differs from the installed one, in words; "" where none does."""
     here = versions()
     there = [f"{name} {version}" for name, version in row["versions"].items() if here.get(name) != version]
     return there[0] if there else ""
@@ -158,7 +158,7 @@ def _differs(row: Row) -> str:
 
 
 def threads(row: Row) -> int | None:
-    """How many threads torch had; None where a row does not say."""
+    """How many threads torch used, or None where a row does not say."""
     return row["metrics"].get("threads") or row["machine"].get("threads")
 
 

@@ -1,4 +1,4 @@
-"""`stlm notebooks`: the committed chapters executed again in place, so that nothing on the page was not run."""
+"""`stlm notebooks`: execute the committed chapters again in place, so that every output on a page comes from a run."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from stlm_kit.provenance import duration
 
 
 def refresh_notebooks(names: list[str] | None = None, folder: Path | None = None) -> int:
-    """Execute chapters (default: all) with the parameters they declare and store the outputs in their own files.
+    """Execute chapters (default: all) with their declared parameters and store the outputs in their files.
 
-    A file is replaced only when its whole notebook ran. Raises KitError naming those that failed, Interrupted after a
-    signal. Gives 0.
+    A file is replaced only if its whole notebook ran. Raises KitError that names the failed ones, Interrupted after a
+    signal. Returns 0.
     """
     wanted = find_chapters(names or [], folder)
     failed = []
@@ -43,19 +43,22 @@ def refresh_notebooks(names: list[str] | None = None, folder: Path | None = None
 
 
 def refresh(chapter: Chapter, stop: StopSignal) -> str:
-    """Execute one chapter and replace its file; "" when done, else the sentence that says why the file stayed."""
+    """Execute one chapter and replace its file.
+
+    Returns "" when done, else the sentence that says why the file stayed.
+    """
     from stlm_kit.reproduce.notebook_engine import execute
 
     with tempfile.TemporaryDirectory(prefix="stlm-notebook-") as scratch:
         output = Path(scratch) / chapter.path.name
-        # Its answers and guesses go to the scratch folder: a refresh is no run, and a reader's guess is no output.
+        # Its answers and guesses go to the scratch folder: they must not mix with those of a reader's runs.
         environment = {"STLM_RUN_DIR": scratch, "STLM_RUNS": scratch, "STLM_CACHE": str(cache_dir().absolute())}
         log = Path(scratch) / "log.txt"
         outcome = execute(chapter.path.resolve(), output, {}, environment=environment, log=log, stop=stop)
         if outcome.status != "done":
             return f"failed in cell {outcome.cell} ({outcome.line}): {outcome.sentence}"
         notebook = stored(nbformat.read(output, as_version=4))
-    # What changes between two runs on one machine is gone, so an unchanged chapter leaves an unchanged file.
+    # Parts that differ between two runs on one machine are removed, so an unchanged chapter gives an unchanged file.
     text = nbformat.writes(notebook) + "\n"
     if chapter.path.read_text("utf-8") != text:
         mode = chapter.path.stat().st_mode
@@ -67,7 +70,7 @@ def refresh(chapter: Chapter, stop: StopSignal) -> str:
 def stored(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """The notebook as it is committed: sources and outputs, without times, paths, machines or widget states.
 
-    What a cell printed is one piece, into however many the kernel happened to cut it.
+    Consecutive printed output of a cell is joined, because the kernel divides it arbitrarily.
     """
     CoalesceStreamsPreprocessor().preprocess(notebook, {})
     notebook.metadata = nbformat.from_dict(

@@ -1,4 +1,4 @@
-"""From what was asked for to a list of runs: names resolved, every parameter validated, nothing started."""
+"""From a request to a list of runs: names are resolved and every parameter is validated; nothing is started."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from stlm_kit.reproduce.run import CHAPTERS, Run
 from stlm_kit.reproduce.run_hash import names_a_file
 from stlm_kit.reproduce.study_file import PROFILES, load_study, study_names
 
-RUN_NOTEBOOK = "run.ipynb"  # what papermill executes for one run of a study
+RUN_NOTEBOOK = "run.ipynb"  # the notebook that papermill executes for each run of a study
 
 
 @dataclass(frozen=True)
 class Request:
-    """What `stlm reproduce` was asked for. Without names: every chapter."""
+    """The request to `stlm reproduce`. Without names: every chapter."""
 
     names: list[str] = field(default_factory=list)
     profile: str = "laptop"
-    parameters: dict[str, Any] = field(default_factory=dict)  # values, or texts as the command line gives them
-    only: str | None = None  # a run by its name, or a study's by its place in the grid, from 1
+    parameters: dict[str, Any] = field(default_factory=dict)  # values, or texts from the command line
+    only: str | None = None  # a run's name, or for a study its place in the grid, from 1
     shard: tuple[int, int] | None = None  # (i, n), i from 1: every n-th run, beginning with the i-th
-    notebooks: Path | None = None  # a folder of chapters of one's own
+    notebooks: Path | None = None  # a folder with your own chapters
 
 
 def plan(request: Request) -> list[Run]:
-    """The runs asked for, in order, each validated unless it is finished already (then it was).
+    """The requested runs, in order. Each is validated, except finished ones, which were validated before.
 
-    Raises UsageError, one sentence, for an unknown chapter, study, run or parameter, a wrong type or a value out of
+    Raises UsageError with one sentence for an unknown chapter, study, run or parameter, a wrong type or a value out of
     range; KitError for a notebook that cannot be read.
     """
     if request.profile not in PROFILES:
@@ -54,7 +54,7 @@ def plan(request: Request) -> list[Run]:
 
 
 def _runs(name: str, request: Request) -> list[Run]:
-    """The runs that one name stands for: a chapter, all chapters, or a study."""
+    """The runs of one name: a chapter, all chapters, or a study."""
     folder = request.notebooks or notebooks_dir()
     course = chapters(folder)
     if name == CHAPTERS:
@@ -71,7 +71,7 @@ def _runs(name: str, request: Request) -> list[Run]:
 
 
 def chapter_run(notebook: Path, profile: str = "laptop", given: dict[str, Any] | None = None) -> Run:
-    """The run of one chapter at a profile. A notebook need not declare the profile to run as a laptop's."""
+    """The run of one chapter at a profile. A notebook without a declared profile runs as a laptop's."""
     asked = {"profile": profile} if profile != "laptop" or Chapter(notebook).declares("profile") else {}
     return Run(CHAPTERS, notebook.stem, notebook.resolve(), {**asked, **(given or {})}, profile)
 
@@ -91,7 +91,7 @@ def _study_runs(name: str, request: Request) -> list[Run]:
 
 
 def _only(name: str, runs: list[Run]) -> list[Run]:
-    """The run of this name; a chapter may be named by its number, as elsewhere, a study's run by its place, from 1."""
+    """The run of this name. A chapter may be given by its number, a study's run by its place, from 1."""
     found = [run for run in runs if name in (run.name, run.name.split("_")[0] if run.is_chapter else run.name)]
     if not found and name.isdecimal() and not any(run.is_chapter for run in runs):
         if not 1 <= int(name) <= len(runs):
@@ -105,7 +105,7 @@ def _only(name: str, runs: list[Run]) -> list[Run]:
 
 
 def parse_shard(text: str) -> tuple[int, int]:
-    """(i, n) of "i/n", i from 1 to n. UsageError for anything else."""
+    """(i, n) of "i/n", with i from 1 to n. UsageError for anything else."""
     match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise UsageError(f"--shard {text!r} will not do; write i/n with i from 1 to n, such as 1/4.")
@@ -113,7 +113,7 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def absolute_paths(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Parameters with the paths among them made absolute: a kernel works in another folder than the user."""
+    """Parameters with absolute paths, because a kernel has another working folder than the user."""
     return {
         name: str(Path(value).expanduser().resolve()) if names_a_file(name, value) else value
         for name, value in parameters.items()
@@ -124,23 +124,26 @@ _declared: dict[Path, list[str]] = {}
 
 
 def declared(notebook: Path) -> list[str]:
-    """`parameters.declared`, asked once a notebook."""
+    """`parameters.declared`, read once for each notebook."""
     if notebook not in _declared:
         _declared[notebook] = vocabulary.declared(notebook)
     return _declared[notebook]
 
 
 def validate(runs: list[Run]) -> None:
-    """Check the parameters of every unfinished chapter against what it declares; a study's run has been checked."""
+    """Check the parameters of every unfinished chapter against its declared ones.
+
+    A study's runs are checked already.
+    """
     for run in runs:
         if run.is_chapter and run.parameters and not run.finished:
             vocabulary.check(run.parameters, declared(run.notebook), where=f"The notebook {run.notebook.name}")
 
 
 def need_gpu(runs: list[Run]) -> None:
-    """Refuse mig20 on a machine without a GPU, before anything starts: one sentence instead of days on a CPU.
+    """Refuse mig20 on a machine without a GPU before anything starts, because it would take days on a CPU.
 
-    STLM_ALLOW_CPU=1 lets it run all the same. Raises KitError.
+    STLM_ALLOW_CPU=1 allows it. Raises KitError.
     """
     if os.environ.get("STLM_ALLOW_CPU") or not any(run.profile == "mig20" and not run.finished for run in runs):
         return

@@ -1,8 +1,8 @@
-"""Recorded results: the rows of runs that are too long, or too many, for a chapter, and how to run any of them again.
+"""Recorded results: the rows of runs that are too long or too many for a chapter, and how to repeat any of them.
 
-A row is one run of `train_from_text`: its whole configuration and that configuration's hash, the seed, the versions,
-the machine, the date, and the metrics. Rows live in data/results/<study>.jsonl of a checkout, each line checked against
-`ResultRow` whenever it is read; an installed package carries the same files.
+A row is one run of `train_from_text`: its whole configuration with its hash, the seed, the versions, the machine, the
+date, and the metrics. Rows are in data/results/<study>.jsonl of a checkout, and each line is checked against
+`ResultRow` when it is read. An installed package has the same files.
 
     from stlm_kit.reproduce import results
     row = results.recorded("chapter-03")[0]
@@ -29,12 +29,12 @@ from stlm_kit.locks import lock
 from stlm_kit.paths import atomic_write, clear_parts, file_sha256, project_dir
 from stlm_kit.provenance import describe_machine, now, versions
 
-FIRST = 3  # training losses that a row keeps, so that it can be checked in seconds
-TIMES = ("training_seconds", "evaluation_seconds", "seconds", "tokens_per_second")  # as result.json has them
+FIRST = 3  # how many training losses a row keeps, so that it can be checked in seconds
+TIMES = ("training_seconds", "evaluation_seconds", "seconds", "tokens_per_second")  # the names in result.json
 
 
 class Asked(BaseModel):
-    """What the runner was asked for: with the row's source and versions, all that a run's hash is made of."""
+    """The runner's request. With the row's source and versions, it is everything that a run's hash covers."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -89,14 +89,14 @@ class ResultRow(BaseModel):
 
 
 def row_hash(row: dict[str, Any]) -> str:
-    """The hash that a row must bear: its run's (see identity.run_hash), or its configuration's."""
+    """The hash that a row must have: its run's (see run_hash.py), or its configuration's."""
     if row.get("asked") is None:
         return configuration_hash(row["configuration"])
     return configuration_hash({"source": row["source"], **row["asked"], "versions": row["versions"]})
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file. KitError, one sentence with file and line, for a line that is no `ResultRow`."""
+    """The rows of a file. KitError with file and line for a line that is not a `ResultRow`."""
     rows = []
     for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
         try:
@@ -111,7 +111,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 
 
 def rows_file(study: str) -> Path | None:
-    """Where the recorded rows of a study lie; None where there are none."""
+    """The file with the recorded rows of a study, or None."""
     return next((folder / f"{study}.jsonl" for folder in _folders() if (folder / f"{study}.jsonl").is_file()), None)
 
 
@@ -121,14 +121,14 @@ def recorded_names() -> set[str]:
 
 
 def rows_hashes() -> dict[str, str]:
-    """{study: SHA-256 of the file of its rows} of all that is recorded."""
+    """{study: SHA-256 of the file of its rows} for all recorded studies."""
     return {study: file_sha256(rows_file(study)) for study in sorted(recorded_names())}
 
 
 def recorded(study: str) -> list[dict[str, Any]]:
     """The rows of a study, in the order they were recorded.
 
-    Raises UsageError (naming the near ones) where nothing is recorded under that name, KitError for a line that is no
+    Raises UsageError (with similar names) where nothing is recorded under that name, KitError for a line that is not a
     row.
     """
     path = rows_file(study)
@@ -138,7 +138,7 @@ def recorded(study: str) -> list[dict[str, Any]]:
 
 
 def rerun(row: dict[str, Any]) -> dict[str, Any]:
-    """Train a row's configuration again, keeping nothing on disk; gives the metrics, as the row holds them."""
+    """Train a row's configuration again, with nothing kept on disk. Returns the metrics in the form of the row."""
     from stlm_kit.train_from_text import run_settings, train_from_text
 
     trained = train_from_text(run_settings(**row["configuration"]), progress=False)
@@ -148,15 +148,15 @@ def rerun(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def times_of(result: dict[str, Any]) -> dict[str, float]:
-    """The times that a run's result holds, and the tokens a second."""
+    """The times in a run's result, in seconds, and the tokens a second."""
     return {name: result[name] for name in TIMES if result.get(name) is not None}
 
 
 def record(study: str, name: str, **settings: Any) -> dict[str, Any]:
-    """Train `run_settings(**settings)` and append its row to the study's file in the checkout; gives the row.
+    """Train `run_settings(**settings)`, append its row to the study's file in the checkout, and return the row.
 
-    name: what the run is called within the study, without its seed. A configuration that is recorded already is not
-    run again. Raises UsageError for an unknown setting.
+    name: the run's name within the study, without its seed. A recorded configuration is not run again. Raises
+    UsageError for an unknown setting.
     """
     import torch
 
@@ -165,7 +165,7 @@ def record(study: str, name: str, **settings: Any) -> dict[str, Any]:
     asked = run_settings(**settings)
     path = checkout_folder() / f"{study}.jsonl"
 
-    def same(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:  # a setting that came later has its default
+    def same(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:  # a setting that was added later has its default
         named = [row for row in rows if (row["study"], row["name"]) == (study, name)]
         return [row for row in named if run_settings(**row["configuration"]) == asked]
 
@@ -174,7 +174,7 @@ def record(study: str, name: str, **settings: Any) -> dict[str, Any]:
     configuration = asked.model_dump(mode="json")
     metrics = rerun({"configuration": configuration})
     row = new_row(study, name, configuration, metrics, asked.device, threads=torch.get_num_threads())
-    # Another process may have trained the same meanwhile; then its row stands.
+    # Another process may have trained the same meanwhile; then its row is kept.
     return same(change_rows(path, lambda before: before if same(before) else [*before, row]))[0]
 
 
@@ -187,7 +187,7 @@ def new_row(
     rooms: tuple[str, ...] = ROOMS,
     **machine: Any,
 ) -> dict[str, Any]:
-    """A row made just now, by the code of these rooms on this machine; KitError where it is no `ResultRow`."""
+    """A new row, made now on this machine by the code of these modules. KitError where it is not a `ResultRow`."""
     row = {
         "study": study,
         "name": name,
@@ -209,10 +209,10 @@ def new_row(
 
 
 def change_rows(path: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Write what `change` makes of a file's rows ([] where there is no file), and give it.
+    """Replace a file's rows by what `change` returns for them ([] without a file), and return the result.
 
-    Nobody else changes the file meanwhile, so `change` should not take long. KitError as `read_rows` raises it, and
-    where the folder cannot be written.
+    The file is locked meanwhile, so `change` should not take long. Raises KitError as `read_rows` does, and where the
+    folder cannot be written.
     """
     with lock(path.with_suffix(".lock")):
         before = read_rows(path) if path.is_file() else []
@@ -224,7 +224,7 @@ def change_rows(path: Path, change: Callable[[list[dict[str, Any]]], list[dict[s
 
 
 def append_rows(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Append those rows that the file does not hold yet, and give them; safe with many processes at once."""
+    """Append the rows that the file does not hold yet, and return them. Safe with many processes at once."""
     new: list[dict[str, Any]] = []
 
     def change(before: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -238,17 +238,17 @@ def append_rows(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Write a file of rows, one a line, whole or not at all. What depends on the rows before goes by `change_rows`."""
+    """Write a file of rows, one a line, atomically. To change existing rows use `change_rows`."""
     atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 def configuration_hash(configuration: dict[str, Any]) -> str:
-    """Ten hexadecimal digits that name a configuration, the seed included; keys may stand in any order."""
+    """Ten hexadecimal digits that name a configuration, including the seed. The order of keys does not matter."""
     return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def command(row: dict[str, Any]) -> str:
-    """The `stlm train` line that runs a row's configuration again; most settings at their default are left out."""
+    """The `stlm train` line that repeats a row's configuration. Most settings at their defaults are left out."""
     from stlm_kit.options import NAMED
     from stlm_kit.train_from_text import RunSettings
 
@@ -267,10 +267,10 @@ def command(row: dict[str, Any]) -> str:
 
 
 def checkout_folder() -> Path:
-    """Where new rows are written: the checkout's data/results."""
+    """The folder for new rows: the checkout's data/results."""
     return project_dir() / "data" / "results"
 
 
 def _folders() -> list[Path]:
-    """Where rows may lie: the checkout's data/results, then the folder that an installed package carries."""
+    """The folders of rows: the checkout's data/results, then the folder in an installed package."""
     return [checkout_folder(), Path(__file__).resolve().parent.parent / "results"]

@@ -1,7 +1,7 @@
-"""Result rows: one a run of a study, and all of a study's in one file.
+"""Result rows: one for each run of a study, and one file with all rows of a study.
 
-The notebook of a run leaves its numbers as row.json; the collector joins them with what the runner knows (configuration
-and hash, versions, machine, date) and writes runs/<study>/rows.jsonl. Rows worth keeping are copied from there into
+The notebook of a run writes its numbers to row.json. The collector adds what the runner knows (configuration and hash,
+versions, machine, date) and writes runs/<study>/rows.jsonl. Rows worth keeping are copied from there into
 data/results/<study>.jsonl. Their form is results.ResultRow.
 """
 
@@ -19,18 +19,18 @@ from stlm_kit.paths import atomic_write, clear_parts, runs_dir
 from stlm_kit.reproduce.results import times_of
 from stlm_kit.reproduce.run import CHAPTERS, FINISHED, read_record
 
-# What torch and Python say when memory ends, on a GPU and on a CPU.
+# Texts of torch's and Python's out-of-memory errors, on a GPU and on a CPU.
 OUT_OF_MEMORY = re.compile(r"OutOfMemoryError|MemoryError|can't allocate memory|CUDA out of memory|not enough memory")
 
 
 def run_folder() -> Path | None:
-    """Where this kernel's run keeps its files: $STLM_RUN_DIR. None for a reader in JupyterLab, who keeps nothing."""
+    """The folder of this kernel's run, $STLM_RUN_DIR. None in JupyterLab, where nothing is kept."""
     given = os.environ.get("STLM_RUN_DIR")
     return Path(given) if given else None
 
 
 def record_row(**numbers: Any) -> dict[str, Any]:
-    """Keep a run's numbers as row.json in its folder, where it has one, and give them back.
+    """Write a run's numbers to row.json in its folder, if it has one, and return them.
 
     Numbers must be finite: KitError names the one that is not.
     """
@@ -45,12 +45,12 @@ def record_row(**numbers: Any) -> dict[str, Any]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ended, on a GPU or on a CPU."""
+    """Whether an exception reports that memory ran out, on a GPU or on a CPU."""
     return OUT_OF_MEMORY.search(f"{type(error).__name__}: {error}") is not None
 
 
 def row(folder: Path) -> dict[str, Any] | None:
-    """The result row of a run's folder, in the shape of data/results; None while the run is not finished."""
+    """The result row of a run's folder, in the form of data/results; None while the run is not finished."""
     record = read_record(folder)
     if record.get("status") not in FINISHED:
         return None
@@ -78,7 +78,7 @@ def row(folder: Path) -> dict[str, Any] | None:
 
 
 def own_row(folder: Path) -> dict[str, Any]:
-    """The numbers that a run's notebook left, or else its training; {} where there are none."""
+    """The numbers that a run's notebook recorded, or else its training; {} where there are none."""
     result = _json(folder / "result.json")
     return _json(folder / "row.json") or (numbers_of(result) if "tokens" in result else {})
 
@@ -89,7 +89,7 @@ def has_row(folder: Path | None) -> bool:
 
 
 def numbers_of(result: dict[str, Any]) -> dict[str, Any]:
-    """What a row takes over of a training's result.json: its length, its losses and scores, its times."""
+    """What a row takes from a training's result.json: its length, its losses and scores, its times."""
     scores = result.get("validation") or {}
     return {
         **{name: result[name] for name in ("steps", "tokens", "loss")},
@@ -106,9 +106,10 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def collect(study: str) -> list[dict[str, Any]]:
-    """Every result row of a study, oldest first, written to runs/<study>/rows.jsonl as well.
+    """Every result row of a study, oldest first. The rows are also written to runs/<study>/rows.jsonl.
 
-    Of several that collect at once, each reads and writes with the others kept out: the last to write has read it all.
+    Several processes may collect at once. Each locks the file while it reads and writes, so the last one has read all
+    rows.
     """
     folder = runs_dir() / study
     if not any(folder.glob("*/run.json")):
@@ -116,7 +117,7 @@ def collect(study: str) -> list[dict[str, Any]]:
     with lock(folder / ".locks" / "rows.lock"):
         rows = [found for path in folder.glob("*/run.json") if (found := row(path.parent))]
         if study == CHAPTERS:
-            rows = [row for row in rows if row["metrics"]]  # those that train
+            rows = [row for row in rows if row["metrics"]]  # rows of trainings
         rows.sort(key=lambda row: (row["date"] or "", row["name"]))
         if rows:
             clear_parts(folder / "rows.jsonl")

@@ -1,13 +1,13 @@
-"""One run: a notebook with parameters, its folder, what it said about itself, and the state that follows from these.
+"""One run: a notebook with parameters, the run's folder, its record, and its state.
 
 runs/<study>/<run-name>-<hash>/
-    run.json        what was asked, by which code, how it ended; written by the runner
-    config.json, metrics.jsonl, result.json, checkpoint/    the training's own (a chapter has the first and third)
+    run.json        what was requested, by which code, how it ended; written by the runner
+    config.json, metrics.jsonl, result.json, checkpoint/    written by the training (a chapter has the first and third)
     row.json        the numbers of a study's run
     ledger/         the answers it recorded
     log.txt         what its kernel printed
     NAME.ipynb      the executed notebook; NAME.ipynb.part while it runs, NAME.failed.ipynb where it failed; none of
-                    these where papermill was called by itself, which writes where it was told
+                    these where papermill was called directly, because it writes where it was told
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from stlm_kit.locks import Lock
 from stlm_kit.paths import atomic_write, runs_dir
 from stlm_kit.reproduce.run_hash import identity, run_hash
 
-CHAPTERS = "chapters"  # the folder of the course's own notebooks among the studies
-PAPERMILL = "papermill"  # who executed a run that the runner did not; and the folder of those that belong to no study
-FINISHED = ("done", "out_of_memory")  # an out-of-memory is an answer too: the configuration does not fit
+CHAPTERS = "chapters"  # the study name of the course's own notebooks
+# the program that executed a run without the runner, and the folder of its runs without a study
+PAPERMILL = "papermill"
+FINISHED = ("done", "out_of_memory")  # running out of memory is a result, too: the configuration does not fit
 
 
 @dataclass(frozen=True)
@@ -37,28 +38,31 @@ class Run:
     notebook: Path
     parameters: dict[str, Any] = field(hash=False)
     profile: str = "laptop"
-    labels: dict[str, Any] = field(default_factory=dict, hash=False)  # where it lies in its study's grid
+    labels: dict[str, Any] = field(default_factory=dict, hash=False)  # its place in its study's grid
 
     @cached_property
     def hash(self) -> str:
+        """The run's hash; see run_hash.py."""
         return run_hash(self.notebook, self.parameters)
 
     @property
     def folder(self) -> Path:
+        """The run's folder, as an absolute path."""
         return runs_dir().absolute() / self.study / f"{self.name}-{self.hash}"
 
     @property
     def executed(self) -> Path:
-        """Where the executed notebook lies when the run is done."""
+        """The path of the executed notebook when the run is done."""
         return self.folder / self.notebook.name
 
     @property
     def is_chapter(self) -> bool:
+        """Whether the run is of a chapter and not of a study."""
         return self.study == CHAPTERS
 
     @property
     def record(self) -> dict[str, Any]:
-        """run.json; {} where there is none, or none that can be read."""
+        """The content of run.json, or {} where there is none that can be read."""
         return read_record(self.folder)
 
     def write_record(self, **changes: Any) -> None:
@@ -68,14 +72,18 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether this very run (this hash) has its result."""
+        """Whether this run, with this hash, has its result."""
         record = self.record
-        whole = self.executed.is_file() or record.get("by") == PAPERMILL  # which writes the notebook where it was told
+        # papermill writes the notebook where it was told
+        whole = self.executed.is_file() or record.get("by") == PAPERMILL
         return record.get("status") == "out_of_memory" or (record.get("status") == "done" and whole)
 
     @property
     def lock(self) -> Lock:
-        """The lock that whoever executes the run holds; it is free again when its holder dies (see locks.py)."""
+        """The lock that a process holds while it executes the run. It is freed when its holder dies (see locks.py).
+
+        Raises KitError where the lock's folder cannot be created.
+        """
         try:
             self._lock_file.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -90,11 +98,13 @@ class Run:
 
     @property
     def kept(self) -> Path:
-        """The folder of what there is of this run: its own, or that of an older one that may still stand for it."""
+        """The folder with this run's results: its own, or that of an older run that may still be valid for it."""
         return self.older() or self.folder if self.state() in ("to be checked", "stale") else self.folder
 
     def older(self) -> Path | None:
-        """The latest finished run of the same name and parameters made by other code, versions or content."""
+        """The latest finished run of the same name and parameters with another code, other versions or other
+        content, or None.
+        """
         found = []
         for folder in self.folder.parent.glob(f"{self.name}-*"):
             record = read_record(folder)
@@ -106,8 +116,8 @@ class Run:
     def state(self) -> str:
         """done, out_of_memory, failed, interrupted, running, to be checked, stale or missing.
 
-        Of a run that was finished under another hash, "to be checked" is one that differs in the code of the rooms
-        alone, which may compute the same (`stlm reproduce --recheck` finds out), and "stale" any other.
+        A run that was finished with another hash is "to be checked" if it differs only in the code of the hashed
+        modules, which may compute the same (`stlm reproduce --recheck` finds out). Otherwise it is "stale".
         """
         if self.finished:
             return self.record["status"]
@@ -116,20 +126,20 @@ class Run:
         status = self.record.get("status")
         if status in ("failed", "interrupted"):
             return status
-        if status == "running":  # nobody holds it: whoever ran it was killed
+        if status == "running":  # no process holds the lock: the one that ran it was killed
             return "interrupted"
         older = self.older()
         return "missing" if older is None else "to be checked" if self._may_be(older) else "stale"
 
     def _may_be(self, older: Path) -> bool:
-        """Whether an older run differs from this one in its rooms alone, and no check has found it to differ."""
+        """Whether an older run differs from this one only in hashed modules, and no check found a difference."""
         found, asked = read_record(older), identity(self.notebook, self.parameters)
         refused = found.get("found_stale", {}).get("source") == asked["source"]
         return not refused and {**found.get("identity", {}), "source": asked["source"]} == asked
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The run.json of a folder; {} where there is none, or none that can be read."""
+    """The content of a folder's run.json, or {} where there is none that can be read."""
     try:
         record = json.loads((folder / "run.json").read_text("utf-8"))
     except (OSError, ValueError):

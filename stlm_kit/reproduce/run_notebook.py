@@ -1,4 +1,4 @@
-"""What notebooks/run.ipynb does for one run of a study: memory measured, training, one result row."""
+"""The work of notebooks/run.ipynb for one run of a study: measure memory, train, write one result row."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def train_and_record(settings: RunSettings, measure_memory: bool = False, progress: bool = False) -> TrainResult | None:
-    """Train in the run's folder (an interrupted run goes on) and record its result row; in memory without a folder.
+    """Train in the run's folder and record its result row. An interrupted run resumes. Without a folder, train in
+    memory.
 
-    measure_memory: before it trains, measure and predict what a step takes, on a device that can be asked.
-    Where memory ends, that is the result: the row says so, and None is returned. A run that was finished before keeps
-    the row that it has.
+    measure_memory: before training, measure and predict the memory of a step, on a device that supports it. If memory
+    runs out, that is the result: the row says so, and None is returned. A run that was finished before keeps its row.
     """
     from stlm_kit.model import count_parameters
     from stlm_kit.train_from_text import train_from_text
@@ -27,7 +27,7 @@ def train_and_record(settings: RunSettings, measure_memory: bool = False, progre
     try:
         memory = measured_memory(settings) if measure_memory and not has_row(folder) else {}
         trained = train_from_text(settings, folder, progress=progress)
-    except (MemoryError, RuntimeError) as error:  # torch's own out-of-memory is a RuntimeError
+    except (MemoryError, RuntimeError) as error:  # torch's own out-of-memory error is a RuntimeError
         if not is_out_of_memory(error):
             raise
         record_row(status="out_of_memory", said=str(error).strip().splitlines()[0][:300])
@@ -44,14 +44,15 @@ def train_and_record(settings: RunSettings, measure_memory: bool = False, progre
     return trained
 
 
-TIMED_STEPS = 20  # fewer tell more of the machine's other work than of the step
+TIMED_STEPS = 20  # with fewer steps, other work on the machine dominates the timing
 
 
 def measured_memory(settings: RunSettings) -> dict[str, Any]:
-    """What one step takes at the run's share of real targets, measured here and predicted: MiB, and seconds a step.
+    """The memory in MiB and the seconds of one step at the run's share of real targets, measured here and predicted.
 
-    The span is the memory study's: forward and backward, before the update. {} on a device that cannot be asked. Where
-    the recipe's precision is slow on this processor no step is timed, and "slowdown" says by how much its products are.
+    The span is that of the memory study: forward and backward, before the update. {} on a device that cannot be
+    measured. Where the recipe's precision is slow on this processor, no step is timed, and "slowdown" gives the factor
+    of its matrix products.
     """
     from stlm_kit.memory import measure_peak, predict_peak
     from stlm_kit.memory.devices import device_here
@@ -86,7 +87,7 @@ def _step_seconds(found: dict[str, float]) -> dict[str, float]:
 
 
 def device_facts(device: str) -> dict[str, Any]:
-    """What a row says of the device, so that times are only compared where they were taken alike.
+    """The facts about the device in a row, so that only times from equal conditions are compared.
 
     On CUDA: name, MIG profile, multiprocessors, driver, CUDA, flash-attn, and the run's highest peak in MiB.
     """

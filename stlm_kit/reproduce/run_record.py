@@ -1,5 +1,7 @@
-"""What a run's folder says of the run itself, written by whoever executes it: run.json when it begins and when it ends,
-and config.json and result.json where no training has written its own."""
+"""The record in a run's folder, written by the process that executes the run.
+
+It writes run.json at the beginning and at the end, and config.json and result.json where no training has written them.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from stlm_kit.reproduce.run_hash import identity
 
 
 def begin(run: Run, by: str = "stlm") -> None:
-    """Make the run's folder and write what was asked for. by: "stlm", the runner, or "papermill" without it."""
+    """Create the run's folder and write the request. by: "stlm" (the runner), or "papermill" without the runner."""
     run.folder.mkdir(parents=True, exist_ok=True)
     run.write_record(
         study=run.study,
@@ -37,10 +39,10 @@ def begin(run: Run, by: str = "stlm") -> None:
 
 
 def end(run: Run, status: str, seconds: float, sentence: str = "", cell: int | None = None, line: str = "") -> str:
-    """Write how it ended, and give the status that it has then. cell: which of the notebook's cells failed, from 1;
-    line: that cell's first line of code.
+    """Record how the run ended, and return its final status.
 
-    A study's run may say itself that memory was short, which is a result; in a chapter it is a failure.
+    cell: which of the notebook's cells failed, from 1. line: that cell's first line of code. A study's run may itself
+    report that memory ran out, which is a result; in a chapter it is a failure.
     """
     if run.is_chapter:
         status = "failed" if status == "out_of_memory" else status

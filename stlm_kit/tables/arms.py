@@ -1,4 +1,4 @@
-"""Arms: the runs of a table that belong together, each run once."""
+"""Arms: groups of a table's runs, each run once."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from stlm_kit.tables.intervals import Estimate
 
 @dataclass(frozen=True)
 class Arm:
-    """Runs that agree in the columns that tell arms apart, each once."""
+    """The runs that agree in the columns by which the table distinguishes arms, each run once."""
 
     values: dict[str, Any]  # {column: value}
     samples: list[Sample]
 
     @property
     def label(self) -> str:
+        """The values in words, such as "flash, 128"."""
         return ", ".join(map(shown, self.values.values()))
 
     @property
@@ -28,24 +29,25 @@ class Arm:
         return sum(not sample.done for sample in self.samples)
 
     def measured(self, metric: str) -> list[Sample]:
+        """The runs that have a value of this metric."""
         return [sample for sample in self.samples if sample.value(metric) is not None]
 
     def places(self, metric: str) -> list[str]:
-        """Where its values were measured."""
+        """The machines on which its values were measured."""
         return sorted({sample.place for sample in self.measured(metric)})
 
     def mixed(self, metric: str) -> bool:
-        """Whether its values are times of several machines, whose mean says nothing."""
+        """Whether its values are times of several machines, so that their mean is meaningless."""
         return is_time(metric) and len(self.places(metric)) > 1
 
     def estimate(self, metric: str) -> Estimate:
-        """Of no values where it has none, or times of several machines."""
+        """The mean and interval of a metric. It has no values where the arm has none, or times of several machines."""
         values = [] if self.mixed(metric) else [sample.value(metric) for sample in self.measured(metric)]
         return Estimate(tuple(values))
 
 
 def arms_of(samples: Sequence[Sample], by: list[str]) -> tuple[list[Arm], int]:
-    """(arms in order, how many rows were the same run made again)."""
+    """(arms in order, how many rows repeat another row's run)."""
     groups: dict[str, dict[str, Sample]] = {}
     repeated = 0
     for sample in sorted(samples, key=lambda sample: (sample.done, sample.row.get("date") or "")):
@@ -67,7 +69,7 @@ def arms_of(samples: Sequence[Sample], by: list[str]) -> tuple[list[Arm], int]:
 
 
 def _ranks(name: str, samples: Sequence[Sample]) -> dict[str, int]:
-    """The order of a column's values: by size where all are numbers, else as they come."""
+    """The order of a column's values: by size where all are numbers, else in order of appearance."""
     values = {key(sample.column(name)): sample.column(name) for sample in samples}
     if all(isinstance(value, (int, float)) for value in values.values()):
         values = dict(sorted(values.items(), key=lambda item: item[1]))
@@ -75,7 +77,7 @@ def _ranks(name: str, samples: Sequence[Sample]) -> dict[str, int]:
 
 
 def left_to_vary(arms: list[Arm], by: list[str], over: list[str]) -> list[str]:
-    """The columns in which runs of one arm differ: what is averaged over, and what nobody told apart."""
+    """The columns in which runs of one arm differ: those averaged over, and those not used to distinguish arms."""
     samples = [sample for arm in arms for sample in arm.samples]
     settings = dict.fromkeys(name for sample in samples for name in sample.settings if name not in FREE)
     return [name for name in {**dict.fromkeys(over), **settings} if name in over or differ_in(samples, name, by)]

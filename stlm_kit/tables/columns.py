@@ -1,8 +1,8 @@
-"""Columns of result rows: by what names runs can be grouped, and which of these tell the rows at hand apart.
+"""Columns of result rows: the names by which runs can be grouped, and which of these distinguish the given rows.
 
 A column is a label of the study's grid, a setting of the configuration, a field that overrides the preset's, or one of
-name, study, profile, device, place (device and machine) and from (the study or file that the row came from). Where a
-label and a setting have one name, the setting counts, which `-p` may have changed.
+name, study, profile, device, place (device and machine) and from (the study or file of the row). If a label and a
+setting have the same name, the setting counts, because `-p` may have changed it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from stlm_kit.config import PRESETS
+from stlm_kit.presets import PRESETS
 from stlm_kit.reproduce.study_file import FREE
 
 TIME = re.compile(r"(^|_)(seconds?|s|hours?)(_|$)|per_second|slowdown")
@@ -23,14 +23,17 @@ TIME = re.compile(r"(^|_)(seconds?|s|hours?)(_|$)|per_second|slowdown")
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """One result row and where it came from."""
+    """One result row and its origin."""
 
     row: dict[str, Any]
     origin: str = ""
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """The configuration with the preset's overridden fields beside it. A text given by path goes by its content."""
+        """The configuration, with the overridden fields of the preset.
+
+        A text given by path is represented by its content.
+        """
         configuration = self.row["configuration"]
         found = {**configuration, **(configuration.get("overrides") or {})}
         found.pop("overrides", None)
@@ -41,14 +44,14 @@ class Sample:
 
     @cached_property
     def columns(self) -> dict[str, Any]:
-        """{name: value} of all its columns, in the order in which they tell rows apart; see `column`."""
+        """{name: value} of all its columns, in the order in which they distinguish rows; see `column`."""
         own = {name: self.row.get(name) for name in ("study", "name", "profile", "device")}
         first = {"from": self.origin, **own, "place": self.place, "seed": self.row.get("seed")}
         labels = self.row.get("labels") or {}
         return {**labels, **first, **{name: v for name, v in self.settings.items() if name not in first}}
 
     def column(self, name: str) -> Any:
-        """The value under a name; of a field that this run does not override, its preset's; None where it has none."""
+        """The value of a column. For a field that this run does not override, the preset's value; None without one."""
         if name in self.columns:
             return self.columns[name]
         entry = PRESETS.get(self.row["configuration"].get("preset"))
@@ -56,7 +59,7 @@ class Sample:
 
     @cached_property
     def place(self) -> str:
-        """Where it ran, with all that makes two times comparable: device, processor or GPU, threads, cores."""
+        """Where it ran, with everything that makes its times comparable: device, processor or GPU, threads, cores."""
         device, machine, numbers = self.row.get("device"), self.row.get("machine") or {}, self.row["metrics"]
         facts = {name: numbers.get(name, machine.get(name)) for name in ("threads", "multiprocessors")}
         if device in (None, "cpu"):
@@ -65,33 +68,34 @@ class Sample:
         return ", ".join([str(device), *(f"{value} {name}" for name, value in facts.items() if value)])
 
     def value(self, metric: str) -> float | None:
-        """One of its numbers; None where it has none of this name, and for a run that ran out of memory."""
+        """One of its numbers. None where it has none of this name, and for a run that ran out of memory."""
         found = self.row["metrics"].get(metric)
         usable = isinstance(found, (int, float)) and not isinstance(found, bool) and self.done
         return float(found) if usable else None
 
     @property
     def done(self) -> bool:
+        """Whether the run finished, and did not run out of memory."""
         return self.row.get("status", "done") == "done"
 
     @property
     def is_training(self) -> bool:
-        """Whether its configuration is that of a training run, which says all that changes its numbers."""
+        """Whether its configuration is that of a training run, which contains everything that changes its numbers."""
         return {"preset", "steps"} <= self.row["configuration"].keys()
 
 
 def is_time(metric: str) -> bool:
-    """Whether a metric depends on the machine: seconds, tokens_per_second, step_s_median and such."""
+    """Whether a metric depends on the machine, such as seconds, tokens_per_second and step_s_median."""
     return TIME.search(metric) is not None
 
 
 def key(value: Any) -> str:
-    """A value to compare by, whatever JSON it is."""
+    """A text by which values of any JSON type can be compared."""
     return json.dumps(value, sort_keys=True, default=str)
 
 
 def shown(value: Any) -> str:
-    """A column's value as a table prints it."""
+    """A column's value in the form of a table."""
     if isinstance(value, float):
         return f"{value:g}"
     if value is None:
@@ -100,12 +104,12 @@ def shown(value: Any) -> str:
 
 
 def names_of(samples: Iterable[Sample]) -> list[str]:
-    """The columns that these rows have, each once."""
+    """The columns of these rows, each once."""
     return list(dict.fromkeys(name for sample in samples for name in sample.columns))
 
 
 def differ_in(samples: Sequence[Sample], name: str, within: Sequence[str] = ()) -> bool:
-    """Whether rows that agree in the columns `within` differ in this one."""
+    """Whether rows that agree in the columns `within` differ in this column."""
     seen: dict[str, str] = {}
     for sample in samples:
         group = key([sample.column(other) for other in within])
@@ -115,9 +119,9 @@ def differ_in(samples: Sequence[Sample], name: str, within: Sequence[str] = ()) 
 
 
 def follows_from(samples: Sequence[Sample], name: str, over: Sequence[str]) -> bool:
-    """Whether a column goes along with what is averaged over: steps with batch_size, where an axis sets both.
+    """Whether a column is determined by those averaged over, such as steps by batch_size where an axis sets both.
 
-    Seeds lead to nothing: a setting that by chance differs along with them is no part of them.
+    Seeds determine nothing: a setting that differs with them does so by chance.
     """
     if over == ["seed"] and not any("seed" in (sample.row.get("labels") or {}) for sample in samples):
         return False
@@ -125,10 +129,11 @@ def follows_from(samples: Sequence[Sample], name: str, over: Sequence[str]) -> b
 
 
 def telling_apart(samples: Sequence[Sample], over: Sequence[str]) -> list[str]:
-    """The columns that tell arms apart where nobody chose any: the fewest, from the first that differ on.
+    """The columns that distinguish arms by default: the fewest, starting with the first one that differs.
 
-    From where rows come, then the labels of their grid (or their names, where some row has no labels), then settings
-    that still differ between rows that agree in all these. Never what is averaged over, nor what goes along with it.
+    The order is: the origin of the rows, then the labels of their grid (or the names, where a row has no labels), then
+    settings that differ between rows that agree in all these. Columns that are averaged over, or determined by those,
+    are never used.
     """
     labelled = all(sample.row.get("labels") for sample in samples)
     labels = list(dict.fromkeys(name for sample in samples for name in sample.row.get("labels") or {}))

@@ -1,4 +1,4 @@
-"""Means of a few runs: Student's 95 % interval, a paired difference's p value, Holm's adjustment, and their digits."""
+"""Means of a few runs: Student's 95 % interval, a paired difference's p value, Holm's adjustment, and rounding."""
 
 from __future__ import annotations
 
@@ -8,33 +8,39 @@ from dataclasses import dataclass
 from statistics import fmean, stdev
 
 LEVEL = 0.95
-ALONE_DIGITS = 4  # significant ones of a number that has no interval
-SMALL = 1e-5  # below it powers of ten are easier to read
-INTERVAL_DIGITS = 2  # of half an interval; its mean ends at the same place
+ALONE_DIGITS = 4  # significant digits of a number without an interval
+SMALL = 1e-5  # smaller numbers are written with powers of ten
+INTERVAL_DIGITS = 2  # significant digits of half an interval; its mean ends at the same place
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The arithmetic mean of independent values, and half of its 95 % interval by Student's t with n - 1 degrees of
-    freedom: mean ± half. half is None below two values, where nothing is known of their spread."""
+    """The arithmetic mean of independent values with its 95 % interval, mean ± half, by Student's t with n - 1 degrees
+    of freedom.
+
+    half is None below two values, because their spread is unknown.
+    """
 
     values: tuple[float, ...]
 
     @property
     def n(self) -> int:
+        """The number of values."""
         return len(self.values)
 
     @property
     def mean(self) -> float | None:
+        """The arithmetic mean, or None without values."""
         return fmean(self.values) if self.values else None
 
     @property
     def sd(self) -> float | None:
-        """The sample's standard deviation, with n - 1."""
+        """The sample's standard deviation, with n - 1; None below two values."""
         return stdev(self.values) if self.n > 1 else None
 
     @property
     def half(self) -> float | None:
+        """Half of the 95 % interval, or None below two values."""
         if self.n < 2:
             return None
         from scipy.stats import t
@@ -43,15 +49,17 @@ class Estimate:
 
     @property
     def low(self) -> float | None:
+        """The lower end of the interval, or None below two values."""
         return None if self.half is None else self.mean - self.half
 
     @property
     def high(self) -> float | None:
+        """The upper end of the interval, or None below two values."""
         return None if self.half is None else self.mean + self.half
 
     @property
     def p(self) -> float | None:
-        """Two-sided, of a mean of zero; None below two values, and where all are the same, so that none deviates."""
+        """The two-sided p value of a mean of zero. None below two values, and where all values are equal."""
         if not self.sd:
             return None
         from scipy.stats import t
@@ -60,7 +68,7 @@ class Estimate:
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """Holm's step-down adjustment of p values, in their order; those that are None are no comparisons."""
+    """Holm's step-down adjustment of p values, in their order. None entries are not comparisons and stay None."""
     order = sorted((p, place) for place, p in enumerate(ps) if p is not None)
     adjusted: list[float | None] = [None] * len(ps)
     so_far = 0.0
@@ -73,8 +81,8 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
 def rounded(mean: float, half: float | None, *, sign: bool = False) -> tuple[str, str]:
     """(mean, half) as text: half with two significant digits, the mean to the same place.
 
-    Without an interval, or with one of no width, the mean has four significant digits and half is "" or "0". Numbers
-    below 0.00001 are written with powers of ten. sign: the mean keeps its plus.
+    Without an interval, or with one of zero width, the mean has four significant digits and half is "" or "0". Numbers
+    below 0.00001 are written with powers of ten. sign: write a plus before a positive mean.
     """
     plus = "+" if sign else ""
     if mean and abs(mean) < SMALL and (half or 0.0) < SMALL:

@@ -1,8 +1,8 @@
-"""Which rows a table of results is made of: a study's, those recorded under a name, or those of a file.
+"""The rows of a table of results: a study's, those recorded under a name, or those of a file.
 
-A study's rows are those committed (data/results), those imported and those of the runs on this machine; the same run,
-by its hash, counts once, with its latest row. Of these a table takes what the study asks for at the profile; the others
-are counted, and the runs that have no row are named.
+A study's rows are the committed ones (data/results), the imported ones and those of the runs on this machine. The same
+run, by its hash, counts once, with its latest row. A table takes the rows that the study defines at the profile. The
+others are counted in a note, and runs without a row are named.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 @dataclass
 class Gathered:
-    """The rows of a table, in order, and what has to be said of those that are not among them."""
+    """The rows of a table, in order, and notes on the rows that were left out."""
 
     samples: list[Sample] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -42,11 +42,11 @@ def gather(
     everything: bool = False,
     given: dict[str, Any] | None = None,
 ) -> Gathered:
-    """The rows that these names stand for: studies, names of recorded rows, .yaml and .jsonl files.
+    """The rows for these names: studies, names of recorded rows, .yaml and .jsonl files.
 
-    profile: default laptop for a study, any for other rows. everything: take in a study's rows whose settings it does
-    not ask for. given: parameters, as of `stlm reproduce -p`, with which a study's runs were made. Raises UsageError
-    for an unknown name, KitError where one has no row, or a line that is no row.
+    profile: default laptop for a study, any for other rows. everything: include a study's rows whose settings it does
+    not define. given: parameters, as in `stlm reproduce -p`, with which a study's runs were made. Raises UsageError for
+    an unknown name, KitError for a name without a row, or a line that is not a row.
     """
     found = Gathered()
     for name in dict.fromkeys(names):
@@ -76,7 +76,7 @@ def _of_file(path: Path, profile: str | None) -> list[Row]:
 
 
 def _of_name(name: str, profile: str | None) -> list[Row]:
-    """Rows that are recorded under a name, or lie under it among the runs, without a study file."""
+    """Rows that are recorded under a name, or collected under it in the runs folder, without a study file."""
     rows = known_rows(name)
     if not rows:
         recorded = {*study_names(), *results.recorded_names(), *_with_rows()}
@@ -86,7 +86,7 @@ def _of_name(name: str, profile: str | None) -> list[Row]:
 
 
 def _at(rows: list[Row], profile: str | None, what: str) -> list[Row]:
-    """The rows of a profile; KitError where there are none."""
+    """The rows at a profile. KitError where there are none."""
     if not rows:
         raise KitError(f"{what} holds no rows; give one that runs have written, such as runs/STUDY/rows.jsonl.")
     if found := [row for row in rows if profile in (None, row.get("profile"))]:
@@ -102,9 +102,9 @@ def _with_rows() -> set[str]:
 
 
 def known_rows(name: str) -> list[Row]:
-    """The rows of a study: committed, imported, collected, and of the runs on this machine; of one hash the latest.
+    """The rows of a study, the latest for each hash: committed, imported, collected, and of the runs on this machine.
 
-    Nothing is written: collected rows may have come from another machine, without the folders of their runs.
+    Nothing is written, because collected rows may come from another machine, without their runs' folders.
     """
     files = (results.rows_file(name), runs_dir() / "imported" / f"{name}.jsonl", runs_dir() / name / "rows.jsonl")
     rows = [each for path in files if path and path.is_file() for each in results.read_rows(path)]
@@ -118,11 +118,11 @@ def known_rows(name: str) -> list[Row]:
     return list(found.values())
 
 
-# --- a study's ---
+# rows of a study
 
 
 def with_given(cell: Cell, given: dict[str, Any]) -> Cell:
-    """A cell with the parameters that its run was given besides."""
+    """A cell with the parameters that its run was given with `-p`."""
     return Cell({**cell.parameters, **absolute_paths(given)}, cell.labels)
 
 
@@ -153,7 +153,7 @@ def _of_study(
 
 
 def _why_not(row: Row, cells: dict[str, Cell], profile: str) -> str:
-    """Why a row is none of those that a study asks for at a profile, as a few words; "" for one that is."""
+    """Why a row is not one that the study defines at a profile, in a few words; "" where it is one."""
     if row.get("profile") != profile:
         return "no run of its grid" if row.get("profile") is None else f"at the profile {row['profile']}"
     cell = cells.get(row["name"])
@@ -171,7 +171,7 @@ def _why_not(row: Row, cells: dict[str, Cell], profile: str) -> str:
 
 
 def _same_texts(row: Row, cell: Cell) -> dict[str, Any]:
-    """The paths of a cell's texts whose content is that of the row's, which may have lain elsewhere."""
+    """The paths of a cell's texts whose content equals the row's, which may have been at another path."""
     return {
         name: cell.parameters[name]
         for name, content in ((row.get("asked") or {}).get("contents") or {}).items()
@@ -181,7 +181,7 @@ def _same_texts(row: Row, cell: Cell) -> dict[str, Any]:
 
 
 def _unfinished(study: Study, profile: str) -> dict[str, tuple[str, str]]:
-    """{run: (failed, interrupted or running, its sentence)} by the folders of runs that did not end well."""
+    """{run: (failed, interrupted or running, its sentence)} from the folders of runs that did not finish."""
     found = {}
     for path in sorted((runs_dir() / study.name).glob("*/run.json")):
         record = read_record(path.parent)
@@ -192,7 +192,7 @@ def _unfinished(study: Study, profile: str) -> dict[str, tuple[str, str]]:
 
 
 def _nothing(study: Study, profile: str, rows: list[Row], cells: dict[str, Cell], command: str) -> str:
-    """Why there is nothing to show of a study, and what to do."""
+    """Why a study has nothing to show, and what to do."""
     failed = {name: said for name, (state, said) in _unfinished(study, profile).items() if state == "failed"}
     if failed:
         name, said = next(iter(failed.items()))
@@ -203,7 +203,7 @@ def _nothing(study: Study, profile: str, rows: list[Row], cells: dict[str, Cell]
 
 
 def completed(rows: list[Row]) -> list[Row]:
-    """Rows with the settings that came later at their defaults, where rows differ in which settings they state."""
+    """Rows with missing settings at their defaults, where rows differ in which settings they contain."""
     if len({frozenset(row["configuration"]) for row in rows}) < 2:
         return rows
     from stlm_kit.train_from_text import RunSettings, run_settings
@@ -212,7 +212,7 @@ def completed(rows: list[Row]) -> list[Row]:
     for row in rows:
         configuration = row["configuration"]
         if {"preset", "steps"} <= configuration.keys() <= RunSettings.model_fields.keys():
-            with contextlib.suppress(UsageError):  # a value that today's kit refuses stands as it was recorded
+            with contextlib.suppress(UsageError):  # a value that today's kit refuses stays as recorded
                 configuration = run_settings(**configuration).model_dump(mode="json")
         found.append({**row, "configuration": configuration})
     return found

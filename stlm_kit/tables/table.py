@@ -1,13 +1,13 @@
-"""Result rows as a table: runs that belong together as arms, their means with intervals, differences from one arm.
+"""A table of result rows: runs grouped into arms, their means with intervals, and differences from one arm.
 
-    rows -> arms (told apart by some columns, averaged over others, the seed say) -> means, paired differences, notes
+    rows -> arms (distinguished by some columns, averaged over others, such as the seed) -> means, paired differences
 
-- Two rows of the same settings, seed included, are one run made twice: the latest counts, a finished one before one
-  that ran out of memory.
-- Means are arithmetic, perplexities' too; `--metric loss` gives the mean in logarithms.
-- A difference is taken between runs that agree in all but the columns that tell arms apart; a run without a partner is
-  named and left out of it.
-- A metric that is a time is averaged or compared only where device and machine are the same.
+- Two rows with the same settings, including the seed, are one run made twice. The latest counts, but a finished one
+  takes precedence over one that ran out of memory.
+- Means are arithmetic, also of perplexities. `--metric loss` gives the mean of the logarithm.
+- A difference is taken between runs that agree in all columns except those that distinguish arms. A run without a
+  partner is named and left out of the difference.
+- A time is averaged or compared only where device and machine are the same.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from stlm_kit.tables.arms import Arm, arms_of, left_to_vary
 from stlm_kit.tables.columns import Sample, follows_from, is_time, key, names_of, shown, telling_apart
 from stlm_kit.tables.intervals import Estimate, holm
 
-SCORES = ("bits_per_byte", "perplexity")  # what a table shows where nobody asked for a metric
-MANY = 4  # names in a note; the rest are counted
+SCORES = ("bits_per_byte", "perplexity")  # the metrics of a table by default
+MANY = 4  # how many names a note has; the rest are counted
 
 
 @dataclass(frozen=True)
 class Difference:
-    """An arm less the one it is compared with, over pairs of runs; alone: runs of either without a partner."""
+    """An arm minus the arm it is compared with, over pairs of runs. alone: runs of either arm without a partner."""
 
     arm: Arm
     reference: Arm
@@ -40,7 +40,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Table:
-    """Arms in order, what is shown of each, and what has to be said about it."""
+    """Arms in order, their estimates, and notes."""
 
     by: list[str]
     over: list[str]
@@ -51,12 +51,12 @@ class Table:
 
     @cached_property
     def estimates(self) -> dict[tuple[int, str], Estimate]:
-        """{(place of the arm, metric): estimate}"""
+        """{(place of the arm, metric): estimate}."""
         return {(i, metric): arm.estimate(metric) for i, arm in enumerate(self.arms) for metric in self.metrics}
 
     @property
     def panels(self) -> dict[str, list[tuple[str, Estimate]]]:
-        """{metric: [(arm, estimate), ...]}, as plots.results draws them."""
+        """{metric: [(arm, estimate), ...]}, the form that plots.results draws."""
         return {
             metric: [(arm.label, self.estimates[i, metric]) for i, arm in enumerate(self.arms)]
             for metric in self.metrics
@@ -72,11 +72,11 @@ def tabulate(
 ) -> Table:
     """The table of these rows.
 
-    metrics: default bits_per_byte and perplexity, where the rows have them, else the loss. by: default what tells the
-    rows apart, see `telling_apart`. against: an arm as the table prints it, one of its values, or COLUMN=VALUE, several
-    with commas between; where that leaves columns open, each arm is compared with the one that agrees with it in these.
+    metrics: default bits_per_byte and perplexity where the rows have them, else the loss. by: default the columns of
+    `telling_apart`. against: an arm as the table prints it, one of its values, or COLUMN=VALUE, several separated by
+    commas. Where that leaves columns open, each arm is compared with the arm that agrees with it in these columns.
 
-    Raises UsageError for an unknown metric, column or arm, KitError where no row has any number.
+    Raises UsageError for an unknown metric, column or arm, KitError where no row has a number.
     """
     over = list(dict.fromkeys(over))
     _must_be_columns([*by, *over], samples)
@@ -101,7 +101,7 @@ def _must_be_columns(names: Sequence[str], samples: Sequence[Sample]) -> None:
 
 
 def _metrics(samples: Sequence[Sample], asked: Sequence[str]) -> list[str]:
-    """The metrics asked for, or those that a table shows by itself."""
+    """The requested metrics, or the default ones."""
     numbers = {name for sample in samples for name in sample.row["metrics"] if sample.value(name) is not None}
     for name in asked:
         if name not in numbers:
@@ -143,8 +143,10 @@ def _differences(
 
 
 def reference_of(arms: list[Arm], against: str) -> dict[str, Any]:
-    """The values that an arm to compare with must have, from what a user wrote; see `tabulate`. UsageError, naming the
-    near ones, where no arm is meant, or where a value stands in several columns."""
+    """The column values of the arm to compare with, from a user's text; see `tabulate`.
+
+    UsageError with similar names where no arm matches, or where a value occurs in several columns.
+    """
     for arm in arms:
         if against.strip() == arm.label:
             return arm.values
@@ -174,7 +176,7 @@ def reference_of(arms: list[Arm], against: str) -> dict[str, Any]:
 
 
 def _paired(arm: Arm, reference: Arm, metric: str, rest: list[str], over: list[str]) -> tuple[Estimate, list[str]]:
-    """(the mean difference over pairs, which runs have no partner); times pair on one machine only."""
+    """(the mean difference over pairs, the runs without a partner). Times are paired on one machine only."""
 
     def runs(one: Arm) -> dict[str, Sample]:
         place = ["place"] if is_time(metric) else []
@@ -187,7 +189,7 @@ def _paired(arm: Arm, reference: Arm, metric: str, rest: list[str], over: list[s
     return Estimate(tuple(one.value(metric) - other.value(metric) for one, other in pairs)), sorted(set(told))
 
 
-# --- what has to be said ---
+# notes
 
 
 def _notes(table: Table, empty: int, repeated: int, rest: list[str]) -> list[str]:
@@ -245,6 +247,6 @@ def counted(n: int, word: str) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first few of some names, and how many more there are."""
+    """The first few names, and how many more there are."""
     more = f" and {len(names) - MANY} more" if len(names) > MANY else ""
     return ", ".join(names[:MANY]) + more

@@ -21,7 +21,7 @@ SPECIAL |= {"±": r"$\pm$", "<": r"$<$", ">": r"$>$", "|": r"$|$", "–": "--", 
 
 @dataclass(frozen=True)
 class Cells:
-    """One table ready to be printed; the first `n_names` columns hold names, the others numbers."""
+    """One table ready to print. The first `n_names` columns hold names, the others numbers."""
 
     header: list[str]
     lines: list[list[str]]
@@ -29,7 +29,7 @@ class Cells:
 
 
 def cells(table: Table) -> list[Cells]:
-    """The means, one line an arm; then the differences from the arm asked for, one line an arm and metric."""
+    """The means, one line for each arm; then the differences from the reference, one for each arm and metric."""
     ns = [{table.estimates[place, metric].n for metric in table.metrics} for place in range(len(table.arms))]
     one_n = all(len(found) == 1 for found in ns)
     header = [*table.by, *(["n"] if one_n else [])]
@@ -64,7 +64,7 @@ def _mean(arm: Arm, metric: str, estimate: Estimate) -> str:
 
 
 def with_interval(estimate: Estimate, *, sign: bool = False) -> str:
-    """ "2.231 ± 0.020"; a mean of one run stands alone, and none is ""."""
+    """ "2.231 ± 0.020". The mean of one run has no interval; no value gives ""."""
     if estimate.mean is None:
         return ""
     mean, half = rounded(estimate.mean, estimate.half, sign=sign)
@@ -76,13 +76,13 @@ def _p(value: float | None) -> str:
 
 
 def records(table: Table) -> list[dict[str, Any]]:
-    """One object an arm and metric, numbers as they are; what is not known is None."""
+    """One object for each arm and metric, with unrounded numbers; unknown values are None."""
     compared = {(id(each.arm), each.metric): each for each in table.differences}
     found = []
     for place, arm in enumerate(table.arms):
         for metric in table.metrics:
             estimate = table.estimates[place, metric]
-            label = {"arm": arm.label} if table.differences else {}  # what `against` names
+            label = {"arm": arm.label} if table.differences else {}  # the name that `against` takes
             record = {**label, **arm.values, "metric": metric, **_figures(estimate), "out_of_memory": arm.out_of_memory}
             record |= {"min": min(estimate.values, default=None), "max": max(estimate.values, default=None)}
             if table.differences:
@@ -96,7 +96,7 @@ def _figures(estimate: Estimate) -> dict[str, Any]:
 
 
 def _compared(difference: Difference | None) -> dict[str, Any]:
-    """What a record says of a difference; the same names, of nothing, for the arm that others are compared with."""
+    """The fields of a difference in a record. The reference arm has the same fields with None."""
     found = difference and difference.estimate
     return {
         "against": difference and difference.reference.label,
@@ -121,7 +121,7 @@ def csv_text(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """The tables of `cells` as LaTeX's tabular, for \\usepackage{booktabs}, and the notes as comments."""
+    """The tables of `cells` as LaTeX's tabular, for \\usepackage{booktabs}, with the notes as comments."""
     parts = []
     for found in cells(table):
         columns = "l" * found.n_names + "r" * (len(found.header) - found.n_names)
@@ -133,6 +133,6 @@ def latex(table: Table) -> str:
 
 
 def escaped(text: str) -> str:
-    """A text as LaTeX prints it; a cell's line end becomes a blank."""
+    """A text escaped for LaTeX. A newline in a cell becomes a blank."""
     text = re.sub(r".", lambda found: SPECIAL.get(found[0], found[0]), " ".join(text.split()))
-    return re.sub(r"^-(?=\d)", "$-$", text)  # a minus, no hyphen
+    return re.sub(r"^-(?=\d)", "$-$", text)  # a minus sign, not a hyphen

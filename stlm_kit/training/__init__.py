@@ -1,4 +1,4 @@
-"""How a model learns: recipe, loss, step, schedules, loop, checkpoint. Knows nothing of evaluation or studies."""
+"""Training: recipe, loss, step, schedules, loop, checkpoint. It does not import evaluation or studies."""
 
 from stlm_kit.training.loop import TrainResult, train
 from stlm_kit.training.loss import LossValue

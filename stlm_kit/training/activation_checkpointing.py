@@ -1,4 +1,4 @@
-"""Activation checkpointing: a block forgets what it computed and computes it again when the backward pass needs it."""
+"""Activation checkpointing: a block's activations are dropped and recomputed when the backward pass needs them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 aten = torch.ops.aten
-# What selective checkpointing keeps: the results that are expensive to compute again. Norms, activations, dropout
-# and the score matrix of eager attention (bmm) are cheap for the memory that they take.
+# The results that selective checkpointing keeps, because they are expensive to recompute. Norms, activations, dropout
+# and the score matrix of eager attention (bmm) are cheap to recompute, compared with the memory that they take.
 EXPENSIVE = {
     aten.mm.default,
     aten.addmm.default,
@@ -30,11 +30,15 @@ def _policy(context, operation, *arguments, **options) -> CheckpointPolicy:
 
 @contextmanager
 def checkpointed(blocks: Iterable[nn.Module], how: str) -> Iterator[None]:
-    """Within this context each block keeps for its backward pass: all ("none"), its input alone ("layer"; Chen et al.
-    2016, section 3), or its matrix products ("selective"; Korthikanti et al. 2022, section 5, keeps by the same rule).
-    "tiled" is "layer", a few rows at a time, so that nothing of a block exists for all rows at once.
+    """Within this context each block saves for its backward pass what `how` says.
 
-    Only forward passes belong inside. Dropout draws the same masks again, so gradients are exactly those without.
+    "none": everything.
+    "layer": its input only (Chen et al. 2016, section 3).
+    "selective": its input and matrix products, the rule of Korthikanti et al. 2022, section 5.
+    "tiled": as "layer", but a few rows at a time, so that no activation of a block exists for all rows at once.
+
+    Run only forward passes inside. Dropout draws the same masks in the recomputation, so gradients equal those without
+    checkpointing.
     """
     if how == "none":
         yield
@@ -43,7 +47,7 @@ def checkpointed(blocks: Iterable[nn.Module], how: str) -> Iterator[None]:
     if how == "selective":
         options["context_fn"] = functools.partial(create_selective_checkpoint_contexts, _policy)
     once = _in_tiles if how == "tiled" else functools.partial(checkpoint, **options)
-    blocks = list(dict.fromkeys(blocks))  # one that is used several times is wrapped once
+    blocks = list(dict.fromkeys(blocks))  # a block that is used several times is wrapped once
     for block in blocks:  # an instance's `forward` hides its class's, hooks included
         block.forward = functools.partial(once, block.forward)
     try:
@@ -53,14 +57,16 @@ def checkpointed(blocks: Iterable[nn.Module], how: str) -> Iterator[None]:
             del block.forward
 
 
-TILES = 4  # at most: a GPU wants large matmuls, and each tile costs a sum over the block's weight gradients
+TILES = 4  # at most: a GPU needs large matmuls, and each tile costs a sum over the block's weight gradients
 
 
 def _in_tiles(
     forward: Callable[..., Tensor], x: Tensor, cos_sin: object = None, documents: Tensor | None = None, cached=None
 ) -> Tensor:
-    """A block's forward pass over [batch, seq, d_model], each tile of rows checkpointed: rows know nothing of each
-    other. Dropout draws tile after tile, so its masks are others than without tiles."""
+    """A block's forward pass over [batch, seq, d_model] in tiles of rows, each checkpointed.
+
+    Rows do not depend on each other. Dropout draws masks for each tile, so they differ from those without tiles.
+    """
     tiles = x.chunk(TILES)
     numbers = [None] * len(tiles) if documents is None else documents.chunk(TILES)
     rows = zip(tiles, numbers, strict=True)

@@ -1,4 +1,4 @@
-"""AdamW whose two moments take 8 bits a number, through torchao."""
+"""AdamW with 8-bit moments, from torchao."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 
 import torch
 
-logging.getLogger("torchao").setLevel(logging.ERROR)  # it warns of GPU kernels that a CPU build does not load
+logging.getLogger("torchao").setLevel(logging.ERROR)  # it warns about GPU kernels that a CPU build does not load
 
 from torchao.optim import AdamW8bit, adam  # noqa: E402, F401 (a prediction reaches `adam` by way of here)
 
@@ -14,11 +14,12 @@ from torchao.optim import AdamW8bit, adam  # noqa: E402, F401 (a prediction reac
 class EightBitAdamW(AdamW8bit):
     """torchao's AdamW with block-wise 8-bit moments (Dettmers et al. 2022): 256 numbers share one fp32 scale.
 
-    Tensors of fewer than 4,096 numbers keep fp32 moments. torchao compiles the update, which a GPU needs to avoid
-    temporary copies; on a CPU compiling takes longer than a laptop's whole run, so there it is computed as written.
+    Tensors of fewer than 4,096 numbers keep fp32 moments. torchao compiles the update, which avoids temporary copies on
+    a GPU. On a CPU the compilation takes longer than a laptop's whole run, so the update runs uncompiled there.
     """
 
     def step(self, closure=None):
+        """One update of all weights."""
         device = self.param_groups[0]["params"][0].device.type
         with torch.compiler.set_stance("default" if device == "cuda" else "force_eager"):
             return super().step(closure)

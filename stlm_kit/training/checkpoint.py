@@ -1,9 +1,9 @@
-"""Checkpoints: safetensors and JSON, nothing pickled, and at every moment one whole checkpoint on disk.
+"""Checkpoints in safetensors and JSON, without pickles. At every moment one complete checkpoint is on disk.
 
-checkpoint/frozen.safetensors   the model's weights that training does not change, written once (where there are any)
+checkpoint/frozen.safetensors   the weights that training does not change, written once (where there are any)
 checkpoint/step-120.part/       written and synced, then renamed to
 checkpoint/step-120/            model.safetensors  optimizer.safetensors  state.json
-                                and loss.safetensors where a loss is trained along
+                                and loss.safetensors where a loss has trained parameters
 checkpoint/latest               the text "step-120", replaced after the rename; older ones are deleted last
 """
 
@@ -33,10 +33,11 @@ PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".bin", ".ckpt"}
 def save_checkpoint(
     folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict, loss: object = None
 ) -> Path:
-    """Write `folder`/step-N so that a kill at any moment leaves the previous checkpoint or this one, whole.
+    """Write `folder`/step-N so that a kill at any moment leaves the previous checkpoint or this one, complete.
 
-    `state` is JSON: whatever the loop needs to go on. Of a `loss` that is a module the trained parts are kept, the
-    frozen ones (a teacher) are not. Raises KitError on a full disk; the previous checkpoint stays.
+    state: anything the loop needs to resume, as JSON. loss: of a module, the trained parts are saved and the frozen
+    ones (a teacher) are not. Raises KitError on a full disk; the previous checkpoint stays. Returns the checkpoint's
+    folder.
     """
     final, part = folder / f"step-{step}", folder / f"step-{step}.part"
     files = {MODEL: changing_tensors(model), OPTIMIZER: optimizer_tensors(model, optimizer, loss)}
@@ -52,7 +53,7 @@ def save_checkpoint(
         if still := saved_tensors(model).keys() - files[MODEL].keys():
             checksums[FROZEN] = _save_frozen(folder, {name: saved_tensors(model)[name] for name in sorted(still)})
         atomic_write(part / "state.json", json.dumps({"step": step, **state, "sha256": checksums}, indent=1))
-        if final.exists():  # saved before by a process killed before `latest`: the same numbers
+        if final.exists():  # saved by a process that was killed before `latest`: the same numbers
             shutil.rmtree(part)
         else:
             part.rename(final)
@@ -71,7 +72,7 @@ def save_checkpoint(
 
 
 def _save_frozen(folder: Path, tensors: dict[str, Tensor]) -> str:
-    """Write the frozen weights unless they are there; gives their SHA-256."""
+    """Write the frozen weights unless they exist. Returns their SHA-256."""
     path = folder / "frozen.safetensors"
     if not path.is_file():
         atomic_write(path, save(tensors))
@@ -79,9 +80,9 @@ def _save_frozen(folder: Path, tensors: dict[str, Tensor]) -> str:
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint to go on from, or None where the run has none yet."""
+    """The checkpoint to resume from, or None where the run has none yet."""
     folder = Path(folder)
-    # A folder without .part is whole. There is one and no `latest` after a kill between the two first renames.
+    # A folder without .part is complete. After a kill between the two first renames there is one without `latest`.
     whole = {path.name: path for path in folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name)}
     try:
         named = (folder / "latest").read_text(errors="replace").strip()
@@ -91,12 +92,12 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 
 def load_state(checkpoint: Path) -> dict:
-    """The checkpoint's state.json after its files passed their checksums; KitError names the file that did not."""
+    """The checkpoint's state.json, after a check of its files' checksums. KitError names a file that fails."""
     checkpoint = Path(checkpoint)
     try:
         state = json.loads((checkpoint / "state.json").read_text())
         checksums = dict(state["sha256"])
-        state["step"] += 0  # a number
+        state["step"] += 0  # raises unless it is a number
         if not checksums.keys() >= {MODEL, OPTIMIZER}:
             raise KeyError(MODEL)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -109,8 +110,10 @@ def load_state(checkpoint: Path) -> dict:
 
 
 def restore(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer, loss: object = None) -> dict:
-    """Put a checkpoint's numbers into `model`, `optimizer` and a trained `loss` in place, give its state; KitError if
-    they do not fit."""
+    """Copy a checkpoint into `model`, `optimizer` and a trained `loss` in place. Returns its state.
+
+    KitError where names or shapes differ.
+    """
     state = load_state(checkpoint)
     load_weights(model, checkpoint)
     if isinstance(loss, nn.Module) and (of_loss := changing_tensors(loss)):
@@ -135,9 +138,9 @@ def restore(checkpoint: Path, model: nn.Module, optimizer: torch.optim.Optimizer
 
 
 def load_weights(model: nn.Module, checkpoint: Path) -> None:
-    """Copy the weights of a checkpoint into `model`; KitError where names or shapes are another model's.
+    """Copy the weights of a checkpoint into `model`. KitError where names or shapes are those of another model.
 
-    checkpoint: its folder, or one safetensors file that holds every weight.
+    checkpoint: a checkpoint's folder, or one safetensors file that holds every weight.
     """
     checkpoint = Path(checkpoint)
     path = checkpoint / MODEL if checkpoint.is_dir() else checkpoint
@@ -148,7 +151,7 @@ def load_weights(model: nn.Module, checkpoint: Path) -> None:
 
 
 def _copy_into(own: dict[str, Tensor], tensors: dict[str, Tensor], path: Path) -> None:
-    """Copy tensors of the same names and shapes in place; KitError naming the first that differs."""
+    """Copy tensors with the same names and shapes in place. KitError names the first that differs."""
     if tensors.keys() != own.keys() or any(tensors[name].shape != own[name].shape for name in own):
         odd = sorted(tensors.keys() ^ own.keys()) or [n for n in own if tensors[n].shape != own[n].shape]
         raise KitError(
@@ -161,7 +164,10 @@ def _copy_into(own: dict[str, Tensor], tensors: dict[str, Tensor], path: Path) -
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file. A pickle is refused unread: unpickling runs whatever code it holds."""
+    """The tensors of a safetensors file. KitError where it is missing or damaged.
+
+    A pickle is refused unread, because unpickling runs any code that it holds.
+    """
     path = Path(path)
     if path.suffix in PICKLES:
         raise KitError(f"{path} is a pickle, which can run code when it is opened; convert it to safetensors first.")
@@ -174,8 +180,10 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, loss: object = None) -> dict[str, Tensor]:
-    """The optimizer's state as "parameter name/moment name" -> tensor; ".codes" and the like name the parts of a
-    quantized moment."""
+    """The optimizer's state as "parameter name/moment name" -> tensor.
+
+    A quantized moment has parts such as ".codes".
+    """
     return {
         f"{name}/{moment}{part and '.'}{part}": torch.as_tensor(tensor).contiguous()
         for name, parameter in named_trainable(model, loss)
@@ -185,14 +193,14 @@ def optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer, loss: 
 
 
 def _parts(moment: Tensor) -> dict[str, Tensor]:
-    """The plain tensors a moment consists of: {"": itself}, or those of an 8-bit one, which is a subclass."""
+    """The plain tensors of a moment: {"": itself}, or the parts of an 8-bit moment, which is a tensor subclass."""
     if not hasattr(moment, "codes"):
         return {"": moment}
     return {part: getattr(moment, part) for part in ("codes", "scale", "qmap")}
 
 
 def _whole(moment: str, parts: dict[str, Tensor]) -> Tensor:
-    """`_parts` undone. The first moment has a sign, the second is a mean of squares."""
+    """The inverse of `_parts`. The first moment has a sign; the second is a mean of squares."""
     if "" in parts:
         return parts[""]
     from torchao.optim.subclass_8bit import OptimState8bit

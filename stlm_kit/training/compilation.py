@@ -1,4 +1,4 @@
-"""torch.compile, where this environment can: what keeps it from it is told before the first step."""
+"""torch.compile where this environment supports it. Obstacles are reported before the first step."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from stlm_kit.errors import KitError
 
 
 def compiled(function: Callable, device_type: str) -> Callable:
-    """`function` compiled on its first call. KitError, one sentence, where that is bound to fail."""
+    """`function`, to be compiled on its first call. KitError with one sentence where compilation is known to fail."""
     if reason := cannot_compile(device_type, Path(torch.__file__).parent):
         raise KitError(reason)
     return torch.compile(function)
 
 
 def cannot_compile(device_type: str, torch_folder: Path) -> str | None:
-    """Why code for a device cannot be compiled here; None where it can, as far as can be told beforehand."""
+    """Why code for a device cannot be compiled here, or None where no obstacle is known."""
     if device_type != "cpu":
         return None
     if " " in str(torch_folder):  # inductor passes its include folders to the compiler unquoted

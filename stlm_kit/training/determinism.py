@@ -1,4 +1,4 @@
-"""Steps that compute the same bits each time: a CPU's do by themselves, a GPU's kernels have to be told."""
+"""Steps that compute the same bits each time. On a CPU they do so by default, on a GPU only with other kernels."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import torch
 
 from stlm_kit.errors import KitError
 
-CUBLAS = "CUBLAS_WORKSPACE_CONFIG"  # cuBLAS repeats its sums with workspaces of a fixed number and size alone
+CUBLAS = "CUBLAS_WORKSPACE_CONFIG"  # cuBLAS repeats its sums only with workspaces of a fixed number and size
 FIXED = ":4096:8"
 
 
 @contextmanager
 def repeatable(device: torch.device, wanted: bool = True) -> Iterator[None]:
-    """Within this context torch takes only kernels whose result repeats bit for bit, where `wanted`; then as before.
+    """Within this context, if `wanted`, torch uses only kernels whose result repeats bit for bit.
 
-    Without it attention's backward pass and cuBLAS may add in another order from one call to the next. Raises KitError
-    where cuBLAS has made up its mind already: it reads CUBLAS_WORKSPACE_CONFIG at the first product of a process.
+    Otherwise attention's backward pass and cuBLAS may sum in another order in each call. Raises KitError where cuBLAS
+    is already configured otherwise: it reads CUBLAS_WORKSPACE_CONFIG at the first matrix product of a process.
     """
     if not wanted:
         yield
@@ -35,7 +35,7 @@ def repeatable(device: torch.device, wanted: bool = True) -> Iterator[None]:
 
 
 def _must_repeat(device: torch.device) -> None:
-    """Try a product: torch refuses it where cuBLAS was set up otherwise."""
+    """Try a matrix product. torch refuses it where cuBLAS was configured otherwise."""
     one = torch.ones(1, 1, device=device)
     try:
         one @ one

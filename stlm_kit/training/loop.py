@@ -1,7 +1,7 @@
 """The training loop: steps 1 to N, each a pure function of the seed, the step's number and the weights before it.
 
-Nothing random survives from one step to the next (batches are numbered, the generator is seeded anew each step), so
-a run that is killed and resumed computes what an unbroken one computes: bit for bit on a CPU, and on a GPU where
+No random state passes from one step to the next: batches are numbered, and the generator is seeded for each step. So a
+run that is killed and resumed computes what an uninterrupted run computes: bit for bit on a CPU, and on a GPU where
 `deterministic` is set.
 """
 
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class TrainResult:
-    """What a run leaves: `metrics` as in metrics.jsonl, `result` as in result.json, and the trained `model`.
+    """The outcome of a run: `metrics` as in metrics.jsonl, `result` as in result.json, and the trained `model`.
 
-    A row's `training_seconds` are those of its step alone: its batches made, its loss read back, which waits for the
-    device. `evaluation_seconds` are those of the evaluation after it, where there was one. The result has the sums over
-    all rows; None where the run was begun by a kit that did not keep them. `seconds` are those of the whole loop, with
-    samples and checkpoints; all are added up over the processes that a run took. `tokens_per_second`: the real targets
-    over `training_seconds`, in a row and in the result.
+    Times are in seconds. In a row, `training_seconds` is the time of its step: making the batches, computing, and
+    reading the loss, which waits for the device. `evaluation_seconds` is the time of the evaluation after the step, if
+    there was one. The result has the sums over all rows; None where an older kit that did not record them began the
+    run. `seconds` is the time of the whole loop, with samples and checkpoints. All are summed over the processes of a
+    run. `tokens_per_second`: the real targets divided by `training_seconds`, in a row and in the result.
     """
 
     model: LanguageModel
@@ -57,7 +57,7 @@ class TrainResult:
 
     @property
     def validation(self) -> list[tuple[int, dict]]:
-        """(step, what `evaluate` said) for each evaluation."""
+        """(step, result of `evaluate`) for each evaluation."""
         return [(row["step"], row["validation"]) for row in self.metrics if "validation" in row]
 
 
@@ -75,20 +75,19 @@ def train(
     loggers: Sequence[Callable[[dict], None]] = (),
     progress: bool = True,
 ) -> TrainResult:
-    """Train `model` in place, on the device it lies on: step i takes the next batches of `batches(seed, number)`.
+    """Train `model` in place, on its device. Step i takes the next batches of `batches(seed, number)`.
 
-    `loss(model, batch, step)` gives a `LossValue` (default: the next token's cross-entropy, as the recipe says). A loss
-    that is a module is moved to the model's device; its trainable parts are trained, clipped and kept in checkpoints
-    with the model's, its frozen ones (a teacher) are hashed into the run's configuration and not saved.
+    loss: `loss(model, batch, step)` returns a `LossValue` (default: the next token's cross-entropy, as the recipe
+    says). A loss that is a module is moved to the model's device. Its trainable parameters are trained, clipped and
+    saved in checkpoints with the model's. Its frozen ones (a teacher) are hashed into the run's configuration and not
+    saved. run_dir: where everything is written. A finished run there is not repeated, and an interrupted one resumes
+    from its checkpoint. Without a folder nothing is written. evaluate: `evaluate(model)` returns a row of figures;
+    `target_perplexity` compares its "perplexity". sample: `sample(model)` returns a text. about: added to the run's
+    configuration (corpus, tokenizer). keep: `keep(folder)` writes, before the first step, what is needed to use the run
+    (the tokenizer). loggers: each is called with each row.
 
-    With a `run_dir` everything is written there, a finished run is not run again, and an interrupted one goes on from
-    its checkpoint; without one nothing touches the disk. `evaluate(model)` gives a row of figures ("perplexity" is
-    what `target_perplexity` looks at), `sample(model)` a text; `about` joins the run's configuration (corpus,
-    tokenizer); `keep(folder)` puts beside them, before the first step, what a reader of the run needs (the
-    tokenizer); each logger is called with each row.
-
-    Raises Interrupted after a signal, when the state is saved; KitError when a loss is not finite (naming the step;
-    the last good checkpoint stays), when the folder belongs to another run, or when the disk is full.
+    Raises Interrupted after a signal, when the state is saved. KitError when a loss is not finite (with the step; the
+    last good checkpoint stays), when the folder belongs to another run, or when the disk is full.
     """
     loop = _Loop(model, batches, settings, loss, evaluate, sample, loggers, progress)
     if run_dir is None:
@@ -110,7 +109,7 @@ class _Loop:
         self.seconds_before = 0.0
 
     def configuration(self, about: dict) -> dict:
-        """What config.json holds: everything that changes the numbers, and `made_by`, which marks them."""
+        """The content of config.json: everything that changes the numbers, and `made_by`, the code that made them."""
         return {
             **about,
             "model": self.model.config,
@@ -164,7 +163,7 @@ class _Loop:
         return TrainResult(self.model, self.metrics, result, folder.path if folder else None)
 
     def _resume(self, folder: RunFolder, step: Step) -> int:
-        """Restore the folder's checkpoint, if any, and cut the metrics back to it; gives the step reached."""
+        """Restore the folder's checkpoint, if any, and cut the metrics back to it. Returns the step reached."""
         checkpoint = latest_checkpoint(folder.path / "checkpoint")
         if checkpoint is None and folder.result:
             raise KitError(
@@ -192,14 +191,14 @@ class _Loop:
         loss = float(step(batches, number))
         norm = None if step.gradient_norm is None else float(step.gradient_norm)
         overflowed = norm is not None and not math.isfinite(norm)
-        if overflowed and step.scaler:  # fp16's scaler skipped this step and scales less from now on
+        if overflowed and step.scaler:  # fp16's scaler skipped this step and lowers its scale
             norm = None
         elif not math.isfinite(loss) or overflowed:
             raise KitError(
                 f"The loss or its gradient is not finite at step {number} (loss {loss}, gradient norm {norm}); the "
                 "last checkpoint is kept; lower the learning rate, clip, or look at that step's batch."
             )
-        seconds = time.perf_counter() - started  # the loss was read back, so the device has done what it was asked
+        seconds = time.perf_counter() - started  # reading the loss waited for the device
         real_targets = sum(batch.real_targets for batch in batches)
         bar.update(loss, real_targets, seconds)
         row = {
@@ -218,7 +217,7 @@ class _Loop:
         return row | {name: float(value) for name, value in step.logged.items()}
 
     def _look(self, row: dict, number: int) -> None:
-        """Evaluate and sample where they are due, into the step's row."""
+        """Evaluate and sample where they are due, and add the results to the step's row."""
         settings = self.settings
         self.model.eval()
         last = number == settings.steps
@@ -261,5 +260,5 @@ class _Loop:
 
 
 def _sum(name: str, rows: list[dict]) -> float | None:
-    """The sum of seconds over rows; None where one of them does not say."""
+    """The sum of seconds over rows, or None where a row lacks them."""
     return round(sum(row[name] for row in rows), 4) if all(name in row for row in rows) else None

@@ -1,5 +1,7 @@
-"""Losses: of any model and batch (`Loss`), and the next token's cross-entropy over (features, head, targets), so that a
-loss may decide how much of the logits ever exists at once."""
+"""Losses: of any model and batch (`Loss`), and the next token's cross-entropy of (features, head, targets).
+
+With these three arguments, a loss can decide how many logits exist at once.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,15 @@ from stlm_kit.errors import UsageError
 from stlm_kit.model.language_model import LanguageModel
 from stlm_kit.training.recipe import Recipe
 
-Weights = Float[Tensor, "batch seq"] | None  # what each target counts; None: 1
+Weights = Float[Tensor, "batch seq"] | None  # the weight of each target; None: 1
 
 
 class LossValue(NamedTuple):
-    """What a loss gives one batch: summed nats, so that sums over micro-batches add up to the loss of their union.
+    """The loss of one batch as summed nats, so that sums over micro-batches add up to the loss of their union.
 
-    nats: the sum, a scalar with its graph. count: what it is divided by (real targets, or their weights), a number or a
-    scalar tensor; over several micro-batches the sums are divided by the sum of counts. log: sums of other figures,
-    kept in the step's row divided by the same count.
+    nats: the sum, a scalar connected to the autograd graph. count: the divisor (real targets, or the sum of their
+    weights), a number or a scalar tensor. Over several micro-batches, the sum of nats is divided by the sum of counts.
+    log: sums of other figures, recorded in the step's row after division by the same count.
     """
 
     nats: Float[Tensor, ""]
@@ -33,7 +35,7 @@ class LossValue(NamedTuple):
 
 
 class Loss(Protocol):
-    """A loss handed to `train` or `Step`: a function, or a module whose parts may be trained along or stay frozen."""
+    """A loss for `train` or `Step`: a function, or a module with parameters that are trained as well or frozen."""
 
     def __call__(self, model: LanguageModel, batch: Batch, step: int) -> LossValue: ...
 
@@ -41,8 +43,7 @@ class Loss(Protocol):
 class NextTokenLoss:
     """The loss of plain training: the cross-entropy of every real target, computed as the recipe says.
 
-    A model without `features` and a `head` scores the batch itself; a recipe that takes the logits apart is refused
-    there with a sentence.
+    A model without `features` and a `head` scores the batch itself. UsageError for a recipe that needs them.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -73,8 +74,8 @@ def plain_loss(
 ) -> Float[Tensor, ""]:
     """Cross-entropy of every real target, summed, in nats: -sum log softmax(head(features))[target], times its weight.
 
-    Summed, not averaged, so that sums over micro-batches of unequal size add up to the loss of their union.
-    Positions whose target is IGNORE (-100) count nothing.
+    It is summed and not averaged, so that sums over micro-batches of unequal size add up to the loss of their union.
+    Positions whose target is IGNORE (-100) count 0.
     """
     logits = head(features).flatten(0, 1)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # bf16 sums lose digits; float64 stays
@@ -97,26 +98,26 @@ def chunked_loss(
 ) -> Float[Tensor, ""]:
     """`plain_loss` without ever holding all logits: the same loss and gradients, up to the order of sums.
 
-    The gradient of a cross-entropy by its logits is softmax(logits) - onehot(target), which needs nothing from above
-    but a factor. So `rows` positions at a time make their logits, their loss and their gradients in the forward pass,
-    and only gradients of the features' and the head's size are kept. There is no second derivative.
+    The gradient of a cross-entropy by its logits is softmax(logits) - onehot(target), times the incoming gradient, a
+    scalar. So the forward pass computes logits, loss and gradients for `rows` positions at a time, and keeps only
+    gradients of the features' and the head's size. There is no second derivative.
     """
     rows = rows or chunk_rows(features.device.type)
     weights = None if weights is None else weights.flatten()
     return _ChunkedCrossEntropy.apply(features.flatten(0, 1), head.weight, head.bias, targets.flatten(), weights, rows)
 
 
-# A prediction of memory replaces the next three by name: it works out a few chunks only, each as large as on the device
-# that it predicts for.
+# A prediction of memory replaces the next three functions by name: it computes only a few chunks, each as large as on
+# the predicted device.
 
 
 def chunk_rows(device_type: str) -> int:
-    """Positions in a chunk: a GPU wants large matrix products, a processor is as fast with small ones."""
+    """Positions in a chunk. A GPU needs large matrix products; a processor is as fast with small ones."""
     return 256 if device_type == "cpu" else 1024
 
 
 def cached_rows(device_type: str, rows: int) -> int:
-    """Rows of logits whose loss and gradient are worked out together: as many as a processor's cache holds."""
+    """Rows of logits whose loss and gradient are computed together: as many as fit into a processor's cache."""
     return 64 if device_type == "cpu" else rows
 
 
@@ -128,11 +129,11 @@ def chunk_starts(n_positions: int, rows: int) -> Sequence[int]:
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, features, weight, bias, targets, weights, rows):
-        trained = ctx.needs_input_grad[1]  # not in a frozen head
+        trained = ctx.needs_input_grad[1]  # False for a frozen head
         kind = features.device.type
         low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else features.dtype
         exact = torch.promote_types(low, torch.float32)
-        with torch.autocast(kind, enabled=False):  # cast once, not once a chunk
+        with torch.autocast(kind, enabled=False):  # cast once instead of once a chunk
             x, w = features.to(low), weight.to(low)
             b = None if bias is None else bias.to(low)
             nats = torch.zeros((), dtype=exact, device=x.device)
@@ -140,7 +141,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             by_weight = torch.zeros_like(w, dtype=exact) if trained else None
             by_bias = torch.zeros_like(b, dtype=exact) if ctx.needs_input_grad[2] else None
             few = cached_rows(kind, rows)
-            buffer = x.new_empty(min(rows, len(x)), len(w))  # the one place that ever holds logits
+            buffer = x.new_empty(min(rows, len(x)), len(w))  # the only tensor that holds logits
             for start in chunk_starts(len(x), rows):
                 here, ids = x[start : start + rows], targets[start : start + rows]
                 logits = buffer[: len(here)]
@@ -173,11 +174,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 
 
 def _put_gradient(logits: Tensor, targets: Tensor, weights: Tensor | None, exact: torch.dtype) -> Tensor:
-    """The summed nats of some rows; their gradient, softmax - onehot and 0 where ignored, takes the logits' place."""
+    """The summed nats of some rows. Their gradient, softmax - onehot and 0 where ignored, overwrites the logits."""
     target, real = targets.clamp(min=0)[:, None], (targets != IGNORE)[:, None]
     if weights is not None:
-        real = real * weights[:, None].to(exact)  # what each target counts
-    x = logits.to(exact)  # the logits themselves where they are exact; all that follows happens in place
+        real = real * weights[:, None].to(exact)  # the weight of each target
+    x = logits.to(exact)  # the logits themselves if they have that type; the rest is in place
     x -= x.amax(-1, keepdim=True)
     score = x.gather(1, target)
     total = x.exp_().sum(-1, keepdim=True)
@@ -194,19 +195,19 @@ def masked_loss(
     targets: Int[Tensor, "batch seq"],
     weights: Weights = None,
 ) -> Float[Tensor, ""]:
-    """`plain_loss` as the memory study computes it: all logits, then a copy of those rows whose target is real.
+    """`plain_loss` as in the memory study: all logits, then a copy of the rows with a real target.
 
-    The copy costs its own size in the forward pass and a zero-filled tensor of all logits in the backward pass.
+    The copy takes its own size in the forward pass and a zero-filled tensor of all logits in the backward pass.
     """
     logits, real = head(features), targets != IGNORE
     return _cross_entropy(logits[real], targets[real], None if weights is None else weights[real])
 
 
-LOSSES = {"plain": plain_loss, "chunked": chunked_loss, "masked": masked_loss}  # what a recipe chooses from
+LOSSES = {"plain": plain_loss, "chunked": chunked_loss, "masked": masked_loss}  # the recipe's choices
 
 
 def loss_of(recipe: Recipe) -> Callable[..., Float[Tensor, ""]]:
-    """The recipe's loss. With `head_positions="valid"` it is handed the features of real targets only."""
+    """The recipe's loss. With `head_positions="valid"` it receives only the features of real targets."""
     loss = LOSSES[recipe.loss]
     if recipe.head_positions == "all":
         return loss

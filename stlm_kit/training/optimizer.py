@@ -1,5 +1,7 @@
-"""AdamW with decay groups: matrices are decayed, norms and biases are not. Where and in how many bits it keeps its
-two moments, and when each weight is updated, is the recipe's choice."""
+"""AdamW with decay groups: matrices are decayed, norms and biases are not.
+
+The recipe chooses how many bits its two moments have, and when each weight is updated.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,11 @@ from stlm_kit.training.trainable import named_trainable
 def build_optimizer(
     model: nn.Module, settings: TrainingSettings, recipe: Recipe | None = None, loss: object = None
 ) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019, algorithm 2) over the parameters that are trained, in two groups: those of
-    `model`, and those of a `loss` that is a module with its own. Frozen ones take no state.
+    """AdamW (Loshchilov & Hutter 2019, algorithm 2) over the trained parameters of `model` and of a `loss` module.
 
-    Weight decay pulls matrices and embeddings (two or more dimensions) towards zero; a norm's scale or a bias has no
-    reason to be small, so those are left alone. A tied matrix is one Parameter and is updated once.
+    Frozen parameters have no state. There are two groups: weight decay applies to matrices and embeddings (two or more
+    dimensions), but not to norm scales and biases, which need not be small. A tied matrix is one Parameter and is
+    updated once.
     """
     recipe = recipe or Recipe()
     trained = [parameter for _, parameter in named_trainable(model, loss)]
@@ -35,12 +37,13 @@ def build_optimizer(
 
         return EightBitAdamW(groups, **numbers)
     kind = next(model.parameters()).device.type
-    fused = recipe.optimizer == "fused" and kind in ("cpu", "cuda")  # same arithmetic, a dozen times fewer kernels
+    # the same arithmetic with a dozen times fewer kernels
+    fused = recipe.optimizer == "fused" and kind in ("cpu", "cuda")
     return torch.optim.AdamW(groups, **numbers, fused=fused, foreach=not fused)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Give every parameter group this learning rate."""
+    """Set the learning rate of every parameter group."""
     for group in optimizer.param_groups:
         if isinstance(group["lr"], torch.Tensor):  # compiled optimizers hold it in a tensor
             group["lr"].fill_(learning_rate)
@@ -50,10 +53,10 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
 
 @contextmanager
 def updated_in_backward(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Within this context `.backward()` updates each weight once its gradient is whole, then drops the gradient.
+    """Within this context `.backward()` updates each weight once its gradient is complete, then frees the gradient.
 
-    So never more than one gradient exists (Lv et al. 2023, LOMO, do it for SGD). An optimizer passes over weights
-    that have no gradient: a step while there is only one updates that one. No global norm exists to clip by.
+    So at most one gradient exists at a time (Lv et al. 2023, LOMO, do this for SGD). An optimizer skips weights without
+    a gradient, so a step with only one gradient updates only that weight. There is no global norm to clip by.
     """
 
     def update(parameter: nn.Parameter) -> None:

@@ -1,4 +1,4 @@
-"""A recipe says how a training step is computed; what is computed is the preset's to say."""
+"""A recipe: how a training step is computed. The preset says what is computed."""
 
 from __future__ import annotations
 
@@ -16,28 +16,29 @@ Exactness = Literal["exact", "approximate", "altered"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a step is computed, one choice a field; each combination that makes sense may be made.
+    """How a step is computed, with one choice for each field. Every combination that makes sense is allowed.
 
-    `exactness` says what that does to the mathematics. *exact*: the loss, gradients and update of the plain fp32 step,
-    up to the order of sums. *approximate*: within `bound`. *altered*: another update (a step inside
-    backward cannot clip by a norm that is not known yet). Raises UsageError, one sentence, for choices that exclude
-    each other.
+    exactness: how the result compares with the plain fp32 step. *exact*: the same loss, gradients and update, up to the
+    order of sums. *approximate*: within `bound`. *altered*: another update (in-backward cannot clip, because the global
+    norm is not known yet).
+
+    Raises UsageError with one sentence for choices that exclude each other.
     """
 
     # Operands of matrix products: 24, 11, 8 or 11 significant bits. Weights and optimizer state stay in fp32
-    # (Micikevicius et al. 2018, section 3); fp16 scales its loss, because its smallest numbers are 2^-24.
+    # (Micikevicius et al. 2018, section 3). fp16 scales its loss, because its smallest numbers are 2^-24.
     precision: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32"
     attention: Literal["eager", "sdpa", "flex", "flash"] = "sdpa"
-    # What a block keeps for the backward pass: all; its input alone (Chen et al. 2016); its matrix products; or its
-    # input alone, while it computes a few rows at a time.
+    # What a block saves for the backward pass: everything; its input only (Chen et al. 2016); its matrix products; or
+    # its input only, while it computes a few rows at a time.
     checkpointing: Literal["none", "layer", "selective", "tiled"] = "none"
-    # plain: all logits at once. chunked: never (loss.py). masked: a copy of the rows whose target is real.
+    # plain: all logits at once. chunked: never all (loss.py). masked: a copy of the rows with a real target.
     loss: Literal["plain", "chunked", "masked"] = "plain"
-    head_positions: Literal["all", "valid"] = "all"  # valid: padding never reaches the head
-    outputs: Literal["dropped", "kept"] = "dropped"  # kept: the logits live on until the next step makes its own
-    # fused: one kernel a tensor. foreach: one a kind of operation, over all tensors. 8bit: both moments in 8 bits.
+    head_positions: Literal["all", "valid"] = "all"  # valid: padding is dropped before the head
+    outputs: Literal["dropped", "kept"] = "dropped"  # kept: the logits stay alive until the next step's replace them
+    # fused: one kernel a tensor. foreach: one kernel a kind of operation, over all tensors. 8bit: moments in 8 bits.
     optimizer: Literal["fused", "foreach", "8bit"] = "fused"
-    update: Literal["after", "in_backward"] = "after"  # in_backward: each weight as soon as its gradient is whole
+    update: Literal["after", "in_backward"] = "after"  # in_backward: each weight once its gradient is complete
 
     # Each named part sets some fields; "bf16+flash" composes two of them.
     NAMES: ClassVar[dict[str, dict[str, str]]] = {
@@ -48,11 +49,11 @@ class Recipe:
         "eager": {"attention": "eager"},
         "sdpa": {"attention": "sdpa"},
         "flex": {"attention": "flex"},
-        "flash": {"attention": "flash"},  # in bf16 where no precision is named
+        "flash": {"attention": "flash"},  # in bf16 unless a precision is named
         "checkpoint": {"checkpointing": "layer"},
         "selective": {"checkpointing": "selective"},
         "tiled": {"checkpointing": "tiled"},
-        # The memory study's own loop: its numbers are only met as it computed them.
+        # The memory study's own loop: its figures are only reproduced with the same computation.
         "study": {"loss": "masked", "outputs": "kept", "optimizer": "foreach"},
         "chunked": {"loss": "chunked"},
         "masked": {"loss": "masked"},
@@ -87,7 +88,10 @@ class Recipe:
 
     @classmethod
     def named(cls, name: str) -> Recipe:
-        """The recipe of a name such as "bf16" or "bf16+eager"; UsageError for an unknown part or two that disagree."""
+        """The recipe of a name such as "bf16" or "bf16+eager".
+
+        UsageError for an unknown part or two parts in conflict.
+        """
         chosen: dict[str, str] = {}
         for part in name.split("+"):
             if part not in cls.NAMES:
@@ -106,7 +110,7 @@ class Recipe:
 
     @property
     def name(self) -> str:
-        """The shortest name that gives this recipe back: its precision, then whatever is not the default."""
+        """The shortest name of this recipe: its precision, then everything that is not the default."""
         left = {field.name for field in fields(self)[1:] if getattr(self, field.name) != field.default}
         parts = [self.precision]
         for part, settings in self.NAMES.items():
@@ -117,21 +121,23 @@ class Recipe:
 
     @property
     def exactness(self) -> Exactness:
+        """ "exact", "approximate" or "altered"; see the class."""
         if self.update == "in_backward":
             return "altered"
         return "exact" if self.precision == "fp32" and self.optimizer != "8bit" else "approximate"
 
     @property
     def bound(self) -> float:
-        """The relative error stated for loss, gradient and update (each as one vector); 0 where they are exact.
+        """The stated relative error of loss, gradient and update (each as one vector); 0 where they are exact.
 
-        Two roundings of the operands; with 8-bit moments, whose error adds up, the way that weights go in 20 steps.
+        It is twice the rounding of the operands. With 8-bit moments errors accumulate; the bound is for the weights'
+        change over 20 steps.
         """
         rounding = {"fp32": 0.0, "tf32": 2 * 2.0**-11, "bf16": 2 * 2.0**-8, "fp16": 2 * 2.0**-11}[self.precision]
         return max(rounding, 2.0**-4 if self.optimizer == "8bit" else 0.0)
 
     def unsuitable(self, device_type: str) -> str | None:
-        """Why this recipe cannot train on a device ("cpu", "cuda", "mps"), as one sentence; None where it can."""
+        """Why this recipe cannot train on a device ("cpu", "cuda", "mps"), as one sentence, or None where it can."""
         if self.precision == "tf32" and device_type != "cuda":
             return "tf32 is a format of NVIDIA's GPUs (Ampere and later); use fp32 or bf16 here."
         if self.precision == "fp16" and device_type == "cpu":
@@ -139,7 +145,7 @@ class Recipe:
         return None
 
     def autocast(self, device_type: str):
-        """The context in which the forward pass runs on a device ("cpu", "cuda", "mps")."""
+        """The autocast context of the forward pass on a device ("cpu", "cuda", "mps")."""
         if self.precision in ("fp32", "tf32"):
             return contextlib.nullcontext()
         return torch.autocast(device_type, dtype=torch.bfloat16 if self.precision == "bf16" else torch.float16)
@@ -148,14 +154,14 @@ class Recipe:
     def matmul_precision(self) -> Iterator[None]:
         """The context of a whole step: whether CUDA may round the operands of its fp32 matrix products to tf32.
 
-        torch has two interfaces to this and refuses to read by one what the other alone has set (torch 2.9 and later),
-        so within the context both say the same, and afterwards both say again what they said before.
+        torch has two interfaces for this setting. From torch 2.9 on it refuses to read by one what was set only by the
+        other. So within the context both are set, and afterwards both are restored.
         """
         backends = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
         before = [backend.fp32_precision for backend in backends]
         try:
             of_all = torch.get_float32_matmul_precision()
-        except RuntimeError:  # the user set one of the two
+        except RuntimeError:  # the user set only one of the two
             of_all = None
         torch.set_float32_matmul_precision("high" if self.precision == "tf32" else "highest")
         try:

@@ -1,4 +1,4 @@
-"""A run's folder: who may write in it, what configuration it belongs to, and the files that tell its story.
+"""A run's folder: its lock, its configuration, and the files that record the run.
 
 config.json     what the run is; another configuration is refused
 metrics.jsonl   one row a step, an evaluation in the row of its step; cut back to the checkpoint on resume
@@ -21,10 +21,13 @@ from stlm_kit.paths import atomic_write, clear_parts
 
 
 class RunFolder:
-    """One run's folder, locked while the context is open. KitError when another process or another run has it."""
+    """One run's folder, locked while the context is open. KitError where another process or another run uses it."""
 
     def __init__(self, path: Path | str, config: dict[str, Any]):
-        """config: parts by name; settings objects (pydantic's) among them let older folders' parts be read."""
+        """config: its parts by name.
+
+        Parts that are settings objects (pydantic's) can be compared with older folders.
+        """
         self.path, self.parts, self.config = Path(path), config, as_json(config)
         self.metrics_path = self.path / "metrics.jsonl"
 
@@ -32,7 +35,7 @@ class RunFolder:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = lock(self.path / ".lock")
-            self._lock.acquire(wait=5)  # a killed run's last process needs a moment to go
+            self._lock.acquire(wait=5)  # the process of a killed run needs a moment to end
         except Held as error:
             raise KitError(
                 f"Another process is training in {self.path}; wait for it or choose another run directory."
@@ -47,7 +50,7 @@ class RunFolder:
                 "checkpoint/latest",
                 "checkpoint/frozen.safetensors",
             ):
-                clear_parts(self.path / name)  # of a killed writer: we hold the lock
+                clear_parts(self.path / name)  # from a killed writer; we hold the lock
             self._claim()
         except BaseException:
             self._lock.release()
@@ -58,7 +61,7 @@ class RunFolder:
         self._lock.release()
 
     def _claim(self) -> None:
-        """Write config.json, or check that the one found asks for the same numbers."""
+        """Write config.json, or check that the existing one gives the same numbers."""
         path = self.path / "config.json"
         found = read_json(path)
         if found is None:
@@ -69,23 +72,23 @@ class RunFolder:
             raise OtherRun(f"{self.path} holds another run ({difference}); choose another run directory.")
 
     def _completed(self, found: dict) -> dict:
-        """A configuration as read from a folder, with the settings that came later at their defaults."""
+        """A configuration from a folder, with settings that were added later at their defaults."""
         completed = dict(found)
         for name, part in self.parts.items():
             if isinstance(part, BaseModel) and isinstance(found.get(name), dict):
-                with suppress(ValidationError, KitError):  # a setting that is gone: then the two differ
+                with suppress(ValidationError, KitError):  # the setting no longer exists, so the two differ
                     completed[name] = type(part)(**found[name]).model_dump(mode="json")
         return completed
 
     @property
     def result(self) -> dict | None:
-        """The finished run's result, None while it is unfinished."""
+        """The finished run's result, or None while it is unfinished."""
         return read_json(self.path / "result.json")
 
     def metrics(self, up_to_step: int) -> list[dict]:
-        """The rows up to a step. Later ones, and half a row at the end, are cut from the file: they will come again.
+        """The rows up to a step. Later rows, and an incomplete last row, are cut from the file: they will be repeated.
 
-        KitError, and nothing is cut, where the file does not reach that step: part of the run's story is lost.
+        KitError, with nothing cut, where the file does not reach that step, because then rows are lost.
         """
         rows = []
         if self.metrics_path.exists():
@@ -118,7 +121,7 @@ class RunFolder:
 
 
 def as_json(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration as config.json holds it."""
+    """A configuration in the form of config.json."""
     parts = {
         name: part.model_dump(mode="json") if isinstance(part, BaseModel) else part for name, part in config.items()
     }
@@ -126,7 +129,7 @@ def as_json(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict | None:
-    """A JSON file's content, None where there is no such file; KitError where it is damaged."""
+    """A JSON file's content, or None where there is no file. KitError where it is damaged."""
     try:
         content = json.loads(path.read_text())
         if not isinstance(content, dict):
@@ -138,15 +141,16 @@ def read_json(path: Path) -> dict | None:
     return content
 
 
-# They mark, tell or pace a run and leave its numbers alone: what was read counts by its hashes, in "content".
+# These identify, describe or pace a run and do not change its numbers. What was read counts by its hashes in "content".
 NEVER_COMPARED = {"made_by", "read", "training.checkpoint_every"}
-NAMES = {"run.corpus", "run.tokenizer", "run.init_from"}  # names of what "content" holds the hashes of
+NAMES = {"run.corpus", "run.tokenizer", "run.init_from"}  # names whose content is hashed in "content"
 
 
 def first_difference(found: dict, asked: dict, prefix: str = "", ignored: set[str] | None = None) -> str | None:
-    """Where two configurations differ first, as "name is 1 there and 2 here"; None where they give the same numbers.
+    """The first difference between two configurations, as "name is 1 there and 2 here", or None.
 
-    The same text under another path is the same run. Hashes are looked at last: a corpus is told by its name first.
+    The same text under another path is the same run. Hashes are compared last, so that a corpus is reported by its
+    name.
     """
     if ignored is None:
         ignored = NEVER_COMPARED | (NAMES if found.get("content") == asked.get("content") else set())

@@ -12,8 +12,11 @@ from stlm_kit.training.schedules import Schedule
 
 
 class TrainingSettings(BaseModel):
-    """The numbers of a training run. Rows are of `context_length` input positions; a step takes
-    `batch_size * accumulation_steps` rows. Losses are in nats a token. A setting of 0 switches a habit off.
+    """The numbers of a training run.
+
+    Rows have `context_length` input positions. A step takes `batch_size * accumulation_steps` rows. Losses are in nats
+    a token. A setting of 0 switches an option off. Raises pydantic's ValidationError for values out of range or in
+    conflict.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
@@ -80,7 +83,7 @@ class TrainingSettings(BaseModel):
 
     @property
     def warmup(self) -> int:
-        """Warm-up steps, the default resolved."""
+        """The number of warm-up steps, with the default resolved."""
         return min(1000, self.steps // 10) if self.warmup_steps is None else self.warmup_steps
 
     @property
@@ -96,7 +99,7 @@ class TrainingSettings(BaseModel):
         )
 
     def learning_rate_at(self, step: int) -> float:
-        """The learning rate of step 1 to `steps`."""
+        """The learning rate at a step from 1 to `steps`."""
         return self.learning_rate_schedule.at(step)
 
     def dropout_schedule(self, constant: float) -> Schedule:
@@ -110,5 +113,5 @@ class TrainingSettings(BaseModel):
         return Schedule(kind="linear", start=self.dropout_start, end=self.dropout_end, steps=steps)
 
     def dropout_at(self, step: int, constant: float) -> float:
-        """The dropout rate of a step."""
+        """The dropout rate at a step."""
         return self.dropout_schedule(constant).at(step)

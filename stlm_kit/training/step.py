@@ -20,19 +20,20 @@ from stlm_kit.training.trainable import named_trainable
 
 
 class Step:
-    """`step(batch)` or `step([micro_batch, ...])`: forward, backward, clip, update; gives the loss as a tensor.
+    """`step(batch)` or `step([micro_batch, ...])`: forward, backward, clip, update. Returns the loss as a tensor.
 
     The loss is the mean over all real targets of all micro-batches, in nats. Each micro-batch adds its *summed* nats
-    divided by that common count: averaging per micro-batch first would weigh a nearly empty row like a full one.
-    `loss` computes them; by default the next token's cross-entropy, as the recipe says.
+    divided by that common count. Averaging each micro-batch first would give a nearly empty row the weight of a full
+    one. `loss` computes the nats; the default is the next token's cross-entropy, as the recipe says.
 
-    Nothing here waits for the device or reads a value back, so fake tensors go through it too (but for fp16's scaler,
-    which looks for infinities, and for losses over real rows alone, whose number a GPU has to be asked for).
-    `gradient_norm` holds the last global norm before clipping (a scalar tensor; None where clip is 0 or the recipe
-    updates inside backward). `outputs` holds the last logits where the recipe keeps them. `logged` holds what else the
-    loss had to say, divided by the count as the loss is.
+    No value is read back from the device, so fake tensors work, too. The exceptions are fp16's scaler, which checks for
+    infinities, and losses over real rows only, whose number must be read from a GPU.
 
-    The step is `compute` (forward and backward), then `update`; a memory measurement looks between the two.
+    gradient_norm: the last global norm before clipping, a scalar tensor; None where clip is 0 or the recipe updates
+    inside backward. outputs: the last logits where the recipe keeps them. logged: the loss's other figures, divided by
+    the count.
+
+    A step is `compute` (forward and backward), then `update`. A memory measurement reads between the two.
     """
 
     def __init__(
@@ -69,10 +70,11 @@ class Step:
         return loss
 
     def compute(self, batches: Batch | Sequence[Batch], number: int = 1) -> Tensor:
-        """Forward and backward over the micro-batches of step `number`: the loss; gradients lie in the parameters
-        afterwards.
+        """Forward and backward over the micro-batches of step `number`. Returns the loss; gradients are in the
+        parameters.
 
-        A recipe that updates inside backward has updated by then. UsageError where that meets several micro-batches.
+        A recipe that updates inside backward has then updated the weights. UsageError for such a recipe with several
+        micro-batches.
         """
         batches = [batches] if isinstance(batches, Batch) else batches
         in_backward = self.recipe.update == "in_backward"
@@ -80,7 +82,7 @@ class Step:
             raise UsageError(
                 "in-backward updates after each micro-batch; leave it out, or set accumulation_steps to 1."
             )
-        expected = sum(batch.weight for batch in batches)  # what the losses will count, unless one counts otherwise
+        expected = sum(batch.weight for batch in batches)  # the expected sum of counts, unless a loss counts otherwise
         total, counts, logged = 0.0, [], []
         self.optimizer.zero_grad(set_to_none=True)
         with self.recipe.matmul_precision(), updated_in_backward(self.optimizer) if in_backward else nullcontext():
@@ -99,14 +101,17 @@ class Step:
         return total
 
     def _recounted(self, total: Tensor, factor: float | Tensor) -> Tensor:
-        """The loss by the count that the losses gave, where the batches let expect another; gradients follow."""
+        """The loss divided by the losses' own count, where it differs from that of the batches.
+
+        Gradients are rescaled, too.
+        """
         for parameter in self._trained:
             if parameter.grad is not None:
                 parameter.grad.mul_(factor)
         return total * factor
 
     def forward(self, batch: Batch, number: int = 1) -> LossValue:
-        """The forward pass alone: the loss of a batch that lies on the model's device, with its graph."""
+        """Only the forward pass: the loss of a batch on the model's device, connected to the autograd graph."""
         with (
             self.recipe.autocast(self.device.type),
             checkpointed(getattr(self.model, "blocks", ()), self.recipe.checkpointing),
@@ -115,14 +120,14 @@ class Step:
             return self.loss(self.model, batch, number)
 
     def update(self) -> None:
-        """Clip and let the optimizer step; nothing is left to do where backward did."""
+        """Clip, then let the optimizer step. Does nothing where backward has updated the weights."""
         if self.recipe.update == "in_backward":
             return
         if self.scaler:
             self.scaler.unscale_(self.optimizer)
         if self.clip:
             self.gradient_norm = nn.utils.clip_grad_norm_(self._trained, self.clip)
-        if self.scaler:  # passes over a step whose gradients overflowed, and scales less next time
+        if self.scaler:  # skips a step whose gradients overflowed, and lowers its scale
             self.scaler.step(self.optimizer)
             self.scaler.update()
         else:
@@ -135,7 +140,7 @@ class Step:
             return
 
         def keep(head: nn.Module, features: tuple, logits: Tensor) -> None:
-            self.outputs = logits  # those of the step before are let go only now
+            self.outputs = logits  # frees those of the previous step
 
         hook = self.model.head.register_forward_hook(keep)
         try:
@@ -145,5 +150,5 @@ class Step:
 
 
 def _not_zero(count: float | Tensor) -> float | Tensor:
-    """A count to divide by: a batch without any real target has a loss of 0."""
+    """A divisor that is not 0: a batch without any real target has a loss of 0."""
     return torch.where(count > 0, count, 1) if isinstance(count, Tensor) else count or 1

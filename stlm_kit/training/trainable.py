@@ -1,4 +1,4 @@
-"""Which parameters training changes: all of a model's, or a named subset; and those of a loss that has its own."""
+"""The parameters that training changes: all of a model's or a named subset, and those of a loss with its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from stlm_kit.errors import UsageError, near
 
-# Subsets by name; a setting may also give patterns of its own, such as "blocks.3.*".
+# Subsets by name. A setting may also give its own patterns, such as "blocks.3.*".
 SUBSETS = {
     "all": ["*"],
     "attention": ["*.attention.*"],
@@ -21,13 +21,13 @@ SUBSETS = {
     "embedding": ["embedding.*"],
     "head": ["head.*"],
 }
-LOSS = "loss."  # what the name of a loss's own parameter begins with, beside the model's
+LOSS = "loss."  # the prefix of a loss's parameters, to distinguish them from the model's
 
 
 def train_only(model: nn.Module, names: Sequence[str] | None) -> None:
-    """Freeze every parameter of `model` that no name or pattern of `names` covers; None leaves the model as it is.
+    """Freeze every parameter of `model` that no name or pattern of `names` matches. None leaves the model unchanged.
 
-    A tied head is the embedding's matrix and goes by the embedding's name. Raises UsageError for a name that covers
+    A tied head is the embedding's matrix and has the embedding's name. Raises UsageError for a name that matches
     nothing.
     """
     if names is None:
@@ -47,7 +47,7 @@ def train_only(model: nn.Module, names: Sequence[str] | None) -> None:
 
 
 def named_trainable(model: nn.Module, loss: object = None) -> Iterator[tuple[str, nn.Parameter]]:
-    """Each parameter that training changes, once, with its name: the model's, then the loss's ("loss." before it)."""
+    """(name, parameter) for each trained parameter: the model's, then the loss's with the prefix "loss."."""
     for prefix, module in (("", model), (LOSS, loss)):
         if isinstance(module, nn.Module):
             for name, parameter in module.named_parameters():
@@ -56,8 +56,10 @@ def named_trainable(model: nn.Module, loss: object = None) -> Iterator[tuple[str
 
 
 def ready(loss: object) -> object:
-    """A loss ready to train with: where it is a module, in training mode but for its frozen parts (a teacher's dropout
-    stays off)."""
+    """A loss ready for training.
+
+    A module is put in training mode, except its frozen parts (a teacher's dropout is off).
+    """
     if isinstance(loss, nn.Module):
         loss.train()
         for name in _frozen_parts(loss):
@@ -66,7 +68,7 @@ def ready(loss: object) -> object:
 
 
 def _frozen_parts(module: nn.Module) -> list[str]:
-    """The names of the parts that have parameters, none of which is trained."""
+    """The names of the parts with parameters of which none is trained."""
     return [
         name
         for name, part in module.named_modules()
@@ -75,7 +77,7 @@ def _frozen_parts(module: nn.Module) -> list[str]:
 
 
 def describe_loss(loss: object) -> dict[str, str | None]:
-    """What a run's configuration says of a loss: its name, and a hash of its frozen tensors (a teacher's weights)."""
+    """A loss in a run's configuration: its name, and a hash of its frozen tensors (a teacher's weights)."""
     name = getattr(loss, "__qualname__", None) or type(loss).__qualname__
     if not isinstance(loss, nn.Module):
         return {"name": name, "frozen": None}
@@ -88,16 +90,18 @@ def describe_loss(loss: object) -> dict[str, str | None]:
 
 
 def saved_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Every parameter once (a tied matrix under its first name) and every saved buffer, memory shared with `module`."""
+    """Every parameter once (a tied matrix under its first name) and every saved buffer, as views of `module`'s
+    memory.
+    """
     saved = module.state_dict()
-    named = [*module.named_parameters(), *module.named_buffers()]  # both name a shared tensor once
+    named = [*module.named_parameters(), *module.named_buffers()]  # both list a shared tensor once
     return {name: tensor.detach() for name, tensor in named if name in saved}
 
 
 def changing_tensors(module: nn.Module) -> dict[str, Tensor]:
-    """Those of `saved_tensors` that training can change: parameters that are trained, and buffers.
+    """The `saved_tensors` that training can change: trained parameters, and buffers.
 
-    A part of the module whose parameters are all frozen, such as a teacher inside a loss, keeps its buffers to itself.
+    Buffers of a part whose parameters are all frozen, such as a teacher inside a loss, are left out.
     """
     still = tuple(f"{name}." for name in _frozen_parts(module))
     trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}

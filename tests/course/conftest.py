@@ -9,6 +9,9 @@ title: Made up
 exercises:
   - id: double
     title: Doubling
+    difficulty: easy
+    minutes: 5
+    chapter: "chapter 01, stanza 2"
     lines: 2
     forbidden: [mul, multiply]
     instead: "Build it from a sum."
@@ -20,6 +23,9 @@ exercises:
   - id: tail
     title: The last item
     graded: false
+    difficulty: hard
+    minutes: 10
+    chapter: "chapter 01, introduction"
     lines: 1
     forbidden: [pop]
     instead: "Index it."

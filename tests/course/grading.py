@@ -15,6 +15,7 @@ from stlm_kit.course.assignment import is_test
 from stlm_kit.course.compose import compose
 from stlm_kit.course.course_file import Limits
 from stlm_kit.course.execution import execute
+from stlm_kit.course.folder import UNWRITTEN
 from stlm_kit.course.keyed_values import keyed
 from stlm_kit.course.release import release
 from stlm_kit.course.repair import repair
@@ -76,7 +77,7 @@ class Desk:
         ids = {each.id for each in assignment.exercises}
         self.release = copy.deepcopy(self.source)
         for cell in self.release.cells:
-            cell.source = HIDDEN.sub("", SOLUTION.sub("    raise NotImplementedError()", cell.source))
+            cell.source = HIDDEN.sub("", SOLUTION.sub(f"    {UNWRITTEN}", cell.source))
         self.right = {cell.id: cell.source for cell in self.source.cells if cell.id in ids}
 
     def notebook(self, **answers):

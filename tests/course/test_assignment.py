@@ -12,6 +12,7 @@ from .conftest import DOUBLE_SHAPE, RULES, SETUP, cell, made_up_cells, write
 def test_an_assignment_knows_its_parts(made_up):
     assert (made_up.name, made_up.title, len(made_up.exercises)) == ("01_made_up", "Made up", 2)
     assert made_up.exercise("double").forbidden_modules == ["stlm_kit"]
+    assert made_up.exercise("double").effort == "easy · 5 minutes · chapter 01, stanza 2"
     assert [test.id for test in made_up.tests("double")] == ["double-value", "double-shape"]
     assert "return x + x + offset" in made_up.solution("double")
     with pytest.raises(UsageError, match=r"no exercise 'tale'\. Did you mean 'tail'"):
@@ -38,6 +39,21 @@ def test_unknown_assignments_and_empty_folders_are_one_sentence(folder, tmp_path
     [
         ("lines: 2", "lines: two", "lines = 'two' will not do"),
         ("lines: 2", "line: 2", "exercises.0.lines' is missing"),
+        ("    difficulty: easy\n", "", "exercises.0.difficulty' is missing"),
+        (
+            "difficulty: easy",
+            "difficulty: fair",
+            "difficulty = 'fair' will not do: input should be 'easy', 'medium'",
+        ),
+        ("    minutes: 5\n", "", "exercises.0.minutes' is missing"),
+        ("minutes: 5", "minutes: 7.5", "minutes = 7.5 will not do: input should be a valid integer"),
+        ("minutes: 5", "minutes: 0", "minutes = 0 will not do: input should be greater than 0"),
+        ('    chapter: "chapter 01, stanza 2"\n', "", "exercises.0.chapter' is missing"),
+        (
+            "chapter 01, stanza 2",
+            "chapter 1",
+            "chapter: 'chapter 1' names no place; write it like",
+        ),
         ("choices: [2, 3]", "choices: [1, 3]", "must not draw the published 1"),
         ("choices: [2, 3]", "choices: []", "choices"),
         ('sentence: "Add offset = {value} at the end."', "sentences: {1: One., 2: Two.}", "no sentence for 3"),

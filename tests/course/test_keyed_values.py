@@ -79,12 +79,25 @@ def test_the_source_itself_is_left_as_it_is(made_up):
         ("n = 1  # drawn: sed", "is no drawn line"),
         ("n += 1  # drawn: seed", "is no drawn line"),
         ("# Convention: as stated", "is no drawn line"),
+        ("x = 1 # planted: x = 2", "is no drawn line"),
+        ("x = 1  # planted:", "is no drawn line"),
     ],
 )
 def test_a_line_that_is_not_well_formed_is_one_sentence(made_up, line, sentence):
     for key in ("", "a key"):
         with pytest.raises(KitError, match=rf"^01_made_up, cell double-value: `[^`]+` .*{sentence}"):
             drawn(f"x = 1\n{line}\ny = 2", made_up, key)
+
+
+SCRIPT = "for x in y:\n    a(x)  # planted: b(x)\n    c(x)  # kept\nd(y)  # planted: e(y)"
+ONE, OTHER = "for x in y:\n    b(x)\n    c(x)  # kept\nd(y)", "for x in y:\n    a(x)\n    c(x)  # kept\ne(y)"
+
+
+def test_a_key_plants_at_least_one_fault_and_no_key_plants_all(made_up):
+    both = "for x in y:\n    b(x)\n    c(x)  # kept\ne(y)"
+    assert drawn(SCRIPT, made_up, "") == both
+    assert {drawn(SCRIPT, made_up, key) for key in KEYS} == {ONE, OTHER, both}
+    assert {drawn("a  # planted: b", made_up, key) for key in KEYS} == {"b"}
 
 
 def test_a_convention_outside_an_exercise_is_refused(made_up):

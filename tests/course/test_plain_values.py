@@ -80,6 +80,7 @@ PAIRS = ("list", ("tuple", "int", "int"))
         (Counter("aab"), "any", {"a": 2, "b": 1}),
         ({1, 2}, "any", {1, 2}),
         ("text", "any", "text"),
+        (np.str_("text"), "str", "text"),
     ],
 )
 def test_natural_kinds_become_the_stated_type(value, stated, plain):
@@ -114,6 +115,8 @@ def with_a_method():
         ((1, 2, 3), ("tuple", "int", "int"), "3 things where its signature states 2"),
         (TENSOR, "float", "a Tensor where its signature states a float"),
         ("3", "int", "a str where its signature states an int"),
+        (3, "str", "an int where its signature states a str"),
+        (Always(), "str", "an Always where its signature states a str"),
         (np.zeros(2), "tensor", "a ndarray where its signature states a torch.Tensor"),
     ],
 )
@@ -135,10 +138,14 @@ STATED = {
     "bpe_merges": ("list", ("tuple", "int", "int")),
     "bits_per_byte": "float",
     "pack_documents": ("tuple", "tensor", "tensor", "tensor"),
+    "split_documents": ("list", "int"),
     "causal_mask": "tensor",
+    "cached_attention": ("tuple", "tensor", ("tuple", "tensor", "tensor")),
     "count_parameters": "int",
     "clip_by_global_norm": ("tuple", ("list", "tensor"), "tensor"),
     "peak_with_checkpointing": ("tuple", "int", "float"),
+    "mend_training_script": ("tuple", ("list", "float"), "float"),
+    "paired_conclusion": ("tuple", "str", "float", "float", "float"),
     "loss_scaling": ("tuple", ("either", ("list", "tensor"), "none"), "float", "int"),
 }
 

@@ -124,5 +124,5 @@ def test_words_and_derivation_are_shown_wherever_a_claim_is(name, label, runs, c
     assert len(shown) == 2 and all(f"{label} " in part and words in part for part in shown)
     [row] = [row for row in ledger.rows(claim.source) if row["id"] == name]
     assert escape(words) in table.claims([row]).data and f"{label}: " in table.claims([row]).data
-    told = summarise([{**row, "verdict": "contradicted"}])["contradicted"][claim.source]
+    told = summarise([{**row, "verdict": "contradicted"}])["told"]["contradicted"][claim.source]
     assert words in told[0]["said"]

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from stlm_kit.config import DecoderConfig, preset
+from stlm_kit.config import DecoderConfig
 from stlm_kit.errors import UsageError
+from stlm_kit.presets import preset
 from stlm_kit.training.recipe import Recipe
 
 

@@ -6,10 +6,10 @@ import weakref
 import pytest
 import torch
 
-from stlm_kit.config import preset
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.memory import budget, measure, predict_peak
 from stlm_kit.memory.devices import DEVICES
+from stlm_kit.presets import preset
 from stlm_kit.training.recipe import Recipe
 
 SMALL = preset("laptop-llama", n_layers=1, vocab_size=512)

@@ -11,9 +11,9 @@ import time
 
 import pytest
 
-from stlm_kit.config import preset
 from stlm_kit.errors import UsageError
 from stlm_kit.memory import predict_peak
+from stlm_kit.presets import preset
 from stlm_kit.training.recipe import Recipe
 
 N = int(os.environ.get("STLM_FUZZ", 10))

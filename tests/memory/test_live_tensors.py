@@ -2,10 +2,10 @@
 
 import pytest
 
-from stlm_kit.config import preset
 from stlm_kit.errors import UsageError
 from stlm_kit.memory import predict_peak
 from stlm_kit.memory.live_tensors import watch_step
+from stlm_kit.presets import preset
 
 SMALL = preset("laptop-gpt2", n_layers=2, d_model=32, d_ff=64, vocab_size=300, context_length=24)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from stlm_kit.config import preset
 from stlm_kit.memory import predict_peak
 from stlm_kit.memory.allocator import CachingAllocator, replay
 from stlm_kit.memory.budget import largest_batch
@@ -14,6 +13,7 @@ from stlm_kit.memory.devices import Device
 from stlm_kit.memory.predict import trace_subject
 from stlm_kit.memory.recording import MIB
 from stlm_kit.memory.step_under_test import Subject
+from stlm_kit.presets import preset
 from stlm_kit.reproduce.results import read_rows
 from stlm_kit.training.recipe import Recipe
 

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from stlm_kit import UsageError
-from stlm_kit.config import preset
 from stlm_kit.memory.devices import measured_tflops, peak_tflops
 from stlm_kit.memory.operations import count_operations, step_operations
 from stlm_kit.memory.step_under_test import Subject
+from stlm_kit.presets import preset
 
 LAYERS, HEADS, WIDTH, FEED_FORWARD, VOCAB = 2, 4, 32, 80, 100
 TINY = preset(

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from stlm_kit.config import preset
 from stlm_kit.memory import measure_peak, predict_peak
+from stlm_kit.presets import preset
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from stlm_kit.config import PRESETS, preset
 from stlm_kit.errors import KitError
 from stlm_kit.model import Decoder
 from stlm_kit.model.attention import eager, flash, sdpa, visible
+from stlm_kit.presets import PRESETS, preset
 
 LENGTH = 12
 

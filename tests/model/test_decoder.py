@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_model, save_model
 from torch._subclasses import FakeTensorMode
 
-from stlm_kit.config import preset
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.model import Decoder, count_parameters
+from stlm_kit.presets import preset
 
 from .conftest import GPT2, LLAMA, VASWANI, stir, tiny
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stlm_kit.config import preset
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.model import Decoder, export_to_hf, load_from_hf
 from stlm_kit.model.huggingface import hf_config
+from stlm_kit.presets import preset
 
 from .conftest import GPT2, LINEAR, LLAMA, LLAMA3, VASWANI, stir, tiny
 

@@ -9,11 +9,12 @@ from two_bytes import PRESET, TwoBytes, register
 
 import stlm_kit as kit
 from stlm_kit import cli
-from stlm_kit.config import DecoderConfig, config_from, preset
+from stlm_kit.config import DecoderConfig, config_from
 from stlm_kit.data.batches import Batch
 from stlm_kit.evaluation import influence_matrix
 from stlm_kit.memory import measure_peak, predict_peak
 from stlm_kit.model import Decoder, build_model
+from stlm_kit.presets import preset
 
 VERSE = "Nobody knows the way that leads from here to there, and yet we go.\n\n"
 

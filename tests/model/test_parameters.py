@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from stlm_kit.config import preset
 from stlm_kit.model import Decoder, count_parameters, parameter_table
+from stlm_kit.presets import preset
 
 from .conftest import tiny
 

@@ -1,4 +1,4 @@
-"""Layers that share weights: counted once, gradients summed, begun as the shared model, refused where they do not fit."""
+"""Layers that share weights: counted once, gradients summed, begun as the shared model, refused where they misfit."""
 
 import copy
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from stlm_kit.config import preset
 from stlm_kit.errors import UsageError
 from stlm_kit.model.decoder import Decoder
 from stlm_kit.model.layers import rotary_angles, rotary_rates
+from stlm_kit.presets import preset
 from stlm_kit.rope_scaling import LinearRope, Llama3Rope
 
 from .conftest import GPT2, LINEAR, LLAMA, LLAMA3, VASWANI, stir, tiny

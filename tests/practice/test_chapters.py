@@ -26,7 +26,7 @@ def executed(copy: nbformat.NotebookNode, folder, monkeypatch) -> nbformat.Noteb
 
 
 def printed(cell: nbformat.NotebookNode) -> str:
-    return "".join(output.get("text", "") for output in cell.outputs)
+    return "".join(output.get("text", "") for output in cell.get("outputs", []))
 
 
 def labels(chapter) -> list[str]:

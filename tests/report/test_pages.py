@@ -5,6 +5,9 @@ import re
 import nbformat
 import pytest
 
+from stlm_kit import plots
+from stlm_kit.plots.picture import bundle
+from stlm_kit.plots.style import describe
 from stlm_kit.report.pages import html_page
 
 VIEW = {"application/vnd.jupyter.widget-view+json": {"model_id": "a"}, "text/plain": "VBox(children=())"}
@@ -44,6 +47,18 @@ def test_formulas_are_pictures_where_they_can_be(page):
     text = page.read_text()
     assert re.findall(r'<img alt="([^"]*)"', text) == [r"-\sum \ln p", r"\frac{a}{b}"]
     assert "<code>$HOME/$USER</code>" in text and r"$\nonsense{$" in text
+
+
+def test_a_figure_of_the_kit_keeps_its_alternative_text(course, caplog):
+    cell = course.code("plots.losses(rows)")
+    drawn = describe(
+        plots.losses([{"step": 1, "loss": 2.0}, {"step": 2, "loss": 1.0}]), "A line that falls from 2 to 1"
+    )
+    data, metadata = bundle(drawn)
+    cell.outputs = [nbformat.v4.new_output("execute_result", data, metadata=metadata, execution_count=1)]
+    text = html_page(course.chapter("00_a", cell)).read_text()
+    assert re.findall(r'<img alt="([^"]*)"', text) == ["A line that falls from 2 to 1"]
+    assert not caplog.records  # nbconvert warns of images without one
 
 
 def test_it_is_made_once(page):

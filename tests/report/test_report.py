@@ -1,6 +1,7 @@
 """The report: complete in itself, honest about what failed, and pointing at what ran."""
 
 import base64
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -27,8 +28,12 @@ def stream(text: str):
     return nbformat.v4.new_output("stream", text=text)
 
 
+WORDS = 'A pixel, <small> & "black"'
+
+
 def picture():
-    return nbformat.v4.new_output("display_data", {"image/png": PIXEL, "text/plain": "<Figure>"})
+    data = {"image/png": PIXEL, "text/plain": "<Figure>"}
+    return nbformat.v4.new_output("display_data", data, metadata={"image/png": {"alt": WORDS}})
 
 
 def executed(course, run: Run, status: str = "done", **record) -> Run:
@@ -77,6 +82,18 @@ class References(HTMLParser):
         self.found += [(name, value) for name, value in attributes if name in ("src", "href", "srcset", "data")]
 
 
+class Images(HTMLParser):
+    """The attributes of every image of a page."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.found: list[dict] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found += [dict(attributes)] if tag == "img" else []
+
+
 def test_the_page_is_complete_in_itself(page):
     text = page.read_text()
     references = References(text)
@@ -105,6 +122,18 @@ def test_what_it_says(page):
     assert "Cell 4: ValueError: &lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "stlm reproduce 02" in text and "not run yet" in text
     assert "torch 2." in text
+
+
+def test_figures_say_in_words_what_they_show(page):
+    [image] = Images(page.read_text()).found
+    assert image["alt"] == WORDS
+
+
+def test_a_picture_without_words_is_named_as_such(course):
+    cell = course.code("show()")
+    cell.outputs = [nbformat.v4.new_output("display_data", {"image/png": PIXEL})]
+    [figure] = figures(course.chapter("00_a", course.prose("## Mine"), cell))
+    assert figure.alt == "Picture without a description, under the heading: Mine"
 
 
 def test_figures_are_files_too(page):
@@ -157,16 +186,18 @@ def test_a_study_of_ones_own_has_a_report_of_its_own(course, tmp_path, monkeypat
     assert "The ledger" in published and "Two sizes" not in published
 
 
-def test_the_ledger_is_counted_by_source_and_its_contradictions_are_told(page):
+def test_the_ledger_is_counted_by_source_and_what_does_not_stand_is_told(page):
     text = page.read_text()
-    for claim_id in ("mem.embed.tied", "stlm.intro.phi3mini_params", "stlm.tokens.ten_times"):
+    for claim_id in ("mem.embed.tied", "stlm.intro.phi3mini_params", "poster.size.compact", "stlm.t2.around_chance"):
+        claim = ledger.find_claim(claim_id)
         assert f'<span class="id">{claim_id}</span>' in text, claim_id
-    claim = ledger.find_claim("stlm.intro.phi3mini_params")
-    assert claim.reading in text
+        for words in (claim.reading, *claim.quotes):
+            assert html.escape(words, quote=False) in text.replace("&#34;", '"').replace("&#39;", "'"), words
     summary = ledger_page.ledger_summary()
     for source in ledger.SOURCES:
         assert sum(summary["counts"][source].values()) == len(ledger.load_claims(source))
-        assert len(summary["contradicted"][source]) == summary["counts"][source]["contradicted"]
+        for verdict, claims in summary["told"].items():
+            assert len(claims[source]) == summary["counts"][source].get(verdict, 0)
 
 
 def test_the_ledger_is_computed_again_only_when_something_changed(tmp_path, monkeypatch):
@@ -189,7 +220,7 @@ def test_the_ledger_is_computed_again_only_when_something_changed(tmp_path, monk
 def test_reading_an_executed_notebook(course, page):
     [run, *_] = plan(Request(notebooks=course.folder))
     assert verdicts(run.executed) == ["same: both <ways> & more (exactly)", "shows: a trend"]
-    assert [figure.caption for figure in figures(run.executed)] == ["1. The loss"]
+    assert [(figure.caption, figure.alt) for figure in figures(run.executed)] == [("1. The loss", WORDS)]
     [answer] = answers(run.folder)
     assert (answer.id, answer.verdict, answer.found) == ("mem.params.total", "exact", "28,941,393 parameters")
 

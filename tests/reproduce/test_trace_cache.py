@@ -8,13 +8,13 @@ import sys
 import pytest
 
 from stlm_kit.cli import main
-from stlm_kit.config import PRESETS, preset
 from stlm_kit.ledger import answers
 from stlm_kit.ledger.survey import survey
 from stlm_kit.memory import operations, predict, predict_peak
 from stlm_kit.memory.operations import StepOperations, step_operations
 from stlm_kit.memory.report import MemoryReport
 from stlm_kit.model import kinds
+from stlm_kit.presets import PRESETS, preset
 from stlm_kit.reproduce import trace_cache
 from stlm_kit.reproduce.trace_cache import kept, traces_dir
 from stlm_kit.training.recipe import Recipe

@@ -3,9 +3,9 @@
 import pytest
 
 from stlm_kit import ledger
-from stlm_kit.config import preset
 from stlm_kit.ledger import answers
 from stlm_kit.memory.operations import step_operations
+from stlm_kit.presets import preset
 from stlm_kit.reproduce import results
 from stlm_kit.reproduce.study_file import load_study
 from stlm_kit.studies.memory import measured, model, predicted

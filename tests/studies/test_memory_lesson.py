@@ -25,6 +25,27 @@ def test_the_two_readings_of_a_step_disagree_by_what_the_recorded_steps_leave_ou
     assert times["step as read"] / times["epoch / steps"] == pytest.approx(lesson.recorded_share("FP32"), abs=0.03)
 
 
+def test_each_technique_s_peak_is_the_sum_of_its_parts_and_the_watched_step_is_the_predicted_one():
+    for name, (_, _, recipe) in lesson.ROWS.items():
+        whole = lesson.study_step(recipe).peak_allocated_mib
+        assert sum(lesson.parts_of_the_peak()[name].values()) == pytest.approx(whole, rel=1e-3)
+    watched = lesson.watched_step("fp32+eager+study").report  # of batches with the mean padding, not of a spread
+    assert watched.peak_allocated_mib == pytest.approx(
+        lesson.study_step("fp32+eager+study").peak_allocated_mib, rel=1e-3
+    )
+
+
+def test_the_recorded_windows_change_flashattention_s_peak_by_next_to_nothing():
+    effects = lesson.window_effects()
+    assert len(effects) == 6 and 0 < max(map(abs, effects)) < 0.0005
+
+
+def test_the_sizes_of_both_profiles_can_be_measured():
+    assert small_steps.SIZES["laptop"].keys() == small_steps.SIZES["mig20"].keys()
+    for sizes in small_steps.SIZES.values():
+        kit.preset("memory-study", **sizes["model"])
+
+
 def test_every_recipe_that_the_widget_offers_exists():
     for recipe in lesson.CHOICES.values():
         Recipe.named(recipe)

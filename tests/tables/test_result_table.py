@@ -112,7 +112,7 @@ def test_a_setting_that_differs_along_with_the_seed_is_told_apart():
 def test_a_field_that_is_not_overridden_is_the_presets():
     rows = [sample(overrides={"n_layers": 7}), sample(seed=1)]
     table = tabulate(rows, by=["n_layers"])
-    from stlm_kit.config import preset
+    from stlm_kit.presets import preset
 
     assert [arm.values["n_layers"] for arm in table.arms] == sorted([7, preset("laptop-llama").n_layers])
 

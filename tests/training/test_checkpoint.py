@@ -109,7 +109,7 @@ import sys
 from pathlib import Path
 import torch
 from stlm_kit import KitError, TrainingSettings
-from stlm_kit.config import preset
+from stlm_kit.presets import preset
 from stlm_kit.model.decoder import Decoder
 from stlm_kit.training.checkpoint import latest_checkpoint, load_state, save_checkpoint
 from stlm_kit.training.optimizer import build_optimizer

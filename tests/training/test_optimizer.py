@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from stlm_kit.config import preset
 from stlm_kit.model.decoder import Decoder
+from stlm_kit.presets import preset
 from stlm_kit.training.optimizer import build_optimizer
 from stlm_kit.training.settings import TrainingSettings
 

@@ -8,9 +8,9 @@ from torch import nn
 
 import stlm_kit as kit
 from stlm_kit import cli, predict_peak
-from stlm_kit.config import preset
 from stlm_kit.memory import measure_peak
 from stlm_kit.model import Decoder, count_parameters
+from stlm_kit.presets import preset
 from stlm_kit.training.checkpoint import latest_checkpoint, read_tensors
 from stlm_kit.training.optimizer import build_optimizer
 from stlm_kit.training.recipe import Recipe

@@ -1,12 +1,12 @@
-"""Hugging Face's layout, both ways: a folder with config.json and safetensors files that transformers loads.
+"""Hugging Face's layout, read and written: a folder with config.json and safetensors files that transformers loads.
 
-layouts.py   which of its layouts holds a decoder, and the config.json that says so
-settings.py  from a config.json to a decoder's config; what the kit does not know is refused
-tensors.py   weights from the kit's names to theirs and back
-files.py     tensors out of one file or several, in one type
+layouts.py   the layout that holds a decoder, and its config.json
+settings.py  from a config.json to a decoder's config; unknown settings are refused
+tensors.py   weights under the kit's names and under Hugging Face's
+files.py     tensors from one file or several, in one type
 folder.py    export_to_hf and load_from_hf
 
-Nothing here needs transformers, and no pickle is ever read.
+Nothing here needs transformers, and pickles are never read.
 """
 
 from stlm_kit.model.huggingface.folder import export_to_hf, load_from_hf

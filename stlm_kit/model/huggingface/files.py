@@ -1,4 +1,4 @@
-"""Tensors out of a folder in Hugging Face's layout: from one safetensors file or from shards, all in one type."""
+"""Tensors from a folder in Hugging Face's layout: from one safetensors file or from shards, all in one type."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TYPES = {"float64": torch.float64, "float32": torch.float32, "float16": torch.fl
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The content of a JSON file that holds settings by name; KitError for any other content."""
+    """The content of a JSON file that holds settings by name. KitError for any other content."""
     try:
         content = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -32,10 +32,10 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of a folder, from model.safetensors or, where there is none, from the shards that its index names.
+    """Every tensor of a folder: from model.safetensors or, without it, from the shards that the index names.
 
-    That is the order in which transformers looks. KitError for what is missing, damaged or a pickle, and for shards
-    that do not hold what their index says.
+    transformers searches in the same order. KitError for missing, damaged and pickled files, and for shards that do not
+    hold what their index says.
     """
     if (folder / ONE).exists():
         return read_file(folder / ONE)
@@ -73,7 +73,7 @@ def _read_shards(folder: Path) -> dict[str, Tensor]:
 
 
 def read_file(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file; KitError where it is damaged or none."""
+    """The tensors of a safetensors file. KitError where it is damaged or of another format."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -85,12 +85,11 @@ def read_file(path: Path) -> dict[str, Tensor]:
 
 
 def in_one_type(tensors: dict[str, Tensor], stated: Any) -> dict[str, Tensor]:
-    """The same tensors in the one type that holds them all exactly, so a file of bf16 stays bf16, and one of bf16 and
-    fp32 becomes fp32.
+    """The same tensors in the one type that holds all of them exactly.
 
-    stated: the dtype of the config.json, or None. KitError for numbers that are no plain floating-point ones (fp8 and
-    whole numbers are quantized weights), and for a stated type that would round the file's numbers: transformers would
-    round them without a word.
+    A file of bf16 stays bf16; one of bf16 and fp32 becomes fp32. stated: the dtype in config.json, or None. KitError
+    for numbers that are not plain floating point (fp8 and integers are quantized weights). KitError also for a stated
+    type that would round the file's numbers, because transformers would round them silently.
     """
     for name, tensor in tensors.items():
         if tensor.dtype not in TYPES.values():

@@ -1,4 +1,4 @@
-"""Write a folder in Hugging Face's layout, and read one."""
+"""Write and read a folder in Hugging Face's layout."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from stlm_kit.paths import atomic_write
 def export_to_hf(model: Decoder, folder: Path | str, tokenizer: Any = None) -> Path:
     """Write `folder` so that transformers' AutoModelForCausalLM.from_pretrained(folder) gives the same logits.
 
-    Writes config.json and model.safetensors, each atomically, and the tokenizer's own files where one is given.
-    Dropout is carried as far as the layout has a place for it (Llama's drops attention weights only).
-    Returns the folder. Raises KitError, before anything is written, when no layout of Hugging Face's can express the
-    model (the sentence names the field).
+    Writes config.json and model.safetensors, each atomically, and the tokenizer's files where a tokenizer is given.
+    Dropout is exported as far as the layout has settings for it (Llama's has only dropout of attention weights).
+
+    Returns the folder. Raises KitError before anything is written where no layout of Hugging Face can express the
+    model; the sentence names the field.
     """
     from safetensors.torch import save
 
@@ -44,11 +45,11 @@ def export_to_hf(model: Decoder, folder: Path | str, tokenizer: Any = None) -> P
 
 
 def load_from_hf(folder: Path | str) -> Decoder:
-    """The decoder in a folder of Hugging Face's layout, in evaluation mode, on the CPU, in the type it was stored in.
+    """The decoder in a folder of Hugging Face's layout, in evaluation mode, on the CPU, in the stored type.
 
-    Of several types the one that holds them all. Raises KitError for a missing, damaged or pickled file, for an
-    architecture other than llama, mistral, qwen3 and gpt2, for a key of config.json that the kit does not know, and for
-    weights that do not fit it; UsageError when `folder` does not exist.
+    With several stored types, the one that holds them all. Raises KitError for a missing, damaged or pickled file, for
+    an architecture other than llama, mistral, qwen3 and gpt2, for an unknown key of config.json, and for weights that
+    do not fit it. UsageError when `folder` does not exist.
     """
     folder = Path(folder)
     if not folder.is_dir():

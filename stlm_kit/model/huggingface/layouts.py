@@ -1,8 +1,8 @@
-"""Which of Hugging Face's layouts holds a decoder, and the config.json that describes it there.
+"""The Hugging Face layout that holds a decoder, and its config.json.
 
-Four cover the kit's decoders: `llama` (RMSNorm, rotary, SwiGLU), `mistral` (the same with a window), `qwen3` (with
-norms over queries and keys) and `gpt2` (LayerNorm, learned positions, biases). A decoder between them is refused with
-the field that stands in the way.
+Four layouts cover the kit's decoders: `llama` (RMSNorm, rotary, SwiGLU), `mistral` (the same with a window), `qwen3`
+(with norms over queries and keys) and `gpt2` (LayerNorm, learned positions, biases). Other combinations are refused,
+with the name of the field that no layout can express.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from stlm_kit.config import DecoderConfig
 from stlm_kit.errors import KitError
 
-# transformers' names of the activations a GPT-2 layout may have
+# transformers' names of the activations that a GPT-2 layout may have
 ACTIVATIONS = {"gelu_tanh": "gelu_new", "gelu": "gelu", "relu": "relu"}
 ARCHITECTURES = {
     "llama": "LlamaForCausalLM",
@@ -23,9 +23,9 @@ ARCHITECTURES = {
 
 
 def layout_of(config: DecoderConfig) -> str:
-    """ "llama", "mistral", "qwen3" or "gpt2": a layout's name is its `model_type`.
+    """ "llama", "mistral", "qwen3" or "gpt2": the layout's `model_type`.
 
-    KitError names the first field that the nearest of them cannot express.
+    KitError names the first field that the nearest layout cannot express.
     """
     wanted: dict[str, Any] = {"embedding_scale": False, "head_bias": False, "layer_order": None}
     wanted |= {"sharing": "none", "layer_index": False, "factor_rank": None}
@@ -89,7 +89,7 @@ def hf_config(config: DecoderConfig) -> dict[str, Any]:
         "attention_dropout": config.dropout,
         **_rope(config),
     }
-    if layout == "mistral":  # theirs counts the token itself
+    if layout == "mistral":  # transformers counts the token itself, too
         return given | {"sliding_window": config.window + 1}
     if layout == "qwen3":
         return given | {"attention_bias": False, "use_sliding_window": False}
@@ -97,7 +97,7 @@ def hf_config(config: DecoderConfig) -> dict[str, Any]:
 
 
 def _rope(config: DecoderConfig) -> dict[str, Any]:
-    """Rotary positions in both spellings: transformers before 5 reads rope_theta and rope_scaling alone."""
+    """Rotary positions with the old and the new keys: transformers before 5 reads only rope_theta and rope_scaling."""
     if (scaling := config.rope_scaling) is None:
         default = {"rope_type": "default", "rope_theta": config.rope_base}
         return {"rope_theta": config.rope_base, "rope_parameters": default}

@@ -1,8 +1,8 @@
 """From a config.json to the config of a decoder.
 
-Every key is either read, or known to change no number, or allowed to have one value only: a key that is none of these
-is refused, since it may change what the model computes. A key that is not there has transformers' default, where it is
-no size; null is a key that is not set.
+Every key is either read, or known to change no number, or allowed to have one value only. Any other key is refused,
+because it may change what the model computes. A missing key has transformers' default, except a size, which must be
+given. A key that is null counts as not set.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from stlm_kit.config import DecoderConfig
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.model.huggingface.layouts import ACTIVATIONS, ARCHITECTURES
 
-# Keys that change no logit: names, ids of special tokens, what generation samples by, what training alone uses.
+# Keys that change no logit: names, ids of special tokens, sampling settings, settings of training only.
 _NAMES = """architectures model_type transformers_version _name_or_path name_or_path _commit_hash tokenizer_class prefix
 finetuning_task task_specific_params problem_type id2label label2id num_labels is_decoder torchscript use_bfloat16
 tf_legacy_loss gradient_checkpointing use_cache output_hidden_states output_attentions return_dict use_return_dict
@@ -31,9 +31,9 @@ _GPT2 = """n_ctx attn_pdrop embd_pdrop summary_type summary_use_proj summary_act
 summary_first_dropout"""
 HARMLESS = {layout: set(f"{_NAMES} {_TOKENS} {_GENERATION}".split()) for layout in ARCHITECTURES}
 HARMLESS["gpt2"] |= set(_GPT2.split())
-HARMLESS["qwen3"].add("max_window_layers")  # it matters where use_sliding_window does, and that is refused
+HARMLESS["qwen3"].add("max_window_layers")  # it matters only with use_sliding_window, which is refused
 
-# Keys that change numbers, and the values under which they do not.
+# Keys that change numbers, and the values with which they do not.
 ONLY: dict[str, tuple] = {
     "quantization_config": (None,),
     "is_causal": (True,),
@@ -58,50 +58,57 @@ ONLY_IN: dict[str, dict[str, tuple]] = {
         "reorder_and_upcast_attn": (False,),
     },
 }
-# transformers' defaults, where the layouts differ: (positions, key-value heads, width of a head, window)
+# transformers' defaults that differ by layout: (positions, key-value heads, width of a head, window)
 DEFAULTS = {"llama": (2048, None, None, None), "mistral": (131072, 8, None, 4096), "qwen3": (32768, 32, 128, None)}
 
 
 class Settings:
-    """The keys of a config.json, and which of them were looked at."""
+    """The keys of a config.json, and a record of which were read."""
 
     def __init__(self, values: dict[str, Any]) -> None:
         self.values, self.looked_at = values, set()
 
     def get(self, name: str, default: Any = None) -> Any:
+        """The value of a key, or the default where it is missing."""
         self.looked_at.add(name)
         return self.values.get(name, default)
 
     def whole(self, name: str, *default: int | None) -> Any:
-        """A whole number; without a default it has to be there, and with None among the defaults it may be null."""
+        """An integer. Without a default the key must be present; with None among the defaults it may be null.
+
+        Raises KitError for a missing key or another type.
+        """
         return self._of_type((int,), "a whole number", name, *default)
 
     def number(self, name: str, *default: float | None) -> Any:
+        """A number; otherwise as `whole`."""
         return self._of_type((int, float), "a number", name, *default)
 
     def _of_type(self, types: tuple[type, ...], words: str, name: str, *default: Any) -> Any:
         if name not in self.values and not default:
             raise KitError(f"The config.json lacks {name!r}; export the model again.")
         value = self.get(name, *default[:1])
-        if type(value) not in types and (value is not None or None not in default):  # True is no number, nor is "3"
+        if type(value) not in types and (value is not None or None not in default):  # True is not a number, nor is "3"
             raise KitError(f"The config.json has {name} = {_short(value)}; write {words}.")
         return value
 
     def only(self, name: str, *allowed: Any, default: Any = None) -> Any:
+        """A value that must be one of `allowed`; KitError for any other."""
         value = self.get(name, allowed[0] if default is None else default)
-        if not any(value == one and type(value) is type(one) for one in allowed):  # 1 is no true, and 0 no false
+        if not any(value == one and type(value) is type(one) for one in allowed):  # 1 is not true, and 0 is not false
             choices = " or ".join(map(_short, allowed))
             raise KitError(f"The config.json has {name} = {_short(value)}; the kit reads only {choices}.")
         return value
 
     def flag(self, name: str, default: bool) -> bool:
+        """A bool; KitError for any other type."""
         return self.only(name, True, False, default=default)
 
 
 def kit_config(given: dict[str, Any]) -> DecoderConfig:
-    """The decoder that a config.json describes. KitError for a layout, a key or a value that the kit does not have.
+    """The decoder that a config.json describes. KitError for a layout, key or value that the kit does not have.
 
-    GPT-2's three dropout rates become one, the residual stream's: none of them matters outside training.
+    GPT-2's three dropout rates become one, that of the residual stream, because none has an effect outside training.
     """
     settings = Settings(given)
     layout = settings.only("model_type", *ARCHITECTURES, default="none")
@@ -116,7 +123,7 @@ def kit_config(given: dict[str, Any]) -> DecoderConfig:
     try:
         fields = _gpt2(settings) if layout == "gpt2" else _llama(settings, layout)
         unknown = sorted(given.keys() - settings.looked_at - HARMLESS[layout])
-        if unknown := next((name for name in unknown if given[name] is not None), None):  # null: not set
+        if unknown := next((name for name in unknown if given[name] is not None), None):  # null means not set
             raise KitError(
                 f"The config.json has {unknown!r} = {_short(given[unknown])}, which the kit does not know and which "
                 "may change the numbers; take the key out if it does not."
@@ -134,14 +141,14 @@ def _llama(settings: Settings, layout: str) -> dict[str, Any]:
     context = settings.whole("max_position_embeddings", positions)
     base, scaling = rope(settings, context)
     settings.only("hidden_act", "silu", "swish")
-    bias = settings.flag("attention_bias", False)  # True in a llama alone: see ONLY_IN
+    bias = settings.flag("attention_bias", False)  # True only in a llama: see ONLY_IN
     settings.only("mlp_bias", bias, default=False)
     if layout == "mistral" and settings.get("sliding_window", window) is None:
         window = None
     elif layout == "mistral":
-        window = settings.whole("sliding_window", window) - 1  # theirs counts the token itself
+        window = settings.whole("sliding_window", window) - 1  # transformers counts the token itself, too
     if layout == "qwen3":
-        settings.get("sliding_window")  # off, since use_sliding_window is
+        settings.get("sliding_window")  # without effect, because use_sliding_window is off
         settings.only("layer_types", ["full_attention"] * min(n_layers, 10_000), None)
     return {
         "vocab_size": settings.whole("vocab_size"),
@@ -168,7 +175,7 @@ def _llama(settings: Settings, layout: str) -> dict[str, Any]:
 
 
 def _gpt2(settings: Settings) -> dict[str, Any]:
-    # gelu_pytorch_tanh is gelu_new by torch's own kernel
+    # gelu_pytorch_tanh is gelu_new in torch's own kernel
     kinds = {name: kind for kind, name in ACTIVATIONS.items()} | {"gelu_pytorch_tanh": "gelu_tanh"}
     width = settings.whole("n_embd")
     return {
@@ -190,12 +197,13 @@ def _gpt2(settings: Settings) -> dict[str, Any]:
 
 
 def rope(settings: Settings, context: int) -> tuple[float, dict[str, Any] | None]:
-    """(base, scaling) of rotary positions, from the old spelling (rope_theta, rope_scaling) and the new
+    """(base, scaling) of rotary positions, from the old keys (rope_theta, rope_scaling) or the new one
     (rope_parameters).
 
-    As in transformers, a rope_scaling that is not empty wins over rope_parameters, and a rope_theta beside them has a
-    say where the one that counts has none. Where the others state something else than what counts, KitError: one of the
-    two programs that wrote them would be misread. KitError, too, for a scaling that the kit does not compute.
+    As in transformers, a rope_scaling that is not empty takes precedence over rope_parameters. A rope_theta beside them
+    is used where the one that counts gives no base. KitError where the other keys disagree with the one that counts,
+    because different programs would then read different models. KitError also for a scaling that the kit does not
+    compute.
     """
     spelled = {name: settings.get(name) for name in ("rope_scaling", "rope_parameters")}
     read = [_read_rope(name, value, context) for name, value in spelled.items() if value]
@@ -213,7 +221,7 @@ def rope(settings: Settings, context: int) -> tuple[float, dict[str, Any] | None
 
 
 def _read_rope(name: str, value: Any, context: int) -> tuple[float | None, dict[str, Any] | None]:
-    """(base or None, scaling) of one spelling."""
+    """(base or None, scaling) of one of the two forms."""
     if not isinstance(value, dict):
         raise KitError(f"The config.json has {name} = {_short(value)}; it should hold settings by name.")
     given = Settings(value)
@@ -247,6 +255,6 @@ def _read_rope(name: str, value: Any, context: int) -> tuple[float | None, dict[
 
 
 def _short(value: Any) -> str:
-    """A value as a sentence can quote it: on one line, and not the whole of a long one."""
+    """A value for a sentence: on one line, and shortened if it is long."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

@@ -14,7 +14,7 @@ from stlm_kit.model.huggingface.layouts import layout_of
 
 Tensors = dict[str, Tensor]
 
-# The kit's name -> Hugging Face's, in block i. GPT-2 stores its matrices transposed and joins q, k and v in one.
+# The kit's name -> Hugging Face's, in block i. GPT-2 stores its matrices transposed, and q, k and v as one matrix.
 LLAMA_BLOCK = {
     "norm_1": "input_layernorm",
     "attention.query": "self_attn.q_proj",
@@ -36,12 +36,12 @@ GPT2_BLOCK = {
 }
 QKV = ("attention.query", "attention.key", "attention.value")
 HEAD = "lm_head.weight"
-# Older files carry what is computed from the config, as tensors: the rates of rotary positions, the causal mask.
+# Tensors in older files that are computed from the config: the rates of rotary positions, the causal mask.
 COMPUTED = re.compile(r"rotary_emb\.inv_freq$|(^|\.)h\.\d+\.attn\.(masked_)?bias$")
 
 
 def to_hf_tensors(model: Decoder) -> Tensors:
-    """The weights under Hugging Face's names and in its shapes; a tied head is left out, as transformers does."""
+    """The weights under Hugging Face's names and in its shapes. A tied head is left out, as transformers does."""
     config, own = model.config, {name: value.detach() for name, value in model.state_dict().items()}
     layout, out = layout_of(config), {}
     if layout == "gpt2":
@@ -68,9 +68,9 @@ def to_hf_tensors(model: Decoder) -> Tensors:
 def from_hf_tensors(config: DecoderConfig, given: Tensors) -> tuple[DecoderConfig, Tensors]:
     """(config, state dict for `Decoder(config)`) from tensors under Hugging Face's names, in one type.
 
-    The names may lack the usual prefix, all of them or none. A head beside a flag that ties it: where the two are equal
-    they are tied, otherwise the file's head is used and the config given back says so, as transformers 5 does; a head
-    alone is the embedding, too. KitError for a tensor that is missing, of another shape, or that nothing would use.
+    Either all names have the usual prefix or none. If the config ties the head and the file has both matrices, equal
+    matrices are tied. Otherwise the file's head is used, and the returned config is not tied, as in transformers 5. A
+    head without an embedding is also the embedding. KitError for a tensor that is missing, of another shape, or unused.
     """
     layout = layout_of(config)
     theirs = with_prefix(given, "transformer." if layout == "gpt2" else "model.")
@@ -102,7 +102,7 @@ def from_hf_tensors(config: DecoderConfig, given: Tensors) -> tuple[DecoderConfi
 
 
 def with_prefix(given: Tensors, prefix: str) -> Tensors:
-    """The same tensors, each but the head's under a name that begins with `prefix`; KitError where only some do."""
+    """The same tensors, with names that begin with `prefix`, except the head's. KitError where only some have it."""
     bare = [name for name in given if not name.startswith(prefix) and not name.startswith("lm_head.")]
     whole = [name for name in given if name.startswith(prefix)]
     if bare and whole:
@@ -114,7 +114,7 @@ def with_prefix(given: Tensors, prefix: str) -> Tensors:
 
 
 def expected_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
-    """{Hugging Face's name: shape} of a decoder's weights: what exporting it would write."""
+    """{Hugging Face's name: shape} of a decoder's weights: the tensors that an export would write."""
     try:
         with torch.device("meta"):
             return {name: tuple(tensor.shape) for name, tensor in to_hf_tensors(Decoder(config)).items()}
@@ -123,11 +123,11 @@ def expected_shapes(config: DecoderConfig) -> dict[str, tuple[int, ...]]:
 
 
 def _check_names_and_shapes(config: DecoderConfig, theirs: Tensors, embedding: str) -> None:
-    """KitError for the first tensor that the config and the file do not agree on."""
+    """Raise KitError for the first tensor on which the config and the file disagree."""
     numbers = {
         int(found[1]) for name in theirs if (found := re.match(r"(?:transformer\.h|model\.layers)\.(\d{1,9})\.", name))
     }
-    # Before any decoder is made: a config may state a thousand million layers.
+    # Checked before a decoder is built: a config may state a thousand million layers.
     first_missing = next((i for i in range(config.n_layers) if i not in numbers), None)
     if first_missing is not None:
         raise KitError(

@@ -11,12 +11,12 @@ from statistics import fmean
 import torch
 from scipy import stats
 
-from stlm_kit.config import preset
 from stlm_kit.ledger.answers import Answer, answers
 from stlm_kit.model import Decoder, count_parameters
+from stlm_kit.presets import preset
 from stlm_kit.studies.poster.answers import unstated
 
-answers("ld.config.missing")(unstated)  # the poster leaves the same kind of gap
+answers("ld.config.missing")(unstated)  # the poster leaves out the same kind of setting
 
 
 # The model
@@ -30,6 +30,7 @@ def build(**overrides) -> Decoder:
 
 @cache
 def size(**overrides) -> int:
+    """Parameters of the preset layerdrop-12 with overrides, counted by storage."""
     return count_parameters(build(**overrides))
 
 
@@ -59,14 +60,16 @@ def has_trillions_of_parameters(setting):
     return Answer(times <= 1, how=how)
 
 
-# LayerDrop and its schedules: rates at a step, 0 to `steps`, from `start` to `end`
+# LayerDrop and its schedules: rates at a step from 0 to `steps`, from `start` to `end`
 
 
 def linear(step: int, start: float, end: float, steps: int) -> float:
+    """The rate at `step` on a straight line from `start` to `end`."""
     return end + (start - end) * (1 - step / steps)
 
 
 def cosine(step: int, start: float, end: float, steps: int) -> float:
+    """The rate at `step` on half a cosine from `start` to `end`."""
     return end + (start - end) * (1 + math.cos(math.pi * step / steps)) / 2
 
 

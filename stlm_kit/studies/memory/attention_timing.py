@@ -1,6 +1,6 @@
-"""Attention by itself, timed and measured: what a fused kernel gains over the score matrix as rows grow.
+"""Attention alone, timed and measured: the gain of a fused kernel over the score matrix as rows get longer.
 
-record_attention("eager", 1024)     # one row of data/results/memory.jsonl, by name attention-eager-1024
+record_attention("eager", 1024)     # one row of data/results/memory.jsonl, with the name attention-eager-1024
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from typing import Any
 
 from stlm_kit.reproduce import results
 
-POSITIONS = 4096  # of a batch, whatever the length of its rows
-N_HEADS, HEAD_DIM = 8, 32  # memory-study's
+POSITIONS = 4096  # positions of a batch, for rows of any length
+N_HEADS, HEAD_DIM = 8, 32  # as in the preset memory-study
 
 
 def time_attention(backend: str, length: int, device: str = "cpu", repeats: int = 7) -> dict[str, float]:
     """Forward and backward of causal attention over POSITIONS positions in rows of `length`: seconds, and peak MiB.
 
-    Nothing is dropped out. The peak holds queries, keys and values besides what attention makes.
+    There is no dropout. The peak includes queries, keys and values beside the tensors that attention creates.
     """
     import torch
 
@@ -26,7 +26,7 @@ def time_attention(backend: str, length: int, device: str = "cpu", repeats: int 
     attention = get_attention(backend)
 
     def build() -> torch.nn.Module:
-        projection = torch.nn.Linear(1, 3, device=device)  # something to train, as a step must
+        projection = torch.nn.Linear(1, 3, device=device)  # a parameter, because a step must train something
         return projection
 
     def step(projection: torch.nn.Module) -> None:
@@ -40,7 +40,7 @@ def time_attention(backend: str, length: int, device: str = "cpu", repeats: int 
 
 
 def record_attention(backend: str, length: int, device: str = "cpu") -> dict[str, Any]:
-    """Time one backend at one length and append its row to the study's file, in place of an older one."""
+    """Time one backend at one length and add its row to the study's file, in place of an older one. Returns the row."""
     import torch
 
     configuration = {"attention": backend, "context_length": length, "positions": POSITIONS, "n_heads": N_HEADS}

@@ -1,9 +1,9 @@
-"""What a memory study's runs show together: cells from result rows, a report in sentences, and the six figures.
+"""A memory study's runs compared: cells from result rows, a report in sentences, and the six figures.
 
-    rows of runs, or those that are committed -> cells -> text, figures
+    rows of runs, or committed rows -> cells -> text, figures
 
-At the laptop's profile each run brings its own prediction. At full size the committed predictions and the study's own
-records stand beside whatever was measured. Times are compared within one profile on one device only.
+At the laptop's profile each run has its own prediction. At full size the committed predictions and the study's own
+records stand beside the measured rows. Times are compared only within one profile on one device.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ BASELINE = "fp32"
 RECORDED_AS = {"baseline": "fp32", "bf16": "bf16", "bf16_flash": "flash", "bf16_window16": "window-16"}
 RECORDED_AS |= {"bf16_window32": "window-32", "gradcp": "checkpoint"}
 RECORDED_PLACE = "RTX 5090, as the study recorded"
-WARMUP_STEPS = 20  # the study left them out of its records, not out of its epochs
-KINDS = ("measured", "recorded", "predicted")  # how a cell was found, the surest first
-SAME_PCT = 0.5  # peaks nearer to each other than this are the same
+WARMUP_STEPS = 20  # the study left these out of its records, but not out of its epochs
+KINDS = ("measured", "recorded", "predicted")  # how a cell was found, the most certain first
+SAME_PCT = 0.5  # smaller differences between peaks count as equal
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Cells of one study at one profile; see plots/memory.py for what a cell holds."""
+    """The cells of one study at one profile; see plots/memory.py for the fields of a cell."""
 
     study: str
     profile: str
@@ -51,11 +51,11 @@ class Comparison:
         return drawn | {"savings": plots.savings(self.cells, BASELINE)}
 
     def sentences(self) -> list[str]:
-        """What the cells say, one sentence each."""
+        """The findings of the cells, one sentence each."""
         return [*_accuracy(self.cells), *_windows(self.cells), *_front(self.cells), *_not_timed(self.cells)]
 
     def lines(self) -> list[str]:
-        """The report as text: a table, and what it says."""
+        """The report as text: a table, and the sentences."""
         runs: dict[tuple[str, int], dict[str, dict[str, Any]]] = {}
         for cell in self.cells:
             runs.setdefault((cell["technique"], cell["batch_size"]), {})[cell["found"]] = cell
@@ -67,10 +67,10 @@ class Comparison:
 
 
 def compare(study: str, profile: str = "laptop", device: str = "") -> Comparison | None:
-    """The cells of a study's rows at a profile; None for a study whose runs measure no memory.
+    """The cells of a study's rows at a profile. None for a study whose runs measure no memory.
 
-    device: part of the name of the place that shall count, where rows come from several. Raises UsageError for an
-    unknown profile or a place that no row has, KitError where times come from several places.
+    device: part of the name of the device whose rows count, where rows come from several. Raises UsageError for an
+    unknown profile or a device without rows, KitError where times come from several devices.
     """
     from stlm_kit.plots.memory import one_place
 
@@ -96,7 +96,7 @@ def _listed(places: Iterable[str]) -> str:
 
 
 def known_rows(study: str, profile: str) -> list[dict[str, Any]]:
-    """The rows at a profile: of the runs on this machine, or, where there are none, the committed and imported ones."""
+    """The rows at a profile: of the runs on this machine or, without any, the committed and imported ones."""
     own = [row for row in collect(study) if row["profile"] == profile and row["status"] == "done"]
     if own:
         return own
@@ -107,7 +107,7 @@ def known_rows(study: str, profile: str) -> list[dict[str, Any]]:
 
 
 def latest(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of each run the row made last, in the order in which the runs first came."""
+    """The latest row of each run, in the order in which the runs first occur."""
     found: dict[str, dict[str, Any]] = {}
     for row in rows:
         if row["name"] not in found or row["date"] >= found[row["name"]]["date"]:
@@ -116,7 +116,7 @@ def latest(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def cells_of(row: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row's measured cell, and its predicted one; [] for a row without measured memory."""
+    """A row's measured cell and its predicted one; [] for a row without measured memory."""
     numbers, configuration = row["metrics"], row["configuration"]
     if "peak_allocated_mib" not in numbers:
         return []
@@ -133,20 +133,20 @@ def cells_of(row: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _technique(name: str, labels: dict[str, Any]) -> str:
-    """A run's place on the axis `technique`, or on all axes but the batch's; its name where its study has none."""
+    """A run's label on the axis `technique`, or on all axes except the batch size; else its name."""
     others = [str(label) for axis, label in labels.items() if axis != "batch_size"]
     return str(labels.get("technique") or "-".join(others) or name)
 
 
 def _labels(row: dict[str, Any]) -> dict[str, Any]:
-    """The labels that a row without its own has in its study's file; {} where no study of the kit has its run."""
+    """The labels in the study's file for a row without its own; {} where no study of the kit has the run."""
     return labels_of(row["study"], row["name"], row["profile"])
 
 
 def _speeds(row: dict[str, Any], rows_a_step: int) -> dict[str, float]:
-    """Rows a second: of all the run's steps at full size, of steps that were timed one by one on a laptop.
+    """Rows a second: over all the run's steps at full size, over individually timed steps on a laptop.
 
-    A precision whose products are slow on the processor was not timed there; then "slowdown" says why.
+    A precision with slow matrix products on the processor was not timed there; "slowdown" then says why.
     """
     numbers = row["metrics"]
     if "slowdown" in numbers:
@@ -159,7 +159,7 @@ def _speeds(row: dict[str, Any], rows_a_step: int) -> dict[str, float]:
 
 
 def place(row: dict[str, Any]) -> str:
-    """Where a row was timed: profile, device and all that makes two times of it comparable."""
+    """Where a row was timed: profile, device and everything else that makes its time comparable."""
     numbers, device = row["metrics"], row["device"]
     if device == "cpu":
         device = f"{row['machine']['processor']}, {numbers['threads']} thread{'s' if numbers['threads'] > 1 else ''}"
@@ -170,7 +170,7 @@ def place(row: dict[str, Any]) -> str:
 
 
 def predicted_cells(study: str) -> list[dict[str, Any]]:
-    """The committed predictions of the study's own runs."""
+    """The committed predictions for the study's own runs."""
     from stlm_kit.studies.memory.predictions import predicted
 
     known = predicted(study)
@@ -191,9 +191,9 @@ def predicted_cells(study: str) -> list[dict[str, Any]]:
 
 
 def recorded_cells(study: str, timed: bool = True) -> list[dict[str, Any]]:
-    """What the study's result files say of its 18 runs; times are those of its epochs, not of its steps.
+    """The cells of the study's 18 runs in its result files. Times are those of epochs, not of steps.
 
-    Its steps were read without waiting for the device: they explain about half of an epoch.
+    The study read its step times without synchronizing the device: they add up to about half of an epoch.
     """
     from stlm_kit.ledger.answers import evidence
 
@@ -212,7 +212,7 @@ def recorded_cells(study: str, timed: bool = True) -> list[dict[str, Any]]:
 
 
 def _line(run: tuple[str, int], found: dict[str, dict[str, Any]], kinds: list[str], cells: list[dict[str, Any]]) -> str:
-    """One run of the table: its peaks as they were found, what the surest of them saves, and its speed."""
+    """One run of the table: its peaks, the saving by the most certain of them, and its speed."""
     from stlm_kit.plots.memory import saved_memory, saved_time
 
     surest = next(found[kind] for kind in KINDS if kind in found)
@@ -232,7 +232,7 @@ def _percent(value: float | None) -> str:
 
 
 def _accuracy(cells: list[dict[str, Any]]) -> list[str]:
-    """How far the predictions lie from what was measured, or recorded."""
+    """The error of the predictions, relative to measured or recorded peaks."""
     found = []
     foretold = {
         (cell["technique"], cell["batch_size"]): cell["peak_mib"] for cell in cells if cell["found"] == "predicted"
@@ -268,7 +268,7 @@ def _alike(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def _front(cells: list[dict[str, Any]]) -> list[str]:
-    """Which cells no other beats, and where they were timed."""
+    """The cells on the Pareto front of memory and speed, and where they were timed."""
     from stlm_kit.plots.memory import one_place, pareto
 
     if not (place := one_place(cells)):
@@ -278,7 +278,7 @@ def _front(cells: list[dict[str, Any]]) -> list[str]:
 
 
 def _not_timed(cells: list[dict[str, Any]]) -> list[str]:
-    """Of which cells no speed is claimed, since the processor lacks instructions for their precision."""
+    """The cells without a speed, because the processor lacks instructions for their precision."""
     slow = [cell for cell in cells if "slowdown" in cell]
     if not slow:
         return []
@@ -291,7 +291,7 @@ def _not_timed(cells: list[dict[str, Any]]) -> list[str]:
 
 
 def compare_or_why_not(study: str, profile: str) -> tuple[Comparison | None, list[str]]:
-    """(comparison, lines of its report); (None, why there is none) where times may not be compared, or (None, [])."""
+    """(comparison, lines of its report); (None, the reason) where times may not be compared, or (None, [])."""
     try:
         found = compare(study, profile)
     except KitError as error:

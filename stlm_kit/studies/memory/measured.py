@@ -1,7 +1,7 @@
-"""Answers to the claims of the source `memory` that a laptop measures: rows of data/results/memory.jsonl, in pairs.
+"""Answers to the claims of the source `memory` that a laptop measures: pairs of rows of data/results/memory.jsonl.
 
-Two runs of a pair share seed, text and steps, and differ in one setting; a claim holds where every pair bears it out,
-and where the pairs disagree their readings leave it undecided.
+Two runs of a pair have the same seed, text and steps, and differ in one setting. A claim holds where every pair agrees
+with it. Where the pairs disagree, their readings leave it undecided.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from stlm_kit.reproduce import results
 
 
 def rows(name: str) -> dict[int | None, dict]:
-    """{seed: metrics} of the recorded runs of this name; {} where nothing is recorded."""
+    """{seed: metrics} of the recorded runs with this name; {} where nothing is recorded."""
     path = results.rows_file("memory")
     found = results.read_rows(path) if path else []
     return {row["seed"]: row["metrics"] for row in found if row["name"] == name}
 
 
 def changes(name: str, baseline: str = "no-window") -> dict[int, float]:
-    """{seed: by how much of the baseline's perplexity the other one's is higher, in %}."""
+    """{seed: how much higher the perplexity is than the baseline's, in %}."""
     ours, theirs = rows(name), rows(baseline)
     return {seed: 100 * (ours[seed]["perplexity"] / theirs[seed]["perplexity"] - 1) for seed in ours if seed in theirs}
 
@@ -48,7 +48,7 @@ def fused_attention_moves_less(setting):
     )
     spans = [
         eager["seconds_least"] > fused["seconds_most"] for eager, fused in zip(*kinds.values(), strict=True)
-    ]  # faster by more than the steps differ among themselves
+    ]  # faster by more than the spread of the steps
     how = (
         f"measured on a laptop at {', '.join(f'{n:,}' for n in setting['lengths'])} positions, as many in a batch: the "
         f"fused kernel is {_times(times)} times as fast and needs {_times(sizes)} times less memory"

@@ -1,12 +1,12 @@
-"""Answers to the claims of the source `memory` about its model: parameters, and the bytes a training step keeps."""
+"""Answers to the claims of the source `memory` about its model: parameters, and the bytes that a step saves."""
 
 from __future__ import annotations
 
 from math import log2
 
-from stlm_kit.config import preset
 from stlm_kit.ledger.answers import Answer, answers, evidence
 from stlm_kit.model.counting import MIB, STATE_BYTES, counted
+from stlm_kit.presets import preset
 
 # Parameters
 
@@ -84,7 +84,7 @@ def counts_of_the_documented_model(setting):
     }
 
 
-# What a step keeps, in bytes: everything that backward needs
+# The bytes that a step saves: everything that backward needs
 
 
 def positions(setting) -> int:
@@ -93,30 +93,31 @@ def positions(setting) -> int:
 
 
 def logits_mib(setting, width: int = 4) -> float:
-    """One copy of the logits; width: bytes a number."""
+    """MiB of one copy of the logits. width: bytes a number."""
     return positions(setting) * preset(setting["preset"]).vocab_size * width / MIB
 
 
 def logit_copies() -> float:
-    """Copies alive at the peak: the logits, the zeros that backward scatters into, and the rows of real targets."""
+    """Copies of the logits at the peak: the logits, the zeros that backward scatters into, rows of real targets."""
     return 2 + evidence("memory")["facts"]["valid_token_share"]
 
 
 def score_mib(setting, width: int = 4) -> float:
-    """A layer's attention matrices as eager attention keeps them: softmax, dropout's mask (a byte), what it leaves."""
+    """MiB of a layer's attention matrices in eager attention: softmax, dropout's mask (a byte), dropout's output."""
     config = preset(setting["preset"])
     return setting["batch_size"] * config.n_heads * config.context_length**2 * (2 * width + 1) / MIB
 
 
 def feed_forward_mib(setting, width: int = 4) -> float:
-    """A layer's feed-forward activations: ReLU's output, dropout's mask (a byte), what it leaves."""
+    """MiB of a layer's feed-forward activations: ReLU's output, dropout's mask (a byte), dropout's output."""
     return positions(setting) * preset(setting["preset"]).d_ff * (2 * width + 1) / MIB
 
 
 def kept_by_blocks(setting) -> float:
-    """All that the blocks keep in FP32 apart from their inputs, which checkpointing keeps too."""
+    """MiB that the blocks save in FP32, without their inputs, because checkpointing saves these, too."""
     config = preset(setting["preset"])
-    # Both norms' outputs, queries, keys, values, mixed values and the stream between; two masks; the norms' statistics.
+    # Both norms' outputs, queries, keys, values, attention's output and the stream between; two masks; the norms'
+    # statistics.
     stream = positions(setting) * (config.d_model * (7 * 4 + 2 * 1) + 4 * 4) / MIB
     return config.n_layers * (score_mib(setting) + feed_forward_mib(setting) + stream)
 
@@ -199,10 +200,11 @@ def length_at_which_a_window_pays(setting):
 
 
 def operations_saved(config, length: int, window: int) -> float:
-    """What a window takes off a step's matrix products, in %, in a kernel that computes only what the mask shows."""
-    seen = (length + 1) / 2  # keys that a position sees, on average: itself and all before it
+    """The share of a step's matrix products that a window saves, in %, if only unmasked scores are computed."""
+    seen = (length + 1) / 2  # keys that a position attends to, on average: itself and all before it
     in_window = window + 1 - window * (window + 1) / (2 * length)  # the first positions have fewer before them
-    attention = 4 * config.d_model * config.n_layers  # operations for each key, forward; backward twice that
+    # operations for each key in the forward pass; the backward pass needs twice as many
+    attention = 4 * config.d_model * config.n_layers
     rest = 2 * (config.n_layers * (4 * config.d_model**2 + 2 * config.d_model * config.d_ff))
     rest += 2 * config.d_model * config.vocab_size
     return 100 * attention * (seen - in_window) / (attention * seen + rest)

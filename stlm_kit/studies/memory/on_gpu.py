@@ -1,4 +1,4 @@
-"""Answers to the claims of the source `memory` that a GPU gives in minutes: rows of benchmarks/gpu.py."""
+"""Answers to the claims of the source `memory` that a GPU measures in minutes: rows of benchmarks/gpu.py."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""How much of a batch is padding: two numbers of the data, which a study that padded its rows did not print.
+"""The share of padding in a batch: two numbers of the data that the memory study padded its rows by but did not print.
 
-They are worked out from four of its recorded means; everything else that is predicted for it is out of sample.
+They are fitted to four of its recorded means. Every other prediction for the study is out of sample.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from dataclasses import replace
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from stlm_kit.config import DecoderConfig, preset
+from stlm_kit.config import DecoderConfig
 from stlm_kit.memory.devices import DEVICES
 from stlm_kit.memory.predict import predict_peak
 from stlm_kit.memory.report import MemoryReport
+from stlm_kit.presets import preset
 from stlm_kit.reproduce.study_file import load_study
 
 
@@ -25,7 +26,7 @@ class Padding(NamedTuple):
 
 
 class RecordedStep(NamedTuple):
-    """What a recorded run of the memory study trained: the first four arguments of `predict_peak`."""
+    """The step of a recorded run of the memory study: the first four arguments of `predict_peak`."""
 
     config: DecoderConfig
     recipe: str
@@ -33,8 +34,9 @@ class RecordedStep(NamedTuple):
     sequence_length: int
 
 
-# After the forward pass a checkpointed step holds little but the logits and their copy, which grows with the share of
-# real targets. The peak of bf16 changes place between one pass and the other, so that its mean depends on the spread.
+# After the forward pass, a checkpointed step holds mainly the logits and their copy, which grows with the share of real
+# targets. The peak of bf16 is in the forward pass for some batches and in the backward pass for others, so its mean
+# depends on the spread.
 SHARE_FROM = ("gradcp_bs32", "gradcp_bs64", "gradcp_bs128")  # their after_forward_mib
 SPREAD_FROM = "bf16_bs32"  # its peak_mib
 
@@ -44,13 +46,13 @@ def _as_stated() -> Padding:
     return Padding(stated.valid_fraction, stated.valid_fraction_std)
 
 
-# A 20 GB slice of an A100 under torch 2.9, where cuBLASLt still had a workspace of its own.
+# A 20 GB slice of an A100 with torch 2.9, where cuBLASLt still had its own workspace.
 STUDY_DEVICE = replace(DEVICES["mig-20gb"], cublaslt_mib=1.0)
-STUDY_PADDING = _as_stated()  # what `fit_padding` gives for the study's recorded runs, rounded
+STUDY_PADDING = _as_stated()  # the result of `fit_padding` for the study's recorded runs, rounded
 
 
 def recorded_step(run: Mapping[str, Any]) -> RecordedStep:
-    """A run as recorded (`batch_size`, `bf16`, `flash`, `checkpointing`, `window`) in the kit's words."""
+    """A recorded run (`batch_size`, `bf16`, `flash`, `checkpointing`, `window`) as the kit's config and recipe."""
     parts = [
         "bf16" if run["bf16"] else "fp32",
         "flash" if run["flash"] else "eager",
@@ -62,7 +64,7 @@ def recorded_step(run: Mapping[str, Any]) -> RecordedStep:
 
 
 def fit_padding(runs: Mapping[str, Mapping[str, Any]]) -> Padding:
-    """The padding that explains four recorded means, {name: run with its `peak_mib` and `after_forward_mib`}."""
+    """The padding that fits four recorded means. runs: {name: run with its `peak_mib` and `after_forward_mib`}."""
 
     def predicted(name: str, *padding: float) -> MemoryReport:
         return predict_peak(*recorded_step(runs[name]), *padding, device=STUDY_DEVICE)
@@ -78,7 +80,7 @@ def fit_padding(runs: Mapping[str, Mapping[str, Any]]) -> Padding:
 
 
 def _where(difference: Callable[[float], float], low: float, high: float, rounds: int = 2) -> float:
-    """Where a nearly straight, rising line is zero: by secants."""
+    """The zero of a nearly linear, rising function, by the secant method."""
     points = [(low, difference(low)), (high, difference(high))]
     for _ in range(rounds):
         (a, at_a), (b, at_b) = points[-2:]

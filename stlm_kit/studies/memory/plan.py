@@ -1,4 +1,4 @@
-"""Answers to the claims of the source `memory` about its plan: which runs, on what, and whether it names them alike."""
+"""Answers to the claims of the source `memory` about its plan: which runs, on which data, and whether names agree."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Answers to the claims of the source `memory` that a prediction gives: its own cells, and what it recommends beyond.
+"""Answers to the claims of the source `memory` by prediction: its own cells, and its recommendations for later work.
 
-The cells are those that memory.yaml lists under `predicted:`, kept as rows (predictions.py). Sizes in MiB.
+The cells are listed in the study file under `predicted:` and kept as rows (predictions.py). Sizes are in MiB.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ from collections.abc import Callable
 from functools import wraps
 from itertools import pairwise
 
-from stlm_kit.config import preset
 from stlm_kit.errors import KitError
 from stlm_kit.ledger.answers import Answer, answers
 from stlm_kit.model.counting import MIB, STATE_BYTES, counted
+from stlm_kit.presets import preset
 from stlm_kit.studies.memory.predictions import predicted
 
 BATCH_SIZES = (32, 64, 128)
-# What the study's result files call a technique, and what the kit's runs of it are called.
+# {technique in the study's result files: in the names of the kit's runs}
 TECHNIQUES = {
     "baseline": "fp32",
     "bf16": "bf16",
@@ -25,15 +25,15 @@ TECHNIQUES = {
     "bf16_window32": "window-32",
     "gradcp": "checkpoint",
 }
-CLAIMED = ("base", "bf16", "flash", "w16", "w32", "gradcp")  # as the claims' ids abbreviate them, in the same order
+CLAIMED = ("base", "bf16", "flash", "w16", "w32", "gradcp")  # in the claims' ids, in the same order
 
 
 class NotPredicted(KitError):
-    """A cell that no row holds yet."""
+    """A cell without a row."""
 
 
 def foretold(*claim_ids: str) -> Callable:
-    """As `answers`; a claim whose cells nobody has predicted yet stays open, and says so."""
+    """As `answers`, but a claim whose cells are not predicted yet stays open, with that reason."""
 
     def register(function: Callable[[dict], Answer]) -> Callable[[dict], Answer]:
         @wraps(function)
@@ -57,7 +57,7 @@ def cell(name: str) -> dict:
 
 
 def peak(name: str) -> float:
-    """A cell's peak, the mean over batches."""
+    """A cell's peak in MiB, the mean over batches."""
     return cell(name)["peak_allocated_mib"]
 
 
@@ -68,12 +68,12 @@ def cell_of(run: str) -> str:
 
 
 def saved(name: str, baseline: str) -> float:
-    """How far one cell's peak lies below another's, in %."""
+    """How much lower one cell's peak is than another's, in %."""
     return 100 * (1 - peak(name) / peak(baseline))
 
 
 def savings(technique: str, baseline: str) -> dict[str, float]:
-    """{batch size: % saved} of a technique beside another, as the result files call them."""
+    """{batch size: % saved} by a technique relative to another, both named as in the result files."""
     pair = TECHNIQUES[technique], TECHNIQUES[baseline]
     return {f"batch {size}": saved(*(f"{name}-b{size}" for name in pair)) for size in BATCH_SIZES}
 
@@ -163,7 +163,7 @@ def no_score_matrix(setting):
 def everything_halves(setting):
     """What is left after backward, in BF16 and in FP32, predicted"""
     bf16, fp32 = (cell(cell_of(setting[name]))["after_backward_mib"] for name in ("run", "baseline"))
-    unhalved = 2 * bf16 - fp32  # zero if all of it were half as wide
+    unhalved = 2 * bf16 - fp32  # zero if every tensor were half as wide
     state = counted(setting["preset"])["total"] * STATE_BYTES / MIB
     how = f"after backward {unhalved:,.0f} MiB stay as wide; weights, gradients and moments are {state:,.0f} MiB"
     return Answer(unhalved < state / 2, how=how, by="predicted")
@@ -194,7 +194,7 @@ def largest_batch(setting):
     return Answer(readings, by="predicted")
 
 
-# What it recommends for later work
+# Recommendations for later work
 
 
 def checkpointing_by_depth(plain: str = "fp32") -> dict[int, float]:
@@ -243,7 +243,7 @@ def vocabulary_that_balances(setting):
 
 
 def crossing(values: dict[int, float], level: float) -> float:
-    """Where a rising quantity reaches a level, on the line between two of its points. KitError where nowhere."""
+    """Where a rising quantity reaches a level, by interpolation between two points. KitError where it does not."""
     points = sorted(values.items())
     for (x, low), (y, high) in pairwise(points):
         if low <= level <= high:

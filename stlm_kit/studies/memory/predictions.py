@@ -1,14 +1,14 @@
-"""Predicted runs of a study: cells that nobody has to run, each foretold in a second and kept as a row.
+"""Predicted runs of a study: cells that are not run; each is predicted in a second and kept as a row.
 
 A study lists them under `predicted:`, as grids of the same form as its runs (study.py). Parameters of a cell:
 
     preset, and any field of it to change (n_layers, vocab_size, window, ...)
     recipe, batch_size, context_length      as in a run
     padded: true                            the memory study's share of padding; without it every target is real
-    whole_step: true                        up to the end of the update; without it, as the study measured, before
+    whole_step: true                        including the update; without it, as the study measured, before the update
 
-Rows lie in data/results/<study>-predictions.jsonl, in the form of result rows; `source` is the hash of the rooms that a
-prediction goes through. `stlm predict --study NAME --write` makes those anew that other code made.
+Rows are in data/results/<study>-predictions.jsonl, in the form of result rows. `source` is the hash of the modules that
+a prediction uses. `stlm predict --study NAME --write` renews those that other code made.
 """
 
 from __future__ import annotations
@@ -20,20 +20,25 @@ from pathlib import Path
 from typing import Any
 
 from stlm_kit.code_hash import rooms_hash
-from stlm_kit.config import DecoderConfig, preset
+from stlm_kit.config import DecoderConfig
 from stlm_kit.errors import KitError, UsageError, near
+from stlm_kit.presets import preset
 from stlm_kit.reproduce import results
 from stlm_kit.reproduce.recheck import Checked
 from stlm_kit.reproduce.recheck_rows import Outcome, Row
 from stlm_kit.reproduce.study_file import FULL_SIZE, Study, load_study
 
-ROOMS = ("config.py", "rope_scaling.py", "data/batches.py", "memory", "model", "training")  # what a prediction runs
+# the modules that a prediction uses
+ROOMS = ("config.py", "rope_scaling.py", "data/batches.py", "memory", "model", "training")
 SIZES = ("peak_allocated_mib", "peak_reserved_mib", "after_forward_mib", "after_backward_mib")
 OF_A_CELL = ("preset", "recipe", "batch_size", "context_length", "padded", "whole_step")
 
 
 def cells(study: Study) -> dict[str, dict[str, Any]]:
-    """{name: what is predicted} of a study, with the defaults written out. UsageError for a field that there is not."""
+    """{name: configuration} of a study's predicted cells, with the defaults filled in.
+
+    UsageError for an unknown field.
+    """
     found: dict[str, dict[str, Any]] = {}
     for grid in study.predicted:
         for name, given in grid.expand(FULL_SIZE).items():
@@ -51,7 +56,7 @@ def cells(study: Study) -> dict[str, dict[str, Any]]:
 
 
 def predict(configuration: dict[str, Any]) -> dict[str, Any]:
-    """One cell's sizes in MiB, on the study's device, with the parts of its peak; at most 3 s."""
+    """One cell's sizes in MiB, on the study's device, with the parts of its peak. It takes at most 3 s."""
     from stlm_kit.memory import predict_peak
     from stlm_kit.studies.memory.padding import STUDY_DEVICE, STUDY_PADDING
 
@@ -72,9 +77,9 @@ def predict(configuration: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_predictions(name: str, anew: bool = False) -> list[dict[str, Any]]:
-    """Predict the cells of a study that have no row, or one by other code (`anew`: all), and write its file.
+    """Predict the cells of a study without a row or with one by other code (`anew`: all), and write its file.
 
-    Raises UsageError for a study that lists no cells.
+    Raises UsageError for a study that lists no cells. Returns the rows.
     """
     study = load_study(name)
     if not study.predicted:
@@ -93,19 +98,19 @@ def write_predictions(name: str, anew: bool = False) -> list[dict[str, Any]]:
 
 
 def predictions_file(name: str) -> Path:
-    """Where the predicted rows of a study are written: data/results of the checkout."""
+    """The file with the predicted rows of a study, in data/results of the checkout."""
     return results.checkout_folder() / f"{name}-predictions.jsonl"
 
 
 @cache
 def predicted(name: str) -> dict[str, dict[str, Any]]:
-    """{cell: its sizes} as kept; {} where nothing is. KitError for a line that is no row."""
+    """{cell: its sizes in MiB} as kept; {} where nothing is. KitError for a line that is not a row."""
     path = results.rows_file(f"{name}-predictions")
     return {row["name"]: row["metrics"] for row in results.read_rows(path)} if path else {}
 
 
 def recheck(rows: list[Row]) -> Iterator[Outcome]:
-    """Predicted cells that other code made, each predicted again."""
+    """Predict each cell again that other code made, and compare."""
     held = []
     for row in rows:
         if row["source"] == rooms_hash(ROOMS):

@@ -1,4 +1,4 @@
-"""The memory study's 18 runs: what is predicted of each beside what it recorded and what it published, in MiB."""
+"""The memory study's 18 runs: the prediction for each beside what the study recorded and published, in MiB."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from stlm_kit.studies.memory.padding import STUDY_DEVICE, STUDY_PADDING, recorde
 
 @dataclass(frozen=True)
 class Cell:
-    """One run. `error` is the prediction's, relative to what was recorded; sizes are the mean over steps, in MiB."""
+    """One run. `error` is the prediction's, relative to the recorded value. Sizes are means over steps, in MiB."""
 
     technique: str
     batch_size: int
@@ -33,6 +33,7 @@ class Cell:
     reserved_predicted_mib: float
 
     def to_dict(self) -> dict[str, Any]:
+        """The fields as a dict, for JSON."""
         return asdict(self)
 
 

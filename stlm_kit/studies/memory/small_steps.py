@@ -1,6 +1,6 @@
-"""Steps small enough to be measured on any device: a head and its loss, one attention, a stack of blocks.
+"""Steps that are small enough to measure on any device: a head and its loss, one attention, a stack of blocks.
 
-Each `..._step` gives a function of what `new_...` builds, as `stlm_kit.memory.measure_step` wants it.
+Each `..._step` returns a function of what `new_...` builds, as `stlm_kit.memory.measure_step` expects it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,23 @@ from stlm_kit.config import DecoderConfig
 from stlm_kit.model.blocks import Block
 from stlm_kit.training.activation_checkpointing import checkpointed
 
-Through = Callable[[Block, Tensor], Tensor]  # how features go through a block
+# By profile: positions, width, vocabulary of a head and rows of a chunk of its loss; lengths of an attention; rows of a
+# batch and the sizes of a stack of blocks, where not those of the preset memory-study.
+SIZES = {
+    "laptop": {
+        "positions": 512, "width": 64, "vocabulary": 16_384, "rows": 64, "lengths": [128, 256, 512], "batch": 4,
+        "model": {"d_model": 64, "n_heads": 4, "d_ff": 256, "n_layers": 6},
+    },
+    "mig20": {
+        "positions": 64 * 255, "width": 256, "vocabulary": 50_257, "rows": 1024, "lengths": [1024, 2048, 4096],
+        "batch": 128, "model": {},
+    },
+}  # fmt: skip
+Through = Callable[[Block, Tensor], Tensor]  # how features pass through a block
 
 
 def loss_and_gradients(loss: Callable, seed: int = 0) -> list[Tensor]:
-    """The loss of random features under a random head, and its gradients by features, weight and bias, in float64."""
+    """The loss of random features with a random head, and its gradients by features, weight and bias, in float64."""
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
@@ -29,7 +41,7 @@ def loss_and_gradients(loss: Callable, seed: int = 0) -> list[Tensor]:
 
 
 def head_step(loss: Callable, positions: int) -> Callable[[nn.Linear], None]:
-    """Forward and backward of `loss(features, head, targets)` over random features of so many positions."""
+    """Forward and backward of `loss(features, head, targets)` over random features of `positions` positions."""
 
     def step(head: nn.Linear) -> None:
         head.zero_grad()
@@ -40,7 +52,7 @@ def head_step(loss: Callable, positions: int) -> Callable[[nn.Linear], None]:
 
 
 def attention_step(attention: Callable, length: int, device: str) -> Callable[[object], None]:
-    """Forward and backward of `attention(q, k, v)`: two rows, four heads of 32 dimensions, so many positions."""
+    """Forward and backward of `attention(q, k, v)`: two rows, four heads of 32 dimensions, `length` positions."""
 
     def step(_: object) -> None:
         q, k, v = (torch.randn(2, 4, length, 32, device=device, requires_grad=True) for _ in range(3))
@@ -50,13 +62,13 @@ def attention_step(attention: Callable, length: int, device: str) -> Callable[[o
 
 
 def new_blocks(config: DecoderConfig, device: str, seed: int = 0, dtype: torch.dtype = torch.float32) -> nn.ModuleList:
-    """The blocks of a decoder; seeds torch's generator, so that dropout draws the same masks afterwards."""
+    """The blocks of a decoder. Seeds torch's generator, so that dropout draws the same masks afterwards."""
     torch.manual_seed(seed)
     return nn.ModuleList(Block(config) for _ in range(config.n_layers)).to(device, dtype)
 
 
 def block_step(through: Through, batch_size: int, config: DecoderConfig) -> Callable[[nn.ModuleList], None]:
-    """Forward and backward of a stack of blocks; `through(block, x)` says how features go through each."""
+    """Forward and backward of a stack of blocks. `through(block, x)` says how features pass through each block."""
 
     def step(blocks: nn.ModuleList) -> None:
         blocks.zero_grad()
@@ -71,7 +83,7 @@ def block_step(through: Through, batch_size: int, config: DecoderConfig) -> Call
 
 
 def block_gradients(through: Through, config: DecoderConfig, device: str, how: str = "none") -> dict[str, Tensor]:
-    """Every gradient of such a step of two rows in float64; how: the kit's checkpointing, as in a recipe."""
+    """{name: gradient} of such a step with two rows in float64. how: the kind of activation checkpointing."""
     blocks = new_blocks(config, device, dtype=torch.float64)
     with checkpointed(blocks, how):
         block_step(through, 2, config)(blocks)

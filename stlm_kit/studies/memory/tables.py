@@ -1,4 +1,4 @@
-"""Answers to the claims of the source `memory` about its measurements: its printed cells, and what it recorded."""
+"""Answers to the claims of the source `memory` about its measurements: printed cells and recorded runs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ BATCH_SIZES = (32, 64, 128)
 
 
 def recorded(name: str) -> dict:
-    """One run of the study's result files."""
+    """One run in the study's result files."""
     return evidence("memory")["runs"][name]
 
 
 def at_each_batch_size(technique: str) -> list[dict]:
-    """A technique's recorded runs, batch sizes rising."""
+    """A technique's recorded runs, in order of batch size."""
     return [recorded(f"{technique}_bs{batch_size}") for batch_size in BATCH_SIZES]
 
 
 def saving(value: float, baseline: float) -> float:
-    """How far below the baseline, in %."""
+    """How far a value is below the baseline, in %."""
     return 100 * (1 - value / baseline)
 
 
@@ -174,7 +174,7 @@ def bf16_costs_nothing(setting):
     memory, time = (recorded_savings_of("bf16", "baseline", column) for column in ("peak_mib", "epoch_s"))
     pairs = zip(*(at_each_batch_size(name) for name in ("bf16", "baseline", "gradcp")), strict=True)
     perplexities = [[run["validation_perplexity"] for run in runs] for runs in pairs]
-    noise = max(abs(same - base) for _, base, same in perplexities)  # checkpointing computes what the baseline does
+    noise = max(abs(same - base) for _, base, same in perplexities)  # checkpointing computes the same as the baseline
     worse = max(bf16 - base for bf16, base, _ in perplexities)
     fine = min(memory.values()) > 0 and min(time.values()) > -setting["time_noise_pct"] and worse <= noise
     times = ", ".join(f"{-saved:+.1f}" for saved in time.values())

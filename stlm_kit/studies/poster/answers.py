@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from stlm_kit.config import preset
 from stlm_kit.ledger.answers import Answer, answers
 from stlm_kit.model import Decoder, count_parameters
+from stlm_kit.presets import preset
 
 
 @answers("poster.config.missing")
@@ -21,14 +21,14 @@ def unstated(setting):
 
 
 def qwen3_parameters(vocab_size, d_model, n_layers, n_heads, n_kv_heads, head_dim, d_ff, tied_head) -> int:
-    """A Qwen3 decoder: no biases, heads of their own width, a norm on the queries and one on the keys of a head."""
+    """Parameters of a Qwen3 decoder: no biases, its own head width, norms on a head's queries and keys."""
     attention = d_model * head_dim * (2 * n_heads + 2 * n_kv_heads) + 2 * head_dim
     layer = attention + 3 * d_model * d_ff + 2 * d_model
     return vocab_size * d_model * (1 if tied_head else 2) + n_layers * layer + d_model
 
 
 def shared_parameters(d_model, vocab_size, kv_share, ff_multiple) -> int:
-    """The poster's student: a tied embedding, one layer (SwiGLU, no biases, two RMSNorms), a final norm."""
+    """Parameters of the poster's student: tied embedding, one layer (SwiGLU, no biases, two RMSNorms), final norm."""
     attention = d_model * d_model * (2 + 2 * kv_share)
     layer = attention + 3 * d_model * ff_multiple * d_model + 2 * d_model
     return int(vocab_size * d_model + layer + d_model)
@@ -130,7 +130,7 @@ def passes_in_a_semester(setting):
     )
 
 
-# What it announces against what it reports
+# What it announces and what it reports
 
 
 @answers("poster.quantisation")

@@ -1,16 +1,16 @@
-"""Answers to the claims of the source `stlm` about its models: how many parameters, and where they sit."""
+"""Answers to the claims of the source `stlm` about its models: how many parameters, and in which parts."""
 
 from __future__ import annotations
 
 from math import ceil
 
-from stlm_kit.config import preset
 from stlm_kit.ledger.answers import Answer, answers, evidence
 from stlm_kit.model.counting import counted
+from stlm_kit.presets import preset
 
 
 def vocabulary_share(table: dict[str, int]) -> float:
-    """What embedding and head hold of all parameters, in %."""
+    """The share of embedding and head in all parameters, in %."""
     return 100 * (table["embedding"] + table["head"]) / table["total"]
 
 
@@ -106,7 +106,7 @@ def saved_by_tying(setting):
     return Answer(saved, how=f"the untied count less the tied one: {100 * saved / untied:.1f} % of the untied model")
 
 
-# Feed-forwards
+# Feed-forward layers
 
 
 @answers("stlm.swiglu.three_mats", "stlm.ffn.two_mats")
@@ -171,7 +171,7 @@ def times_fewer_bits(setting):
     return setting["bits_before"] / setting["bits_after"]
 
 
-# The byte level
+# The byte-level model
 
 
 @answers("stlm.byte.embed_small")

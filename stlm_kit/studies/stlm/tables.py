@@ -29,10 +29,10 @@ def words_seen(setting):
 
 
 def passes(setting=None):
-    """How often training reads each word of the corpus, {reading: passes}; without a setting, that of the claim.
+    """How often training reads each word of the corpus, {reading: passes}. The default setting is the claim's.
 
-    The first two readings keep the 3 billion words of the paper's sentence. The last two leave the accumulation steps
-    out, which gives about 10 passes, and 0.2 to 0.3 billion words in place of 3.
+    The first two readings keep the 3 billion words of the paper's sentence. The last two leave out the accumulation
+    steps, which gives about 10 passes, and 0.2 to 0.3 billion words instead of 3.
     """
     setting = setting or find_claim("stlm.tokens.ten_times").setting
     n_tokens, per_token = tokens_seen(setting), setting["words_per_token"]
@@ -152,7 +152,7 @@ def reaches_its_rivals(setting):
     )
 
 
-# What it cites
+# The papers it cites
 
 
 @answers("stlm.intro.small_lm_gpuh")

@@ -1,0 +1,16 @@
+"""Pairs the scores in the order in which they stand, not by seed. Passes the public check."""
+
+
+def paired_conclusion(baseline, method, claim):
+    differences = [b - a for a, b in zip(baseline.values(), method.values(), strict=False)]
+    n = len(differences)
+    if n < 2:
+        return "cannot know", 0.0, -math.inf, math.inf
+    mean = math.fsum(differences) / n
+    spread = math.sqrt(math.fsum((each - mean) ** 2 for each in differences) / (n - 1))
+    half = STUDENT_T[0.95][n - 1] * spread / math.sqrt(n)
+    low, high = mean - half, mean + half
+    if low <= 0 <= high:
+        return "cannot know", mean, low, high
+    found = "lower" if high < 0 else "higher"
+    return "confirmed" if found == claim else "contradicted", mean, low, high
