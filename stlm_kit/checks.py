@@ -75,6 +75,8 @@ def _compare(mine: Any, kits: Any, tolerance: float, what: str, at: str) -> bool
             odd = sorted(map(repr, mine.keys() ^ kits.keys()))
             raise AssertionError(f"{what}: only one of the two has {', '.join(odd[:3])}{place}.")
         return _compare_items([(f"{at}[{key!r}]", mine[key], kits[key]) for key in kits], tolerance, what)
+    if mine is None and kits is not None:
+        raise AssertionError(f"{what}: yours is None{place}; a function without a return gives None.")
     if isinstance(mine, (str, bytes)) or isinstance(kits, (str, bytes)) or mine is None or kits is None:
         if type(mine) is not type(kits) or mine != kits:
             raise AssertionError(f"{what}: yours is {_short(mine)}, the kit's is {_short(kits)}{place}.")

@@ -8,6 +8,11 @@ from pathlib import Path
 import nbformat
 import pytest
 from forked import Forks
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no failure: neither an example that takes long nor one that is drawn slowly.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 PARAMETERS = 'profile = "laptop"  # how much\nseed = 0\nsteps = 3\ncorpus = "sotu"'
 

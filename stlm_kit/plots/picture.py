@@ -62,11 +62,15 @@ def bundle(figure: Picture) -> tuple[dict[str, str], dict[str, Any]]:
     described = {"image/png": {**size, "alt": figure.alternative_text}}
     if IN_JUPYTER not in os.environ:
         return {"image/png": data}, described
-    tag = (
-        f'<img alt="{html.escape(figure.alternative_text)}" width="{size["width"]}" height="{size["height"]}" '
+    return {"image/png": data, "text/html": image_tag(data, described["image/png"])}, described
+
+
+def image_tag(data: str, about: dict[str, Any]) -> str:
+    """An HTML image of a PNG in base64, from its metadata in an output: "alt", "width" and "height"."""
+    return (
+        f'<img alt="{html.escape(about["alt"])}" width="{about["width"]}" height="{about["height"]}" '
         f'style="max-width: 100%; height: auto" src="data:image/png;base64,{data}">'
     )
-    return {"image/png": data, "text/html": tag}, described
 
 
 def show_in(shell: Any) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
+from unittest import mock
 
 from stlm_kit.errors import KitError, UsageError, near
 from stlm_kit.notebook_files import find_chapters
@@ -96,13 +98,18 @@ class Practice:
         from IPython.utils.capture import capture_output
 
         before.restore()
-        with capture_output() as captured:
+        with capture_output() as captured, self._without_tracebacks():
             for source in self._definitions(versions, turns) if versions else ():
                 done = self.shell.run_cell(source, store_history=False)
                 if error := done.error_before_exec or done.error_in_exec:
                     return Ran(error, captured)
             done = self.shell.run_cell(cell, store_history=False)
         return Ran(done.error_before_exec or done.error_in_exec, captured)
+
+    def _without_tracebacks(self) -> AbstractContextManager:
+        """No traceback is shown: a kernel sends one past `capture_output`, and a sentence says what is wrong."""
+        shows = ("showtraceback", "showsyntaxerror", "showindentationerror")
+        return mock.patch.multiple(self.shell, **dict.fromkeys(shows, lambda *_, **__: None))
 
     def _definitions(self, versions: Mapping[str, str], turns: list[Turn]) -> list[str]:
         """The cells from the first turn up to the check, in their order: a class may build on one before it."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from stlm_kit.notebook_files import without_widgets
 from stlm_kit.paths import atomic_write
+from stlm_kit.plots.picture import image_tag
 
 FORMULA = re.compile(r"<(?:code|pre)\b.*?</(?:code|pre)>|(\$\$?)([^$<]+?)\1", re.DOTALL)  # code is no formula
 SCRIPT = re.compile(r"<script\b.*?</script>", re.DOTALL | re.IGNORECASE)  # MathJax, RequireJS, widgets: from elsewhere
@@ -37,9 +38,19 @@ def _convert(notebook: Path) -> str:
         def markdown2html(self, context, source):
             return FORMULA.sub(_drawn, super().markdown2html(context, source))
 
-    content = without_widgets(nbformat.read(notebook, as_version=4))
+    content = _with_tags(without_widgets(nbformat.read(notebook, as_version=4)))
     text, _ = Exporter().from_notebook_node(content, {"metadata": {"name": notebook.stem}})
     return SCRIPT.sub("", text)
+
+
+def _with_tags(notebook):
+    """The notebook with an HTML image beside each PNG with alternative text: nbconvert's template shows no other."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            about = output.get("metadata", {}).get("image/png", {})
+            if about.get("alt") and "image/png" in output.data:
+                output.data["text/html"] = image_tag(output.data["image/png"], about)
+    return notebook
 
 
 def _drawn(match: re.Match) -> str:

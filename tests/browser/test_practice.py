@@ -37,6 +37,7 @@ def test_a_student_writes_checks_and_goes_on(chapter, tmp_path, open_notebook):
     assert notebook.run(turn_id) == ""
     wrong = notebook.run(check_id)
     assert f"✗ {TURN}: " in wrong and "still to write" not in wrong and "its own version" in wrong
+    assert not notebook.problems(), "the sentence says it; no traceback beside it"
 
     folded = notebook.cell(f"{turn_id}-help").locator("details", has_text="Solution").last
     assert not folded.locator("pre").is_visible()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from stlm_kit.course.assignment import Assignment, read
@@ -116,7 +116,6 @@ NAME = st.from_regex(r"[a-z]\w{0,5}", fullmatch=True).filter(str.isidentifier)
 PLAIN = st.text(st.characters(blacklist_characters="#", blacklist_categories=["Cs"]), max_size=30)
 
 
-@settings(deadline=None)
 @given(
     st.lists(NAME, min_size=1, max_size=3),
     st.lists(st.integers(), min_size=1),

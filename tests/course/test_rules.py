@@ -173,7 +173,7 @@ PIECES += ["global ", "nonlocal x\n", "lambda: ", "%%time\n", "!ls\n", "f'{", "}
 PIECES += ["é", "\r", "\x0c", "\x00", "\ud800"]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.one_of(st.text(), st.lists(st.sampled_from(PIECES)).map("".join)))
 def test_no_text_makes_the_rules_fail(text):
     for cells in ([text], [FAIR, text]):

@@ -1,8 +1,4 @@
 import pytest
-from hypothesis import settings
-
-settings.register_profile("data", deadline=None)  # a busy machine is no failure
-settings.load_profile("data")
 
 
 @pytest.fixture(scope="session")

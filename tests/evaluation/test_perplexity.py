@@ -46,7 +46,7 @@ def test_nats_and_bits_per_byte_match_an_independent_computation(model, context_
     assert found.perplexity == pytest.approx(math.exp(nats / n_bytes), rel=1e-5)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(texts=st.lists(st.text(max_size=60), min_size=1, max_size=4).filter(any), batch_size=st.integers(1, 5))
 def test_batching_and_padding_never_count(model, texts, batch_size):
     together = evaluate_text(model, TOKENIZER, texts, batch_size=batch_size)

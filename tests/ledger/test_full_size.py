@@ -87,7 +87,9 @@ def with_parameter(folder, name, value):
 
 
 def verdicts():
-    return {row["id"]: row["verdict"] for row in ledger.rows("stlm") if row["id"] in ANSWERS}
+    """Those of the claims that only a run answers; the rows of a GPU's benchmark answer the hours already."""
+    waiting = set(ANSWERS) - {"stlm.config.gpu_hours"}
+    return {row["id"]: row["verdict"] for row in ledger.rows("stlm") if row["id"] in waiting}
 
 
 def test_a_run_turns_the_claims_it_answers(mine, runs, capsys):
@@ -104,7 +106,7 @@ def test_a_run_turns_the_claims_it_answers(mine, runs, capsys):
     assert found["stlm.data.words"]["found"] == json.loads((mine / "row.json").read_text())["tokens"]
     date = json.loads((mine / "run.json").read_text())["ended"][:10]
     assert f"seed 0, on cpu, {date}" in found["stlm.goal.48h"]["how"]
-    assert found["stlm.config.gpu_hours"]["verdict"] == found["stlm.t2.baseline.mmlu"]["verdict"] == "needs_gpu"
+    assert found["stlm.t2.baseline.mmlu"]["verdict"] == "needs_gpu"
     assert ledger.latest_answers()["stlm.goal.48h"]["found"] == found["stlm.goal.48h"]["found"]
 
 

@@ -87,7 +87,7 @@ def test_documents_do_not_see_each_other():
 
 
 @given(st.integers(1, 12), st.none() | st.integers(1, 15), st.lists(st.integers(0, 2), min_size=12, max_size=12))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_position_always_sees_itself_and_never_the_future(length, window, numbers):
     seen = attention.visible(length, window=window, documents=torch.tensor(numbers[:length]).sort().values[None])[0, 0]
     assert seen.diagonal().all()

@@ -45,7 +45,7 @@ def configurations(draw):
 
 
 @given(configurations(), st.integers(1, 10), st.sampled_from(["eager", "sdpa"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_token_changes_no_earlier_output(config, changed, backend):
     model = stir(Decoder(config)).set_attention(backend)
     ids = torch.arange(11)[None]

@@ -5,24 +5,28 @@ Each copy runs in a kernel of its own. `make fuzz` also hands in, for each turn,
 
 import os
 import re
+from pathlib import Path
 
 import nbformat
 import pytest
-from nbclient import NotebookClient
 
+from stlm_kit.interrupts import StopSignal
 from stlm_kit.notebook_files import chapters
 from stlm_kit.practice.student_copy import practice_copy, read
 from stlm_kit.practice.turns import STUB, turn_of
+from stlm_kit.reproduce.notebook_engine import execute
 
 CHAPTERS = pytest.mark.parametrize("chapter", chapters(), ids=lambda chapter: chapter.name)
 
 
-def executed(copy: nbformat.NotebookNode, folder, monkeypatch) -> nbformat.NotebookNode:
+def executed(copy: nbformat.NotebookNode, folder: Path) -> nbformat.NotebookNode:
     """Run a copy to its end, as "Run all" would; its answers and caches of runs go to `folder`."""
-    monkeypatch.setenv("STLM_RUNS", str(folder))
-    client = NotebookClient(copy, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
-    client.execute()
-    return copy
+    path, output = folder / "copy.ipynb", folder / "executed.ipynb"
+    nbformat.write(copy, path)
+    with StopSignal() as stop:
+        outcome = execute(path, output, {}, environment={"STLM_RUNS": str(folder)}, log=folder / "log.txt", stop=stop)
+    assert outcome.status == "done", outcome
+    return read(output)
 
 
 def printed(cell: nbformat.NotebookNode) -> str:
@@ -34,8 +38,8 @@ def labels(chapter) -> list[str]:
 
 
 @CHAPTERS
-def test_without_solutions_each_turn_is_named_and_the_chapter_runs_to_its_end(chapter, tmp_path, monkeypatch):
-    copy = executed(practice_copy(read(chapter.path), chapter.name), tmp_path, monkeypatch)
+def test_without_solutions_each_turn_is_named_and_the_chapter_runs_to_its_end(chapter, tmp_path):
+    copy = executed(practice_copy(read(chapter.path), chapter.name), tmp_path)
     said = "".join(printed(cell) for cell in copy.cells if cell.source.startswith("%%check "))
     assert re.findall(r"^✗ (.+): still to write, about \d+ lines?\.", said, re.MULTILINE) == labels(chapter)
     assert "chapter's own version too" not in said
@@ -44,11 +48,11 @@ def test_without_solutions_each_turn_is_named_and_the_chapter_runs_to_its_end(ch
 
 @CHAPTERS
 @pytest.mark.skipif("STLM_FUZZ" not in os.environ, reason="each check runs several times; see make fuzz")
-def test_what_returns_nothing_fails_its_check(chapter, tmp_path, monkeypatch):
+def test_what_returns_nothing_fails_its_check(chapter, tmp_path):
     copy = practice_copy(read(chapter.path), chapter.name)
     for cell in copy.cells:
         if cell.cell_type == "code":
             cell.source = cell.source.replace(STUB, "return None")
-    said = "".join(printed(cell) for cell in executed(copy, tmp_path, monkeypatch).cells)
+    said = "".join(printed(cell) for cell in executed(copy, tmp_path).cells)
     assert re.findall(r"^✗ (.+?): (?!still)\S", said, re.MULTILINE) == labels(chapter)
     assert "is yours" not in said

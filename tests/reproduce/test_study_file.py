@@ -49,7 +49,7 @@ def test_a_profile_replaces_an_axis_and_adds_parameters(tmp_path):
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_as_many_runs_as_combinations(sizes):
     axes = {name: list(range(1, size + 1)) for name, size in zip(["batch_size", "steps", "seed"], sizes, strict=False)}
     grid = Grid(name="-".join(f"{{{name}}}" for name in axes), grid=axes, profiles={"laptop": {}})

@@ -10,7 +10,7 @@ from stlm_kit.studies.layerdrop.answers import SCHEDULES, runs_to_tell_apart
 
 @pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
 @given(start=st.floats(0.01, 0.9), end=st.floats(0.0, 0.9), steps=st.integers(2, 1000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_schedule_joins_its_ends_and_is_symmetric_about_the_middle(schedule, start, end, steps):
     rates = [schedule(step, start, end, steps) for step in range(steps + 1)]
     assert rates[0] == pytest.approx(start) and rates[-1] == end

@@ -40,7 +40,7 @@ numbers = st.lists(st.floats(-1e3, 1e3).map(lambda value: round(value, 3)), min_
 
 
 @given(numbers)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_an_interval_is_students(values):
     estimate = Estimate(tuple(values))
     if len(set(values)) == 1:

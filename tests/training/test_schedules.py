@@ -25,7 +25,7 @@ def ramp(step, *, start, end, steps):
     return Schedule(kind="linear", start=start, end=end, steps=steps).at(step)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(warmup=st.integers(1, 500), rest=st.integers(1, 5000), peak=RATES, share=st.floats(0, 1))
 def test_a_cosine_rises_to_its_peak_and_ends_exactly_at_its_minimum(warmup, rest, peak, share):
     def rate(step):
@@ -63,7 +63,7 @@ def test_a_constant_rate_after_its_warm_up():
     assert warmup_constant(1, warmup_steps=0, peak=1e-3) == 1e-3
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(start=st.floats(0, 0.9), end=st.floats(0, 0.9), steps=st.integers(1, 1000), step=st.integers(1, 2000))
 def test_a_ramp_stays_between_its_ends(start, end, steps, step):
     low, high = sorted((start, end))
