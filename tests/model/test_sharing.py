@@ -9,6 +9,7 @@ from torch import nn
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.layer_sharing import numbered, owners
 from stlm_kit.memory import measure_peak, predict_peak
+from stlm_kit.memory.operations import step_operations
 from stlm_kit.model import Decoder, count_parameters, parameter_table
 from stlm_kit.model.huggingface import export_to_hf
 from stlm_kit.model.layers import Factored
@@ -115,6 +116,19 @@ def test_sharing_survives_conversion_copying_and_a_state_dict(pattern, extras, i
     loaded.load_state_dict(model.state_dict())
     assert count_parameters(loaded) == n
     assert torch.equal(model(ids), loaded(ids))
+
+
+@every
+def test_sharing_saves_no_operation(pattern):
+    """A token costs what it costs unshared; a low-rank change adds its two products, forward and twice backward."""
+    apart = step_operations(tiny(n_layers=5), "fp32", 2, 12).own
+    assert step_operations(tiny(n_layers=5, sharing=pattern), "fp32", 2, 12).own == apart
+    changed = shared(pattern, lora_rank=2)
+    added = sum(
+        2 * 2 * (m.shared.in_features + m.shared.out_features) for m in changed.modules() if hasattr(m, "lora_in")
+    )
+    counted = step_operations(changed.config, "fp32", 2, 12).own - apart
+    assert counted == 3 * added * 2 * 12
 
 
 def test_a_layer_index_makes_equal_layers_differ(ids):
