@@ -3,7 +3,7 @@
 from stlm_kit.cli import main
 from stlm_kit.reproduce import parameters
 from stlm_kit.reproduce.request import Request, plan
-from stlm_kit.reproduce.run_record import begin
+from stlm_kit.reproduce.run_record import WRITTEN, begin
 
 
 def test_a_damaged_notebook_beside_the_wanted_one_is_named_and_the_run_goes_on(course, tmp_path, capsys):
