@@ -38,9 +38,7 @@ def test_what_a_killed_writer_left_half_written_goes_when_the_run_begins_again(c
     course.chapter("01_whole", "print(6 * 7)")
     [run] = plan(Request(notebooks=course.folder))
     begin(run)
-    halves = [
-        run.folder / f"{name}.part-0123456789ab" for name in ("run.json", "row.json", "config.json", "result.json")
-    ]
+    halves = [run.folder / f"{name}.part-0123456789ab" for name in WRITTEN]
     for half in halves:
         half.write_text("{")
     begin(run)
