@@ -90,10 +90,11 @@ def processes(run_dir: Path) -> list[Path]:
     return sorted((run_dir / "wandb").glob("offline-run-*"))
 
 
-def wait_for(condition, seconds: float = 180):
+def wait_for(condition, forks, seconds: float = 180):
+    """Until the condition holds; what the program said where it never does."""
     end = time.monotonic() + seconds
     while not (found := condition()):
-        assert time.monotonic() < end, "waited too long"
+        assert time.monotonic() < end, (forks.running, forks.out.read_text()[-500:], forks.error.read_text()[-2000:])
         time.sleep(0.02)
     return found
 
@@ -295,7 +296,7 @@ def test_its_process_is_killed_and_then_the_run(verses, tmp_path, forks):
         return path.exists() and path.read_text().count("\n") > 30
 
     forks.start(*command, tmp_path / "one")
-    wait_for(lambda: begun("one") and children(forks._pid, "wandb-core"))
+    wait_for(lambda: begun("one") and children(forks._pid, "wandb-core"), forks)
     for pid in children(forks._pid, "wandb-core"):
         os.kill(pid, signal.SIGKILL)
     assert forks.wait() == 0
@@ -304,7 +305,7 @@ def test_its_process_is_killed_and_then_the_run(verses, tmp_path, forks):
     assert [row["step"] for row in rows(tmp_path / "one")] == list(range(1, 1001))
 
     forks.start(*command, tmp_path / "two")
-    wait_for(lambda: begun("two"))
+    wait_for(lambda: begun("two"), forks)
     forks.send(signal.SIGKILL)
     assert forks.wait() == -signal.SIGKILL
     assert forks.run(*command, tmp_path / "two") == 0

@@ -66,11 +66,12 @@ def bundle(figure: Picture) -> tuple[dict[str, str], dict[str, Any]]:
 
 
 def image_tag(data: str, about: dict[str, Any]) -> str:
-    """An HTML image of a PNG in base64, from its metadata in an output: "alt", "width" and "height"."""
-    return (
-        f'<img alt="{html.escape(about["alt"])}" width="{about["width"]}" height="{about["height"]}" '
-        f'style="max-width: 100%; height: auto" src="data:image/png;base64,{data}">'
-    )
+    """An HTML image of a PNG in base64, from its metadata in an output: "alt", and "width" and "height" if they are
+    there.
+    """
+    size = "".join(f' {name}="{about[name]}"' for name in ("width", "height") if name in about)
+    style = 'style="max-width: 100%; height: auto"'
+    return f'<img alt="{html.escape(about["alt"])}"{size} {style} src="data:image/png;base64,{data}">'
 
 
 def show_in(shell: Any) -> None:

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import json
 
-from stlm_kit.paths import atomic_write
+from stlm_kit.paths import atomic_write, clear_parts
 from stlm_kit.provenance import describe_machine, now
 from stlm_kit.reproduce.rows import own_row
 from stlm_kit.reproduce.run import FINISHED, Run
 from stlm_kit.reproduce.run_hash import identity
 
+WRITTEN = ("run.json", "row.json", "config.json", "result.json")  # into the run's folder, by this process
+
 
 def begin(run: Run, by: str = "stlm") -> None:
     """Create the run's folder and write the request. by: "stlm" (the runner), or "papermill" without the runner."""
     run.folder.mkdir(parents=True, exist_ok=True)
+    for name in WRITTEN:
+        clear_parts(run.folder / name)  # from a killed writer; this process holds the run
     run.write_record(
         study=run.study,
         name=run.name,

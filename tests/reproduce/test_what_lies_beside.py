@@ -2,6 +2,8 @@
 
 from stlm_kit.cli import main
 from stlm_kit.reproduce import parameters
+from stlm_kit.reproduce.request import Request, plan
+from stlm_kit.reproduce.run_record import WRITTEN, begin
 
 
 def test_a_damaged_notebook_beside_the_wanted_one_is_named_and_the_run_goes_on(course, tmp_path, capsys):
@@ -30,3 +32,14 @@ def test_an_annotated_parameter_is_set_without_a_word_of_papermills(course, tmp_
 
 def test_values_keep_their_blanks_and_numbers_need_none():
     assert parameters.check({"prompt": "  x ", "seed": " 3 "}) == {"prompt": "  x ", "seed": 3}
+
+
+def test_what_a_killed_writer_left_half_written_goes_when_the_run_begins_again(course):
+    course.chapter("01_whole", "print(6 * 7)")
+    [run] = plan(Request(notebooks=course.folder))
+    begin(run)
+    halves = [run.folder / f"{name}.part-0123456789ab" for name in WRITTEN]
+    for half in halves:
+        half.write_text("{")
+    begin(run)
+    assert not any(half.exists() for half in halves) and run.record["status"] == "running"
