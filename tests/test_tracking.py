@@ -36,6 +36,7 @@ def offline(monkeypatch):
             monkeypatch.delenv(name)
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB__SERVICE_WAIT", "150")  # seconds that its service may take to start on a busy machine
     yield
     wandb.teardown()
 

@@ -22,7 +22,7 @@ sys.path[:0] = [str(PROJECT), str(PROJECT / "tests")]
 from stlm_kit.report.ledger_summary import ledger_summary  # noqa: E402
 from stlm_kit.report.pages import html_page  # noqa: E402
 from stlm_kit.report.report import render  # noqa: E402
-from tests.browser.lab import CHROMIUM_FLAGS, Notebook, Server  # noqa: E402 (the tests' driver is no package)
+from tests.browser.lab import CHROMIUM_FLAGS, Notebook, Server, chromium  # noqa: E402 (the tests' driver is no package)
 from tests.browser.test_chapters import needed  # noqa: E402
 
 MOST_BYTES = 80_000
@@ -30,8 +30,7 @@ MARGIN = 4  # pixels around what is shown
 
 
 def main() -> None:
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    program = next(filter(None, map(shutil.which, names)), None)
+    program = chromium()
     if program is None:
         sys.exit("The pictures need a Chromium; on Debian: apt-get install chromium.")
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as scratch:

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import ast
 import re
+import threading
 import warnings
 from collections.abc import Iterable
 
 # A null byte; brackets nested too deep for the parser.
 UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+# Before 3.11.8 Python counts the depth of all trees that it builds at once in one place, and `catch_warnings` belongs
+# to the whole process too: submissions graded side by side take turns.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 def plain(text: str) -> str:
@@ -59,14 +63,24 @@ def python(cell: str) -> str:
     from IPython.core.inputtransformer2 import TransformerManager
 
     cell = re.sub(r"\A\s*%%.*", "", plain(cell))
-    with warnings.catch_warnings(action="ignore"):
+    with _ONE_AT_A_TIME, warnings.catch_warnings(action="ignore"):
         return TransformerManager().transform_cell(cell)
 
 
 def parse(cell: str) -> ast.Module:
     """The syntax tree of what IPython would run. Raises one of `UNREADABLE`."""
-    with warnings.catch_warnings(action="ignore"):  # an escape that Python frowns on is no matter here
-        return ast.parse(python(cell))
+    return _parse(python(cell))
+
+
+def _parse(code: str, attempts: int = 5) -> ast.Module:
+    try:
+        # An escape that Python frowns on is no matter here.
+        with _ONE_AT_A_TIME, warnings.catch_warnings(action="ignore"):
+            return ast.parse(code)
+    except SystemError:  # a library in another thread was building a tree as well (python/cpython#106905)
+        if attempts == 1:
+            raise
+        return _parse(code, attempts - 1)
 
 
 def tree(cell: str) -> ast.Module | None:
@@ -82,7 +96,7 @@ def compiles(code: str) -> bool:
     if (parsed := tree(code)) is None:
         return False
     try:
-        with warnings.catch_warnings(action="ignore"):
+        with _ONE_AT_A_TIME, warnings.catch_warnings(action="ignore"):
             compile(parsed, "cell", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     except UNREADABLE:
         return False
@@ -118,8 +132,7 @@ def split(code: str, names: Iterable[str]) -> list[str]:
     """
     wanted = set(names)
     try:
-        with warnings.catch_warnings(action="ignore"):
-            body = ast.parse(code).body
+        body = _parse(code).body
     except UNREADABLE:
         return [code]
     ends = {statement.end_lineno: wanted & set(_defined(statement)) for statement in body}
@@ -139,8 +152,7 @@ def split(code: str, names: Iterable[str]) -> list[str]:
 def cut_definition(code: str, name: str) -> str:
     """A cell without its top-level definitions of `name`; "" where only comments are left."""
     try:
-        with warnings.catch_warnings(action="ignore"):
-            body = ast.parse(code).body
+        body = _parse(code).body
     except UNREADABLE:
         return code
     lines = code.split("\n")

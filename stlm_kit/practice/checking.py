@@ -7,7 +7,6 @@ chapter's own version takes its place, and the cell runs again: nobody is stuck.
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from unittest import mock
 from stlm_kit.errors import KitError, UsageError, near
 from stlm_kit.notebook_files import find_chapters
 from stlm_kit.practice.namespace import Snapshot
-from stlm_kit.practice.turns import STUB, Turn, groups, turn_of
+from stlm_kit.practice.turns import RAISES, Turn, definitions, groups, turn_of
 
 YES, NO = "✓", "✗"
 
@@ -33,7 +32,8 @@ class Practice:
     written: dict[str, bool] = field(default_factory=dict)  # by label: whether the student's own version stands
 
     def __post_init__(self) -> None:
-        found = [turn for turn in map(turn_of, self.cells) if turn]
+        self._by_cell, self._groups = [turn_of(cell) for cell in self.cells], groups(self.cells)
+        found = [turn for turn in self._by_cell if turn]
         self.turns = {name: turn for turn in found for name in turn.names}
         self.written = {turn.label: False for turn in found}
 
@@ -113,11 +113,10 @@ class Practice:
 
     def _definitions(self, versions: Mapping[str, str], turns: list[Turn]) -> list[str]:
         """The cells from the first turn up to the check, in their order: a class may build on one before it."""
-        places = [i for i, cell in enumerate(self.cells) if turn_of(cell) in turns]
-        end = next(i for i, group in groups(self.cells).items() if group[0] in turns)
+        first = next(i for i, turn in enumerate(self._by_cell) if turn in turns)
+        end = next(i for i, group in self._groups.items() if group[0] in turns)
         sources = []
-        for cell in self.cells[places[0] : end]:
-            turn = turn_of(cell)
+        for cell, turn in zip(self.cells[first:end], self._by_cell[first:end], strict=True):
             if cell["cell_type"] == "code":
                 sources.append(versions[turn.label] if turn else cell["source"])
         return sources
@@ -143,14 +142,13 @@ class Ran:
 
 def _defined(source: str) -> set[str]:
     try:
-        body = ast.parse(source).body
+        return set(definitions(source))
     except (SyntaxError, ValueError):
         return set()
-    return {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
 
 
 def _unwritten(source: str) -> bool:
-    return STUB.split("  #")[0] in source
+    return RAISES in source
 
 
 def _sentence(error: BaseException) -> str:

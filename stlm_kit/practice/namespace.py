@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import random
 from collections.abc import Callable, MutableMapping
@@ -78,7 +77,6 @@ def _random_states() -> Callable[[], None]:
     def undo() -> None:
         torch.set_rng_state(states[0])
         np.random.set_state(states[1])
-        with contextlib.suppress(TypeError):
-            random.setstate(states[2])
+        random.setstate(states[2])
 
     return undo

@@ -13,20 +13,27 @@ from dataclasses import dataclass
 
 from stlm_kit.errors import KitError
 
-MARK = re.compile(r"^(?P<indent> +)# Your turn: ")
+WORDS = "# Your turn"
+MARK = re.compile(rf"^(?P<indent> +){WORDS}: ")
 CHECKS = re.compile(r"^ *checks\.(same|within|shows)\(", re.MULTILINE)
-STUB = "raise NotImplementedError  # your lines take the place of this one"
+RAISES = "raise NotImplementedError"
+STUB = f"{RAISES}  # your lines take the place of this one"
 
 
 @dataclass(frozen=True)
 class Turn:
-    """One marked cell. names: what it defines that the student writes; n_lines: how many lines that takes."""
+    """One marked cell. names: what it defines that the student writes; lines: how many lines each mark takes."""
 
     names: tuple[str, ...]
     solution: str
     stub: str
-    n_lines: int
+    lines: tuple[int, ...]
     hint: str = ""
+
+    @property
+    def n_lines(self) -> int:
+        """How many lines the student writes in this cell."""
+        return sum(self.lines)
 
     @property
     def label(self) -> str:
@@ -37,13 +44,13 @@ class Turn:
 def turn_of(cell: dict) -> Turn | None:
     """The turn that a code cell holds, None where it has no mark. Raises KitError for a mark that cannot be used."""
     source = cell["source"]
-    if cell["cell_type"] != "code" or "# Your turn" not in source:
+    if cell["cell_type"] != "code" or WORDS not in source:
         return None
-    stub, counts = _stubbed(source)
-    names = tuple(name for name, text in _definitions(source).items() if "# Your turn" in text)
-    if not counts or not names:
-        raise KitError(f"A mark is `# Your turn: TASK`, inside a function of the cell that begins {source[:60]!r}.")
-    return Turn(names, source, stub, sum(counts), cell.get("metadata", {}).get("hint", ""))
+    stub, lines = _stubbed(source)
+    marks = {name: text.count(WORDS) for name, text in definitions(source).items() if WORDS in text}
+    if not len(lines) == sum(marks.values()) == source.count(WORDS):
+        raise KitError(f"A mark is `{WORDS}: TASK`, inside a function of the cell that begins {source[:60]!r}.")
+    return Turn(tuple(marks), source, stub, tuple(lines), cell.get("metadata", {}).get("hint", ""))
 
 
 def groups(cells: Sequence[dict]) -> dict[int, list[Turn]]:
@@ -67,8 +74,8 @@ def groups(cells: Sequence[dict]) -> dict[int, list[Turn]]:
     return found
 
 
-def _definitions(source: str) -> dict[str, str]:
-    """The top-level functions and classes of a cell, with their text."""
+def definitions(source: str) -> dict[str, str]:
+    """The top-level functions and classes of a cell, with their text. Raises SyntaxError for what is no Python."""
     lines = source.splitlines()
     return {
         node.name: "\n".join(lines[node.lineno - 1 : node.end_lineno])
@@ -94,8 +101,8 @@ def _stubbed(source: str) -> tuple[str, list[int]]:
             region.pop()
         n_task = next((i for i, line in enumerate(region) if not line.strip().startswith("#")), len(region))
         count = sum(bool(line.strip()) and not line.strip().startswith("#") for line in region)
-        about = f"# Your turn (about {count} line{'s' if count != 1 else ''}): "
-        kept += [region[0].replace("# Your turn: ", about), *region[1:n_task], indent + STUB]
+        about = f"{WORDS} (about {count} line{'s' if count != 1 else ''}): "
+        kept += [region[0].replace(f"{WORDS}: ", about), *region[1:n_task], indent + STUB]
         kept += lines[at + len(region) : end]  # the blank lines behind it
         counts.append(count)
         at = end

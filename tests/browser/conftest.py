@@ -11,14 +11,13 @@ from playwright.sync_api import Error, sync_playwright
 
 from stlm_kit.paths import project_dir
 
-from .lab import CHROMIUM_FLAGS, START, Notebook, Server
+from .lab import CHROMIUM_FLAGS, START, Notebook, Server, chromium
 
 
 @pytest.fixture(scope="module")
 def browser():
     """Debian's Chromium, or the Chrome of this machine."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    program = next(filter(None, map(shutil.which, names)), None)
+    program = chromium()
     if program is None:
         missing = "The browser tests need a Chromium; on Debian: apt-get install chromium."
         pytest.fail(missing) if os.environ.get("STLM_REQUIRE_TOOLS") else pytest.skip(missing)

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import time
@@ -37,6 +38,12 @@ ALL_RAN = """stops => {
     if (document.querySelector(stops.error) && !prompts.some(prompt => prompt.includes('*'))) return true;
     return document.querySelector(stops.dialog) || prompts.every(prompt => /\\[\\d+\\]/.test(prompt));
 }"""
+
+
+def chromium() -> str | None:
+    """Debian's Chromium, or the Chrome of this machine; None where there is neither."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return next(filter(None, map(shutil.which, names)), None)
 
 
 class Server:

@@ -65,9 +65,17 @@ def test_what_has_no_mark_is_no_turn():
     assert turn_of({"cell_type": "markdown", "source": "# Your turn: read", "metadata": {}}) is None
 
 
+MIXED = "def a():\n    # Your turn: inside\n    return 1\n\n\nif a():\n    # Your turn: outside\n    x = 1"
+
+
 @pytest.mark.parametrize(
     "source",
-    ["# Your turn: outside\nx = 1", "if True:\n    # Your turn: outside\n    x = 1", "# Your turn without a colon"],
+    [
+        "# Your turn: outside\nx = 1",
+        "if True:\n    # Your turn: outside\n    x = 1",
+        "# Your turn without a colon",
+        MIXED,
+    ],
 )
 def test_a_mark_outside_of_a_function_is_refused(source):
     with pytest.raises(KitError, match="inside a function"):
