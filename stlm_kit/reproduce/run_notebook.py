@@ -38,10 +38,24 @@ def train_and_record(settings: RunSettings, measure_memory: bool = False, progre
         model_parameters=count_parameters(trained.model),
         **numbers_of(trained.result),
         first_losses=trained.losses[:FIRST],
+        **loss_curve(trained.losses),
         **memory,
         **device_facts(trained.result["device"]),
     )
     return trained
+
+
+CURVE = 25  # how many points of its training loss a row keeps
+
+
+def loss_curve(losses: list[float]) -> dict[str, Any]:
+    """A training's loss in at most CURVE points: {"curve_steps": n, "curve": the mean loss of each n steps in a row}.
+
+    Steps at the end that do not fill a point are left out.
+    """
+    each = max(1, -(-len(losses) // CURVE))
+    means = [sum(losses[at : at + each]) / each for at in range(0, len(losses) - each + 1, each)]
+    return {"curve_steps": each, "curve": [round(mean, 4) for mean in means]}
 
 
 TIMED_STEPS = 20  # with fewer steps, other work on the machine dominates the timing
