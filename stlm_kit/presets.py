@@ -19,6 +19,7 @@ class Preset(BaseModel, frozen=True, extra="forbid"):
     config: ModelConfig
     source: str  # one sentence that cites the document
     tokenizer: str  # the default tokenizer
+    tokenizer_size: int | None = None  # its tokens, where the vocabulary has more rows: the rest is padding
     published: bool  # a published vocab_size is never changed to fit a tokenizer; a laptop preset's is
     note: str = ""  # what the source left open, and what the kit chose
 
@@ -107,12 +108,14 @@ _ALL = [
             d_ff=2048, sharing="all", layer_index=True, **_QWEN3,
         ),
         source=f"{_POSTER}, section 'Methods': one layer reused N times with an index, GQA, RoPE, a SwiGLU bottleneck.",
-        tokenizer="gpt2",
+        tokenizer="qwen3",
+        tokenizer_size=151669,  # 151,643 of BPE and 26 added ones
         published=True,
         note="No size is printed. Depth, heads and vocabulary are the teacher's (Qwen3-8B), and so is the width: by "
         "Figure 4 the student has more parameters than Qwen3-0.6B, and with one layer and a tied head only the largest "
         "of the family's widths (1,024, 2,048, 2,560, 4,096) gives more. The bottleneck is read as d_ff = 2,048, half "
-        "the width, since it is to 'reduce intermediate size'; factor_rank is the other reading.",
+        "the width, since it is to 'reduce intermediate size'; factor_rank is the other reading. The last 267 rows of "
+        "the vocabulary belong to no token of Qwen3's tokenizer: padding, as in the teacher, and never a target.",
     ),
     Preset(
         name="gpt2-small",

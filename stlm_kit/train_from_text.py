@@ -102,14 +102,15 @@ def model_config(settings: RunSettings, tokenizer: str, vocab_size: int) -> Mode
     """The preset with the run's context length, overrides and vocabulary size.
 
     tokenizer: the name of the tokenizer with this vocabulary. UsageError for a published preset with another vocabulary
-    size.
+    size, unless the preset states this number of tokens: then the rows beyond it are padding and never a target.
     """
     entry = preset_entry(settings.preset)
     changes = {"context_length": settings.context_length, **settings.overrides}
     if not entry.published:
         changes.setdefault("vocab_size", vocab_size)
     config = preset(settings.preset, **changes)
-    if config.vocab_size != vocab_size:
+    padded = vocab_size == entry.tokenizer_size and vocab_size < config.vocab_size
+    if config.vocab_size != vocab_size and not padded:
         raise UsageError(
             f"The preset {settings.preset!r} has {config.vocab_size:,} tokens and the tokenizer {tokenizer!r} "
             f"{vocab_size:,}; use the tokenizer {entry.tokenizer!r}, or override vocab_size."

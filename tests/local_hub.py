@@ -1,7 +1,7 @@
-"""A server on this machine that answers as the Hugging Face hub does, for data sets that lie in a local folder.
+"""A server on this machine that answers as the Hugging Face hub does, for repositories that lie in a local folder.
 
-Of the hub's interface it has what reading files takes: a data set at a revision, what lies in its folders, and the
-files, whole or by range. The path of every request is noted, to tell which revision was asked for.
+Of the hub's interface it has what reading files takes: a data set or model at a revision, what lies in a data set's
+folders, and the files, whole or by range. The path of every request is noted, to tell which revision was asked for.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         self.asked.append(url.path)
-        if match := re.fullmatch(r"/api/datasets/([^/]+/[^/]+)/revision/[^/]+", url.path):
+        if match := re.fullmatch(r"/api/(?:datasets|models)/([^/]+/[^/]+)/revision/[^/]+", url.path):
             self._send(
                 json.dumps({"id": match[1], "sha": COMMIT, "private": False, "tags": [], "siblings": []}).encode()
             )
         elif match := re.fullmatch(r"/api/datasets/[^/]+/[^/]+/tree/[^/]+/?(.*)", url.path):
             self._send(json.dumps(self._tree(unquote(match[1]))).encode())
-        elif match := re.fullmatch(r"/datasets/[^/]+/[^/]+/resolve/[^/]+/(.+)", url.path):
+        elif match := re.fullmatch(r"(?:/datasets)?/[^/]+/[^/]+/resolve/[^/]+/(.+)", url.path):
             self._file(self.folder / unquote(match[1]))
         else:
             self._send(b"{}", 404)
@@ -75,7 +75,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def local_hub(folder: Path):
-    """(address, paths asked for) of a hub whose every data set lies in `folder`."""
+    """(address, paths asked for) of a hub whose every data set and model lies in `folder`."""
     asked: list[str] = []
     handler = type("Local", (Handler,), {"folder": folder, "asked": asked})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

@@ -11,7 +11,8 @@ from stlm_kit.config import DecoderConfig
 from stlm_kit.errors import UsageError
 from stlm_kit.presets import PRESETS, preset, preset_entry
 
-PUBLISHED = {"memory-study", "memory-study-text", "stlm-50m", "stlm-50m-code", "layerdrop-12", "gpt2-small"}
+PUBLISHED = {"memory-study", "memory-study-text", "stlm-50m", "stlm-50m-code", "layerdrop-12", "distilqwen3"}
+PUBLISHED |= {"gpt2-small"}
 
 
 def refused(**settings) -> str:
@@ -20,9 +21,9 @@ def refused(**settings) -> str:
     return str(caught.value)
 
 
-def test_published_presets_and_two_laptop_ones():
+def test_published_presets_and_the_laptop_ones():
     assert {name for name, entry in PRESETS.items() if entry.published} == PUBLISHED
-    assert set(PRESETS) - PUBLISHED == {"laptop-llama", "laptop-gpt2", "laptop-memory"}
+    assert set(PRESETS) - PUBLISHED == {"laptop-llama", "laptop-distilqwen3", "laptop-gpt2", "laptop-memory"}
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -31,12 +32,16 @@ def test_a_preset_cites_its_source_in_a_sentence(name):
     assert entry.name == name
     assert entry.source.endswith(".")
     assert entry.note.endswith(".")
-    assert entry.tokenizer.startswith(("gpt2", "bpe-", "bytes"))
+    assert entry.tokenizer.startswith(("gpt2", "qwen3", "bpe-", "bytes"))
 
 
 def test_the_default_tokenizer_fits_the_vocabulary():
     sizes = {"gpt2": 50257, "bpe-10000": 10000, "bpe-8192": 8192, "bpe-2048": 2048, "bytes": 257}
-    assert all(entry.config.vocab_size == sizes[entry.tokenizer] for entry in PRESETS.values())
+    sizes |= {"qwen3": 151_643 + 26}  # Qwen3's BPE and its added tokens
+    for entry in PRESETS.values():
+        size = sizes[entry.tokenizer]
+        assert size == (entry.tokenizer_size or entry.config.vocab_size)
+        assert size <= entry.config.vocab_size  # more rows than tokens: padding, where the preset says so
 
 
 def test_overrides_replace_one_setting_and_keep_the_rest():

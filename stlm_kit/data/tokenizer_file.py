@@ -12,8 +12,13 @@ from stlm_kit.data.tokenizer import ByteTokenizer, Tokenizer
 from stlm_kit.errors import KitError
 
 
-def tokenizer_from_file(path: Path) -> Tokenizer:
+def tokenizer_from_file(path: Path, name: str | None = None) -> Tokenizer:
     """The byte-level BPE of a tokenizer.json. The eos_token of a tokenizer_config.json beside it ends a document.
+
+    name: for messages; None takes that of tokenizer_config.json, or of the folder.
+
+    A normalizer that is Unicode's NFC alone, as Qwen's, is left out, because it changes text that is not in that form.
+    Text in NFC is encoded as with it. Any other text comes back exactly, in other tokens than the file would give.
 
     Raises KitError for any other kind of tokenizer, and for one that does not reproduce text exactly. The sentence
     names the part that changes the text.
@@ -23,6 +28,7 @@ def tokenizer_from_file(path: Path) -> Tokenizer:
         content = json.loads(path.read_text(encoding="utf-8"))
         model = content["model"]
         kind, _, _ = model["type"], model["vocab"].keys(), (content.get("added_tokens") or [])[:0]
+        content = _without_nfc(content)
         steps = [*map(step_types, (content.get("normalizer"), content.get("pre_tokenizer"), content.get("decoder")))]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
@@ -34,7 +40,7 @@ def tokenizer_from_file(path: Path) -> Tokenizer:
             f"The tokenizer in {where} is not a byte-level BPE, so text may not come back exactly; give one that is."
         )
     config = _config(path)
-    name = config["name"] if isinstance(config.get("name"), str) else shown(path.absolute().parent.name)
+    name = name or (config["name"] if isinstance(config.get("name"), str) else shown(path.absolute().parent.name))
     try:
         check_lossless(f"The tokenizer in {where}", content)
         tokenizer = BPETokenizer(name, content, _end(config))
@@ -47,6 +53,12 @@ def tokenizer_from_file(path: Path) -> Tokenizer:
     plain = ByteTokenizer()
     same = tokenizer.content_hash == plain.content_hash and tokenizer.vocab_size == plain.vocab_size
     return plain if same else tokenizer
+
+
+def _without_nfc(content: dict) -> dict:
+    """The content without its normalizer, if that is NFC alone."""
+    only_nfc = set(step_types(content.get("normalizer"))) == {"NFC"}
+    return content | {"normalizer": None} if only_nfc else content
 
 
 def _config(path: Path) -> dict:

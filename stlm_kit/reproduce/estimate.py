@@ -151,8 +151,8 @@ def notes_on(costs: list[Cost], works: list[Work], means: Means) -> list[str]:
         notes.append("Evaluations are left out of the hours where the text is not on this machine.")
     if unknown := {work.settings.corpus for work in works if work.valid_fraction is None}:
         notes.append(
-            f"The text of {', '.join(sorted(unknown))} is not on this machine: each position counts as real, so memory "
-            "is an upper bound; `stlm data get` fetches it."
+            f"The text of {', '.join(sorted(unknown))}, or its tokenizer, is not on this machine: each position counts "
+            "as real, so memory is an upper bound; `stlm data get` fetches them."
         )
     if fitted := {work.settings.corpus for work in works if work.valid_fraction is not None and work.token_mib is None}:
         notes.append(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from stlm_kit.code_hash import cell_tree, rooms_hash
+from stlm_kit.data.hub_tokenizers import TOKENIZERS
 from stlm_kit.errors import KitError
 from stlm_kit.paths import file_sha256
 from stlm_kit.provenance import versions
@@ -69,7 +70,7 @@ def names_a_file(parameter: str, value: Any) -> bool:
 def is_name(parameter: str, value: str) -> bool:
     """Whether a corpus or a tokenizer is given by name and not by path."""
     if parameter == "tokenizer":
-        return re.fullmatch(r"bytes|gpt2|preset|bpe(-\d+)?", value) is not None
+        return value in TOKENIZERS or re.fullmatch(r"bytes|gpt2|preset|bpe(-\d+)?", value) is not None
     if parameter != "corpus" or Path(value).name != value or Path(value).suffix:
         return False
     from stlm_kit.data.corpora import corpus_names

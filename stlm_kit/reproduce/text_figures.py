@@ -7,7 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stlm_kit.presets import preset_entry
+from stlm_kit.data.hub_tokenizers import TOKENIZERS
+from stlm_kit.reproduce.data_needed import tokenizer_of, why_no_tokenizer
 from stlm_kit.reproduce.study_file import load_study, study_names
 from stlm_kit.reproduce.trace_cache import kept
 
@@ -42,8 +43,9 @@ def text_figures(settings: RunSettings) -> TextFigures:
 
     Raises KitError for a text that cannot be read.
     """
-    name = _tokenizer_name(settings)
-    pinned = settings.corpus in PINNED and (name in ("bytes", "gpt2") or name.partition("-")[0] == "bpe")
+    name = tokenizer_of(settings.model_dump())
+    named = name in ("bytes", "gpt2", *TOKENIZERS) or name.partition("-")[0] == "bpe"
+    pinned = settings.corpus in PINNED and named
     return kept(TextFigures, _counted, settings) if pinned else _counted(settings)
 
 
@@ -56,25 +58,25 @@ def known_padding(settings: RunSettings) -> tuple[float | None, float]:
     return None, 0.0
 
 
-def on_this_machine(corpus: str, max_documents: int | None = None) -> bool:
-    """Whether a corpus can be read without fetching anything."""
+def on_this_machine(settings: RunSettings) -> bool:
+    """Whether a run's corpus and tokenizer can be read without fetching anything."""
     from stlm_kit.data import hub
     from stlm_kit.data.corpora import SHIPPED
 
+    corpus = settings.corpus
+    tokenizer = tokenizer_of(settings.model_dump())
+    if tokenizer in TOKENIZERS and why_no_tokenizer(tokenizer):
+        return False
     if corpus in hub.NAMES:
-        return hub.find_kept(corpus, max_documents or hub.CORPORA[corpus].first) is not None
+        return hub.find_kept(corpus, settings.max_documents or hub.CORPORA[corpus].first) is not None
     return corpus in SHIPPED or Path(corpus).expanduser().exists()
-
-
-def _tokenizer_name(settings: RunSettings) -> str:
-    return settings.tokenizer or preset_entry(settings.preset).tokenizer
 
 
 def _counted(settings: RunSettings) -> TextFigures:
     from stlm_kit.train_from_text import valid_fraction
 
     reading = (settings.split_seed, settings.max_documents, settings.separator, settings.text_field)
-    tokenizer, tokens = _text(settings.corpus, *reading, _tokenizer_name(settings))
+    tokenizer, tokens = _text(settings.corpus, *reading, tokenizer_of(settings.model_dump()))
     size = sum(file.ids.nbytes + file.offsets.nbytes + file.document_bytes.nbytes for file in tokens.values()) / MIB
     validation = tokens["validation"]
     n = min(settings.eval_documents or validation.n_documents, validation.n_documents)

@@ -57,7 +57,6 @@ LEVEL = pre_tokenizers.ByteLevel(add_prefix_space=False)
     ("part", "named"),
     [
         (normalizers.Lowercase(), "normalizer (Lowercase)"),
-        (normalizers.NFC(), "normalizer (NFC)"),
         (normalizers.NFKD(), "normalizer (NFKD)"),
         (normalizers.Strip(), "normalizer (Strip)"),
         (normalizers.StripAccents(), "normalizer (StripAccents)"),
