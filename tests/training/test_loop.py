@@ -146,15 +146,36 @@ def test_samples_loggers_and_the_dropout_schedule(batches, make_model, settings)
     assert [round(row["dropout"], 6) for row in seen[:5]] == [0.3, 0.2, 0.1, 0.0, 0.0]
 
 
-@pytest.mark.skipif(cannot_compile("cpu", Path(torch.__file__).parent) is not None, reason="cannot compile here")
-def test_compiled_and_plain_steps_agree(batches, make_model, settings, monkeypatch):
+@pytest.fixture
+def compiling(monkeypatch):
+    if cannot_compile("cpu", Path(torch.__file__).parent) is not None:
+        pytest.skip("cannot compile here")
     # What torch compiled for AVX-512 gives NaN in a process that is limited to AVX2: a cache for each.
     cache = f"stlm-compiled-{getpass.getuser()}-{torch.backends.cpu.get_cpu_capability()}"
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / cache))
+
+
+@pytest.mark.usefixtures("compiling")
+def test_compiled_and_plain_steps_agree(batches, make_model, settings):
     short = settings.model_copy(update={"steps": 3, "dropout_start": 0.0, "dropout_end": 0.0})
     plain = train(make_model(), batches, short)
     compiled = train(make_model(), batches, short.model_copy(update={"compile": True}))
     assert compiled.losses == pytest.approx(plain.losses, abs=1e-4)
+
+
+@pytest.mark.usefixtures("compiling")
+def test_compiled_steps_of_layers_that_share_weights_agree_and_resume(tmp_path, batches, make_model, settings):
+    shared = {"n_layers": 3, "sharing": "feed-forward", "lora_rank": 2, "factor_rank": 3, "layer_index": True}
+    short = settings.model_copy(update={"steps": 4, "checkpoint_every": 2, "dropout_start": 0.0, "dropout_end": 0.0})
+    plain = train(make_model(**shared), batches, short)
+    short = short.model_copy(update={"compile": True})
+    whole = train(make_model(**shared), batches, short)
+    assert whole.losses == pytest.approx(plain.losses, abs=1e-4)
+    with pytest.raises(Killed):
+        train(make_model(**shared), StopAt(batches, 4, die), short, run_dir=tmp_path)
+    resumed = train(make_model(seed=99, **shared), batches, short, run_dir=tmp_path)
+    assert resumed.losses == whole.losses
+    assert all(map(torch.equal, resumed.model.parameters(), whole.model.parameters()))
 
 
 def test_what_keeps_torch_from_compiling_is_one_sentence(monkeypatch):
