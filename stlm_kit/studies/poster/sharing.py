@@ -125,14 +125,12 @@ def deep_decoders_fit(setting: dict[str, Any]) -> Answer:
     """The deepest decoder that fits into the slice: predicted, shared and not shared"""
     depths, size = setting["n_layers"], setting["gpu_memory_gb"]
     peaks = {kind: {n: predicted_gib(kind, setting, n_layers=n) for n in depths} for kind in ("all", "none")}
-    fits = {
-        kind: max((n for n in depths if found[n] <= size * 1e9 / 2**30), default=0) for kind, found in peaks.items()
-    }
-    deepest = max(depths)
+    limit, deepest, tried = size * 1e9 / 2**30, max(depths), " and ".join(map(str, depths))
+    fits = {kind: max((n for n in depths if found[n] <= limit), default=0) for kind, found in peaks.items()}
     return Answer(
         fits["all"] == deepest and fits["none"] < deepest,
-        how=f"{setting['preset']}, batch {setting['batch_size']}, at {' and '.join(map(str, depths))} layers: below {size} "
-        f"GB fit up to {fits['all']} shared, {fits['none']} not shared; {deepest} take {peaks['all'][deepest]:.1f} and "
+        how=f"{setting['preset']}, batch {setting['batch_size']}, at {tried} layers: below {size} GB fit up to "
+        f"{fits['all']} shared, {fits['none']} not shared; {deepest} take {peaks['all'][deepest]:.1f} and "
         f"{peaks['none'][deepest]:.1f} GiB. How well such a model predicts is the claim poster.trend.rivals_larger",
         by="predicted",
     )
