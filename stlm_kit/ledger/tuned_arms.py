@@ -1,7 +1,8 @@
 """Arms of a study whose peak learning rate was searched, and paired differences between two of them.
 
 Rows carry the label `arm`. The search is what ran at seed 0: its best rate, by held-out bits per byte, is the arm's.
-All rows at that rate, one for each seed, are the arm's result, the search's own among them.
+The rows of all other seeds at that rate are the arm's result. The search's own run is not among them: it was chosen for
+being the best of several, so its score is too good.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def tuned_arms(study: str, rows: Iterable[dict[str, Any]] | None = None) -> dict
         if searched:
             best = min(searched, key=searched.__getitem__)
             at_best = {row["seed"]: row for row in group if _rate(row) == best}
-            metrics = {seed: at_best[seed]["metrics"] for seed in sorted(at_best)}
+            metrics = {seed: at_best[seed]["metrics"] for seed in sorted(at_best.keys() - {SEARCH_SEED})}
             found[name] = TunedArm(name, best, searched, metrics, at_best[SEARCH_SEED]["configuration"])
     return found
 
