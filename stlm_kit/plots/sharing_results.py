@@ -145,7 +145,7 @@ def curves(
     for axes in (whole, begin):
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.locator_params(axis="x", nbins=6)
-    whole.legend(loc="upper right", ncols=1 + len(arms) // 9)
+    whole.legend(loc="upper right", bbox_to_anchor=(1, 0.94), ncols=1 + len(arms) // 9)  # below the line of ln V
     return describe(new, f"Training loss in nats per token over the tokens, from start to end: {'; '.join(said)}.")
 
 
