@@ -11,6 +11,8 @@ from stlm_kit.plots.forward_pass import forward_pass
 from stlm_kit.plots.ledger import VERDICT_COLOURS, published_found
 from stlm_kit.plots.memory_savings import printed_cells, waterfall
 from stlm_kit.plots.memory_step import CATEGORY_COLOURS, memory_stack, step_memory, step_totals, tensors_alive
+from stlm_kit.plots.sharing import sharing_costs, sharing_patterns
+from stlm_kit.plots.sharing_results import against_size, curves, rank_against_error
 from stlm_kit.plots.sizes import GROUP_COLOURS, decoder_size, parameters
 from stlm_kit.plots.style import PALETTE, STYLE, describe, figure, house_style
 from stlm_kit.plots.text import packing, token_strips
@@ -22,7 +24,9 @@ __all__ = [
     "PALETTE",
     "STYLE",
     "VERDICT_COLOURS",
+    "against_size",
     "attention_weights",
+    "curves",
     "decoder_size",
     "describe",
     "figure",
@@ -40,10 +44,13 @@ __all__ = [
     "parameters",
     "printed_cells",
     "published_found",
+    "rank_against_error",
     "rotary_pairs",
     "running_mean",
     "schedule_and_loss",
     "seeds",
+    "sharing_costs",
+    "sharing_patterns",
     "step_memory",
     "step_totals",
     "tensors_alive",
