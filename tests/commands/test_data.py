@@ -86,9 +86,12 @@ def test_a_damaged_file_is_found_and_mended(copy, capsys):
 def test_without_names_it_is_what_the_studies_need_at_full_size(copy, capsys):
     assert main(["data", "check"]) == 1
     said = capsys.readouterr().out
-    assert "to mend it: stlm data get speakleash-forum\n" in said and "free disk" in said
+    get = "stlm data get speakleash-forum simple-wikipedia qwen3 && stlm data get redpajama --max-documents 20000"
+    assert f"to mend it: {get}\n" in said and "free disk" in said
+    assert main(["data", "check", "--study", "memory"]) == 1
+    assert "to mend it: stlm data get speakleash-forum\n" in capsys.readouterr().out
     assert main(["data", "get", "speakleash-forum", "--from", copy("speakleash-forum")]) == 0
-    assert main(["data", "check"]) == 0
+    assert main(["data", "check", "--study", "memory"]) == 0
     assert main(["data", "check", "--study", "memory", "--profile", "laptop"]) == 0
 
 
@@ -117,11 +120,12 @@ def test_a_study_of_ones_own(tmp_path, copy, capsys):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["get", "qwen"], "There is no corpus 'qwen'. Did you mean 'qwen3'?"),
         (["get", "sqaud"], "There is no corpus 'sqaud'. Did you mean 'squad'?"),
         (["get", "c4", "--max-documents", "0"], "leaves no document"),
         (["check", "--profile", "mig2"], "Did you mean 'mig20'"),
         (["check", "--study", "memroy"], "Did you mean 'memory'"),
-        (["check", "--study", "poster"], "has no runs at the profile mig20"),
+        (["check", "--study", "layerdrop"], "has no runs at the profile mig20"),
     ],
 )
 def test_wrong_use(arguments, sentence, capsys):

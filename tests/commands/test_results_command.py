@@ -167,7 +167,7 @@ def test_a_picture(rows, tmp_path, suffix, capsys):
         (["memory", "--profile", "mig2"], 2, "no profile 'mig2'"),
         (["memory", "--metric", "bits"], 2, "No row has a metric named 'bits'"),
         (["memory", "--against", "fp31"], 2, "Did you mean 'fp32'"),
-        (["poster"], 2, "so far it only holds claims"),
+        (["layerdrop"], 2, "so far it only holds claims"),
         (["chapter-03", "--profile", "laptop"], 1, "its rows state none, so leave --profile out"),
         (["memory", "--figure", "x.gif"], 2, "let the name end in .png"),
         (["none.jsonl"], 1, "There is no file none.jsonl"),
