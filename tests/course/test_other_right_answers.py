@@ -87,6 +87,34 @@ def within_budget(text, mib, operations):
         optimizer.step()
     return width, tuple(weight.data for weight in model.parameters())
 """
+NUMBERS_BY_ADDRESS = """\
+def stored_parameters(model):
+    reached = set()
+    for weight in model.parameters():
+        addresses = [weight.data_ptr()]
+        for size, step in zip(weight.shape, weight.stride()):
+            addresses = [start + i * step * weight.element_size() for start in addresses for i in range(size)]
+        reached.update(addresses)
+    return len(reached)
+"""
+FROM_THE_LAST_LAYER_DOWN = """\
+def shared_gradients(h, weights, order, slope):
+    if not order:
+        return tuple(torch.zeros_like(weight) for weight in weights), slope
+    weight, t = weights[order[0]], torch.tanh(h @ weights[order[0]])
+    rest, slope = shared_gradients(h + t, weights, order[1:], slope)
+    inner = slope.addcmul(slope * t, t, value=-1)
+    own = [gradient + h.T @ inner * (block == order[0]) for block, gradient in enumerate(rest)]
+    return own, torch.addmm(slope, inner, weight.T)
+"""
+CHANGES_BY_EINSUM = """\
+def lora_stack(h, shared, lora_in, lora_out):
+    for own in range(len(lora_in)):
+        thin = nn.functional.linear(h, lora_in[own])
+        inside = torch.einsum("or,nr->no", lora_out[own], thin) + nn.functional.linear(h, shared)
+        h = torch.add(h, inside * inside.sigmoid())
+    return h
+"""
 
 
 @pytest.mark.parametrize(
@@ -97,6 +125,9 @@ def within_budget(text, mib, operations):
         ("paired_conclusion", PYTHONS_STATISTICS),
         ("within_budget", MOMENTUM_IN_MICRO_BATCHES),
         ("within_budget", ADAM_AT_ANOTHER_WIDTH),
+        ("stored_parameters", NUMBERS_BY_ADDRESS),
+        ("shared_gradients", FROM_THE_LAST_LAYER_DOWN),
+        ("lora_stack", CHANGES_BY_EINSUM),
     ],
 )
 def test_another_right_answer_earns_everything(exercise, code):

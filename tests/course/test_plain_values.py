@@ -146,6 +146,9 @@ STATED = {
     "peak_with_checkpointing": ("tuple", "int", "float"),
     "mend_training_script": ("tuple", ("list", "float"), "float"),
     "paired_conclusion": ("tuple", "str", "float", "float", "float"),
+    "shared_stack": ("tuple", ("list", "int"), "int", "int"),
+    "shared_gradients": ("tuple", ("list", "tensor"), "tensor"),
+    "relaxed_start": ("tuple", "tensor", "tensor", "tensor"),
     "loss_scaling": ("tuple", ("either", ("list", "tensor"), "none"), "float", "int"),
 }
 
