@@ -35,13 +35,16 @@ class TunedArm:
 
 
 def tuned_arms(study: str, rows: Iterable[dict[str, Any]] | None = None) -> dict[str, TunedArm]:
-    """{arm: its tuned result} of a study's committed rows, or of `rows`. An arm that was not searched is left out."""
+    """{arm: its tuned result} of a study's committed rows at laptop size, or of `rows`.
+
+    An arm that was not searched is left out.
+    """
     if rows is None:
         path = results.rows_file(study)
         rows = results.read_rows(path) if path else []
     groups: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        if "arm" in row.get("labels", {}) and row["status"] == "done":
+        if row.get("profile") == "laptop" and "arm" in row.get("labels", {}) and row["status"] == "done":
             groups.setdefault(row["labels"]["arm"], []).append(row)
     found = {}
     for name, group in groups.items():

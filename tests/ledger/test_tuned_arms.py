@@ -19,6 +19,7 @@ from stlm_kit.tables.intervals import Estimate
 
 def row(arm, rate, seed, bits_per_byte, curve=(7.0, 6.0, 5.0), status="done"):
     return {
+        "profile": "laptop",
         "labels": {"arm": arm},
         "status": status,
         "seed": seed,
@@ -44,8 +45,9 @@ def test_an_arm_has_the_best_rate_of_its_search_and_every_other_seed_at_it():
     assert arm.estimate(bits).mean == pytest.approx(2.03)
 
 
-def test_rows_without_an_arm_and_runs_without_memory_do_not_count():
-    rows = [*SEARCH, {**SEARCH[0], "labels": {}}, row("a", 2e-3, 1, 9.0, status="out_of_memory")]
+def test_rows_without_an_arm_or_of_another_size_or_out_of_memory_do_not_count():
+    other = [{**SEARCH[0], "labels": {}}, {**SEARCH[0], "profile": "mig20", "seed": 1}]
+    rows = [*SEARCH, *other, row("a", 2e-3, 1, 9.0, status="out_of_memory")]
     assert list(tuned_arms("x", rows)["a"].metrics) == []
     assert tuned_arms("x", [row("b", 1e-3, 1, 2.0)]) == {}  # no search
 
