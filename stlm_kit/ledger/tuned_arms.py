@@ -109,7 +109,7 @@ def decided(estimate: Estimate) -> bool | None:
 def lower_in(differences: Mapping[str, Estimate], how: str, unit: str) -> Answer:
     """The answer to "ours is lower", given a difference for each way to compare. {} gives no answer.
 
-    An undecided difference is named as what is missing: the claim is then neither confirmed nor contradicted.
+    An undecided difference is named among what is missing: the claim is then neither confirmed nor contradicted.
     """
     if not differences:
         return Answer(None)
@@ -118,7 +118,7 @@ def lower_in(differences: Mapping[str, Estimate], how: str, unit: str) -> Answer
     open_ones = [name for name, value in found.items() if value is None]
     values = {name: value for name, value in found.items() if value is not None}
     agreed = next(iter(values.values())) if len(set(values.values())) == 1 else values or None
-    missing = f"an interval without zero: {', '.join(open_ones)}" if open_ones else None
+    missing = f"runs enough to decide, here or in the source: {'; '.join(open_ones)}" if open_ones else None
     seeds = min(estimate.n for estimate in differences.values())
     return Answer(agreed, how=f"{how}, {seeds} seeds, in {unit}: {told}", by="measured", missing=missing)
 
