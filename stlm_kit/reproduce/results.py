@@ -223,6 +223,16 @@ def change_rows(path: Path, change: Callable[[list[dict[str, Any]]], list[dict[s
     return after
 
 
+def replace_row(row: dict[str, Any]) -> dict[str, Any]:
+    """Write a row to its study's file, in place of one with the same name from the same device. Returns the row."""
+
+    def in_place(before: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [*(old for old in before if (old["name"], old["device"]) != (row["name"], row["device"])), row]
+
+    change_rows(checkout_folder() / f"{row['study']}.jsonl", in_place)
+    return row
+
+
 def append_rows(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Append the rows that the file does not hold yet, and return them. Safe with many processes at once."""
     new: list[dict[str, Any]] = []

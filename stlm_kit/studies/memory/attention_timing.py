@@ -47,11 +47,4 @@ def record_attention(backend: str, length: int, device: str = "cpu") -> dict[str
     configuration |= {"head_dim": HEAD_DIM, "device": device}
     metrics = time_attention(backend, length, device)
     name, threads = f"attention-{backend}-{length}", torch.get_num_threads()
-    row = results.new_row("memory", name, configuration, metrics, device, threads=threads)
-
-    def in_place(before: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        kept = [other for other in before if (other["name"], other["device"]) != (row["name"], row["device"])]
-        return [*kept, row]
-
-    results.change_rows(results.checkout_folder() / "memory.jsonl", in_place)
-    return row
+    return results.replace_row(results.new_row("memory", name, configuration, metrics, device, threads=threads))

@@ -41,14 +41,9 @@ def record_norm(kind: str, width: int, device: str = "cpu") -> dict[str, Any]:
     configuration = {"norm": kind, "d_model": width, "positions": POSITIONS, "device": device}
     metrics = time_norm(kind, width, device)
     name = f"norm-{kind}-{width}"
-    row = results.new_row("poster", name, configuration, metrics, device, threads=torch.get_num_threads())
-
-    def in_place(before: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        kept = [other for other in before if (other["name"], other["device"]) != (row["name"], row["device"])]
-        return [*kept, row]
-
-    results.change_rows(results.checkout_folder() / "poster.jsonl", in_place)
-    return row
+    return results.replace_row(
+        results.new_row("poster", name, configuration, metrics, device, threads=torch.get_num_threads())
+    )
 
 
 @answers("poster.trend.rms_lighter")
