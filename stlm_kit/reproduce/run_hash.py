@@ -69,7 +69,7 @@ def names_a_file(parameter: str, value: Any) -> bool:
 def is_name(parameter: str, value: str) -> bool:
     """Whether a corpus or a tokenizer is given by name and not by path."""
     if parameter == "tokenizer":
-        return re.fullmatch(r"bytes|gpt2|preset|bpe(-\d+)?", value) is not None
+        return re.fullmatch(r"bytes|gpt2|smollm2|preset|bpe(-\d+)?", value) is not None
     if parameter != "corpus" or Path(value).name != value or Path(value).suffix:
         return False
     from stlm_kit.data.corpora import corpus_names

@@ -43,7 +43,7 @@ def text_figures(settings: RunSettings) -> TextFigures:
     Raises KitError for a text that cannot be read.
     """
     name = _tokenizer_name(settings)
-    pinned = settings.corpus in PINNED and (name in ("bytes", "gpt2") or name.partition("-")[0] == "bpe")
+    pinned = settings.corpus in PINNED and (name in ("bytes", "gpt2", "smollm2") or name.partition("-")[0] == "bpe")
     return kept(TextFigures, _counted, settings) if pinned else _counted(settings)
 
 
