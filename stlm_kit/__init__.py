@@ -25,6 +25,7 @@ _WHERE = {
     "generation": ["generate"],
     "train_from_text": ["train_from_text", "run_settings"],
     "saved_models": ["load_model", "load_run"],
+    "teachers": ["load_teacher"],
     "errors": ["KitError", "UsageError", "Interrupted"],
 }
 _ROOM_OF = {name: room for room, names in _WHERE.items() for name in names}

@@ -30,6 +30,7 @@ ROOMS = (
     "options.py",
     "processor.py",
     "saved_models.py",
+    "teachers",
     "train_from_text.py",
     "reproduce/run_notebook.py",
 )

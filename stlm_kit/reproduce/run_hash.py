@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from stlm_kit.code_hash import cell_tree, rooms_hash
-from stlm_kit.data.hub_tokenizers import TOKENIZERS
 from stlm_kit.errors import KitError
 from stlm_kit.paths import file_sha256
 from stlm_kit.provenance import versions
@@ -70,7 +68,9 @@ def names_a_file(parameter: str, value: Any) -> bool:
 def is_name(parameter: str, value: str) -> bool:
     """Whether a corpus or a tokenizer is given by name and not by path."""
     if parameter == "tokenizer":
-        return value in TOKENIZERS or re.fullmatch(r"bytes|gpt2|preset|bpe(-\d+)?", value) is not None
+        from stlm_kit.data.tokenizers import is_named
+
+        return value == "preset" or is_named(value)
     if parameter != "corpus" or Path(value).name != value or Path(value).suffix:
         return False
     from stlm_kit.data.corpora import corpus_names

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stlm_kit.data.hub_tokenizers import TOKENIZERS
+from stlm_kit.data.tokenizers import is_named
 from stlm_kit.reproduce.data_needed import tokenizer_of, why_no_tokenizer
 from stlm_kit.reproduce.study_file import load_study, study_names
 from stlm_kit.reproduce.trace_cache import kept
@@ -43,9 +44,7 @@ def text_figures(settings: RunSettings) -> TextFigures:
 
     Raises KitError for a text that cannot be read.
     """
-    name = tokenizer_of(settings.model_dump())
-    named = name in ("bytes", "gpt2", *TOKENIZERS) or name.partition("-")[0] == "bpe"
-    pinned = settings.corpus in PINNED and named
+    pinned = settings.corpus in PINNED and is_named(tokenizer_of(settings.model_dump()))
     return kept(TextFigures, _counted, settings) if pinned else _counted(settings)
 
 

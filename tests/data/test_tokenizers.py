@@ -13,7 +13,7 @@ from stlm_kit.data.bpe_format import byte_letters
 from stlm_kit.data.tokenizers import ByteTokenizer, train_bpe
 
 TEXTS = ["To be, or not to be: that is the question. ", "Zażółć gęślą jaźń, proszę bardzo. "] * 20
-NAMES = ("bytes", "bpe-300", "gpt2")
+NAMES = ("bytes", "bpe-300", "gpt2", "smollm2")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_byte_letters_are_those_of_the_library():
 
 
 def test_sizes_count_the_bytes_and_the_end(tokenizers):
-    assert [tokenizer.vocab_size for tokenizer in tokenizers] == [257, 300, 50257]
+    assert [tokenizer.vocab_size for tokenizer in tokenizers] == [257, 300, 50257, 49152]
     assert tokenizers[1].end_of_document == 299 and len(tokenizers[1].merges) == 43
 
 
