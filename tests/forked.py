@@ -23,6 +23,7 @@ cli.build_parser(), code_hash.rooms_hash(), provenance.source_hash(), provenance
 for line in sys.stdin:
     arguments, environment, out, error = json.loads(line)
     if not (pid := os.fork()):
+        os.environ.clear()  # the parent may have started with W&B's service of an earlier test in its environment
         os.environ.update(environment)
         for number, path in enumerate((os.devnull, out, error)):
             os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC), number)

@@ -154,11 +154,13 @@ def test_importing_the_kit_imports_nothing_heavy():
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip() == "[]"
 
 
-def test_every_corpus_is_listed():
+def test_every_corpus_and_every_tokenizer_of_the_hub_is_listed():
     from stlm_kit.data import corpus_names
+    from stlm_kit.data.hub_tokenizers import TOKENIZERS
 
     listed = stlm("data", "list")
-    assert listed.returncode == 0 and [line.split()[0] for line in listed.stdout.splitlines()] == corpus_names()
+    names = [line.split()[0] for line in listed.stdout.splitlines()]
+    assert listed.returncode == 0 and names == [*corpus_names(), *TOKENIZERS]
 
 
 SLOW = """
