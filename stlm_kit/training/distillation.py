@@ -161,7 +161,7 @@ class DistillationLoss(nn.Module):
                 f"The teacher has {of_teacher:,} logits and the student {of_student:,}; if both use one tokenizer, "
                 "give its size as vocab_size, and the padding above it is cut. Otherwise they cannot be compared."
             )
-        return self.vocab_size
+        return None if self.vocab_size == of_student else self.vocab_size
 
     def describe(self) -> dict[str, Any]:
         """Every setting, for a run's configuration."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stlm_kit.data.batches import Batch
     from stlm_kit.model.language_model import LanguageModel
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["bf16", "fp16"]
 Compared = tuple[Nats, LogProbs | None]
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -234,16 +234,16 @@ class LiveLogits:
 class LiveTeacher(nn.Module):
     """A model that teaches: frozen, in eval mode, without a graph, in a precision of its own.
 
-    precision: "fp32" computes in the type of its weights, "bf16" and "fp16" under autocast, whatever the student's
-    recipe says. UsageError for another one, and for a model without features and a head.
+    precision: "bf16" or "fp16" for matrix products under autocast; None for the type of its weights. The student's
+    recipe has no effect on it. UsageError for another precision, and for a model without features and a head.
     """
 
-    def __init__(self, model: LanguageModel, precision: Precision = "fp32") -> None:
+    def __init__(self, model: LanguageModel, precision: Precision | None = None) -> None:
         super().__init__()
         if not hasattr(model, "features") or not hasattr(model, "head"):
             raise UsageError(f"{type(model).__name__} has no features and head to teach with; give a model that does.")
-        if precision != "fp32" and precision not in HALVES:
-            raise UsageError(f"A teacher computes in fp32, bf16 or fp16, not in {precision!r}; choose one of them.")
+        if precision is not None and precision not in HALVES:
+            raise UsageError(f"A teacher's precision is bf16, fp16 or None, not {precision!r}; choose one of them.")
         self.model, self.precision = model.requires_grad_(False).eval(), precision
 
     def train(self, mode: bool = True) -> LiveTeacher:

@@ -171,7 +171,7 @@ def test_a_live_teacher_is_frozen_without_dropout_and_in_its_own_precision(make_
     assert torch.equal(inside, first)
     half = LiveTeacher(teacher.model, "bf16").outputs(batch).part(slice(None)).logits
     assert half.dtype == torch.bfloat16 and torch.allclose(half.float(), first, atol=0.02)
-    with pytest.raises(UsageError, match="fp32, bf16 or fp16, not in 'tf32'"):
+    with pytest.raises(UsageError, match="bf16, fp16 or None, not 'tf32'"):
         LiveTeacher(teacher.model, "tf32")
     with pytest.raises(UsageError, match="Linear has no features and head"):
         LiveTeacher(torch.nn.Linear(2, 2))
