@@ -11,23 +11,39 @@ from stlm_kit.data.tokenizers import Tokenizer
 from stlm_kit.errors import UsageError
 from stlm_kit.model.kinds import build_model
 from stlm_kit.saved_models import LoadedRun, load_model, weights_hash
+from stlm_kit.training.kept_outputs import EmptyTeacher
+from stlm_kit.training.teacher_cache import make_cache
+from stlm_kit.training.teacher_outputs import LiveTeacher
 
 if TYPE_CHECKING:
+    from stlm_kit.data.batches import DocumentBatches, PackedBatches
     from stlm_kit.training.distillation_settings import DistillationSettings
     from stlm_kit.training.loss import Loss
 
 
 def loss_of_run(
-    settings: DistillationSettings, student: ModelConfig, tokenizer: Tokenizer, device: str
+    settings: DistillationSettings,
+    student: ModelConfig,
+    tokenizer: Tokenizer,
+    batches: PackedBatches | DocumentBatches,
+    device: str,
+    say: Callable[[str], object] | None = None,
 ) -> tuple[Loss | None, dict[str, str]]:
     """(loss, what was read). The loss is None where it is the recipe's own; what was read is a hash of the weights.
+
+    With outputs from a cache, the first run makes it for all rows of `batches`, and `say` is told its size and time
+    before. Later runs, with any seed, find it, and the teacher is not in memory while they train.
 
     KitError for a folder without a model, UsageError for a teacher with another tokenizer.
     """
     if settings.teacher is None:
         return settings.loss(student), {}
-    loaded = load_teacher(settings.teacher, tokenizer, device)
-    return settings.loss(student, loaded.model), {"teacher": weights_hash(Path(settings.teacher).expanduser())}
+    teacher = load_teacher(settings.teacher, tokenizer, device).model
+    read = {"teacher": weights_hash(Path(settings.teacher).expanduser())}
+    if settings.kept is None:
+        return settings.loss(student, teacher), read
+    cache = make_cache(LiveTeacher(teacher, settings.teacher_precision), batches, settings.kept, say=say)
+    return settings.loss(student, cache), read
 
 
 def empty_loss_of_run(
@@ -41,6 +57,8 @@ def empty_loss_of_run(
         return None
     if settings.teacher is None:
         return lambda: settings.loss(student)
+    if settings.kept is not None:
+        return lambda: settings.loss(student, EmptyTeacher(settings.kept, student.vocab_size))
     config = load_teacher(settings.teacher, tokenizer, "cpu").model.config
     return lambda: settings.loss(student, build_model(config))
 

@@ -185,7 +185,7 @@ def train_from_text(
     torch.manual_seed(settings.seed)
     model = build_model(config).to(device)
     start = {} if settings.init_from is None else {"init_from": start_from(model, settings.init_from)}
-    loss, taught_by = loss_of_run(settings.distillation, config, tokenizer, settings.device)
+    loss, taught_by = loss_of_run(settings.distillation, config, tokenizer, batches, settings.device, say)
     recipe = Recipe.named(settings.recipe)
     if cost := cost_in_words(recipe, device.type):
         say(cost) if say else print(cost, file=sys.stderr)

@@ -72,6 +72,26 @@ def test_the_first_step_starts_from_the_same_student(settings, teacher):
     assert taught["cross_entropy"] == pytest.approx(alone["loss"], rel=1e-6)
 
 
+def test_outputs_are_kept_by_the_first_run_and_read_by_others(settings, teacher, tmp_path, monkeypatch):
+    monkeypatch.setenv("STLM_CACHE", str(tmp_path / "cache"))
+    said, losses = [], {}
+    for outputs in ({}, {"teacher_outputs": "full"}, {"teacher_outputs": "full"}, {"teacher_outputs": "top-k"}):
+        k = {"teacher_k": "5"} if outputs.get("teacher_outputs") == "top-k" else {}
+        given = settings(teacher=teacher, **TAUGHT, **outputs, **k)
+        losses[outputs.get("teacher_outputs")] = train_from_text(given, progress=False, say=said.append).losses
+    assert losses["full"] == pytest.approx(losses[None], rel=1e-6)
+    assert losses["top-k"] != pytest.approx(losses[None], rel=1e-6)
+    assert sum(line.startswith("teacher's outputs:") for line in said) == 2  # full and top-k, each made once
+    other = settings(teacher=teacher, **TAUGHT, teacher_outputs="full", seed="4")
+    train_from_text(other, progress=False, say=said.append)
+    assert sum(line.startswith("teacher's outputs:") for line in said) == 2
+    tokenizer, _, config = prepare(given)
+    make = empty_loss_of_run(given.distillation, config, tokenizer)
+    assert predict_peak(config, "fp32", 4, 16, loss=make).by_category["parameters"] == pytest.approx(
+        predict_peak(config, "fp32", 4, 16).by_category["parameters"]
+    )
+
+
 def test_softened_labels_need_no_teacher(settings):
     plain = train_from_text(settings(steps=1), progress=False).metrics[0]
     smoothed = train_from_text(settings(steps=1, label_smoothing="0.1"), progress=False).metrics[0]
@@ -110,6 +130,14 @@ def test_a_teacher_padded_beyond_the_tokenizer_is_cut(settings):
         ({"teacher": "x", "divergence": "kl"}, "divergence"),
         ({"teacher": "x", "hidden_layers": "[[1, 2, 3]]"}, "hidden_layers"),
         ({"label_smoothing": "1.0"}, "label_smoothing"),
+        ({"teacher": "x", "teacher_outputs": "top-k"}, "do not go together"),
+        ({"teacher": "x", "teacher_k": "3"}, "do not go together"),
+        ({"teacher_outputs": "full"}, "has no teacher"),
+        ({"teacher": "x", "teacher_outputs": "full", **HIDDEN}, "hold no hidden states"),
+        (
+            {"teacher": "x", "teacher_outputs": "sampled", "teacher_k": "3", "divergence": "reverse_kl"},
+            "forward_kl alone",
+        ),
     ],
 )
 def test_settings_that_do_not_fit_are_one_sentence(settings, changes, sentence):

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from stlm_kit.config import ModelConfig
 from stlm_kit.errors import UsageError
 from stlm_kit.model.language_model import LanguageModel
-from stlm_kit.training.distillation import DistillationLoss
+from stlm_kit.training.distillation import CachedTeacher, DistillationLoss
 from stlm_kit.training.hidden_states import HiddenStates
+from stlm_kit.training.kept_outputs import Kept
 from stlm_kit.training.label_loss import LabelLoss
 from stlm_kit.training.schedules import Schedule
 from stlm_kit.training.teacher_outputs import LiveTeacher
@@ -30,6 +31,10 @@ class DistillationSettings(BaseModel):
 
     teacher: str | None = Field(None, description="a run's folder, or one in Hugging Face's layout, to learn from")
     teacher_precision: Literal["bf16", "fp16"] | None = Field(None, description="None: the type of its weights")
+    teacher_outputs: Literal["live", "full", "top-k", "sampled"] = Field(
+        "live", description="live: the teacher runs along; otherwise what is read from a cache, made by the first run"
+    )
+    teacher_k: int | None = Field(None, ge=1, description="how many tokens of top-k or sampled")
     alpha: float = Field(0.0, ge=0, description="with a teacher: the factor of the labels' cross-entropy")
     beta: float = Field(1.0, ge=0, description="with a teacher: the factor of the divergence from it")
     beta_warmup_steps: int = Field(0, ge=0, description="steps in which beta rises from 0")
@@ -53,12 +58,35 @@ class DistillationSettings(BaseModel):
             raise ValueError("alpha and beta are both 0, so there is nothing to train; give one of them a weight.")
         return self
 
+    @model_validator(mode="after")
+    def _outputs_fit(self) -> DistillationSettings:
+        kind = self.teacher_outputs
+        if (self.teacher_k is not None) != (kind in ("top-k", "sampled")):
+            raise ValueError(
+                f"teacher_outputs = {kind!r} and teacher_k = {self.teacher_k} do not go together; change one."
+            )
+        if kind != "live" and self.hidden_layers:
+            raise ValueError("Cached outputs hold no hidden states; take teacher_outputs = live, or no hidden_layers.")
+        if kind == "sampled" and self.divergence != "forward_kl":
+            raise ValueError(f"Sampled outputs give the forward_kl alone, not {self.divergence}; change one of them.")
+        return self
+
+    @property
+    def kept(self) -> Kept | None:
+        """What a cache keeps of the teacher's outputs; None where the teacher runs along."""
+        if self.teacher_outputs == "live":
+            return None
+        temperature = 1.0 if self.teacher_outputs == "full" else self.distillation_temperature
+        return Kept(self.teacher_outputs, self.teacher_k, temperature)
+
     @property
     def is_plain(self) -> bool:
         """Whether the loss is the recipe's own."""
         return all(getattr(self, name) == field.default for name, field in DistillationSettings.model_fields.items())
 
-    def loss(self, student: ModelConfig, teacher: LanguageModel | None = None) -> DistillationLoss | LabelLoss | None:
+    def loss(
+        self, student: ModelConfig, teacher: LanguageModel | CachedTeacher | None = None
+    ) -> DistillationLoss | LabelLoss | None:
         """The loss of a run with this student and teacher; None for the recipe's own.
 
         The student's vocabulary is the tokenizer's; a teacher's padding is cut to it. The projections of hidden states
@@ -74,7 +102,7 @@ class DistillationSettings(BaseModel):
             widths = [_width(config) for config in (student, teacher.config)]
             hidden = HiddenStates(self.hidden_layers, *widths, self.hidden_distance, self.hidden_weight)
         return DistillationLoss(
-            LiveTeacher(teacher, self.teacher_precision),
+            LiveTeacher(teacher, self.teacher_precision) if isinstance(teacher, LanguageModel) else teacher,
             alpha=self.alpha,
             beta=Schedule(start=self.beta, warmup_steps=warmup) if warmup else self.beta,
             divergence=self.divergence,
