@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stlm_kit.config import ModelConfig
+from stlm_kit.config import ModelConfig, config_from
 from stlm_kit.data.tokenizers import Tokenizer
-from stlm_kit.errors import UsageError
+from stlm_kit.errors import KitError, UsageError
+from stlm_kit.model.huggingface import kit_config
+from stlm_kit.model.huggingface.files import read_settings
 from stlm_kit.model.kinds import build_model
-from stlm_kit.saved_models import LoadedRun, load_model, weights_hash
+from stlm_kit.saved_models import LoadedRun, is_hf, load_model, weights_hash
 from stlm_kit.training.kept_outputs import EmptyTeacher
+from stlm_kit.training.run_folder import read_json
 from stlm_kit.training.teacher_cache import make_cache
 from stlm_kit.training.teacher_outputs import LiveTeacher
 
@@ -46,21 +50,40 @@ def loss_of_run(
     return settings.loss(student, cache), read
 
 
-def empty_loss_of_run(
-    settings: DistillationSettings, student: ModelConfig, tokenizer: Tokenizer
-) -> Callable[[], Loss] | None:
-    """What makes the same loss with a teacher of the same sizes, for a prediction or a measurement of memory.
+@dataclass(frozen=True, eq=False)
+class EmptyLoss:
+    """Makes a run's loss with a teacher of the right sizes and other weights, for a prediction or a measurement."""
 
-    None where the loss is the recipe's own. Raises what `loss_of_run` raises.
+    settings: DistillationSettings
+    student: ModelConfig
+    teacher: ModelConfig | None
+
+    def __call__(self) -> Loss:
+        if self.settings.kept is not None:
+            return self.settings.loss(self.student, EmptyTeacher(self.settings.kept, self.student.vocab_size))
+        return self.settings.loss(self.student, None if self.teacher is None else build_model(self.teacher))
+
+
+def empty_loss_of_run(settings: DistillationSettings, student: ModelConfig) -> EmptyLoss | None:
+    """What makes the loss of a run for its sizes alone; None where the loss is the recipe's own.
+
+    Of the teacher only its configuration is read. KitError for a folder without a model.
     """
     if settings.is_plain:
         return None
-    if settings.teacher is None:
-        return lambda: settings.loss(student)
-    if settings.kept is not None:
-        return lambda: settings.loss(student, EmptyTeacher(settings.kept, student.vocab_size))
-    config = load_teacher(settings.teacher, tokenizer, "cpu").model.config
-    return lambda: settings.loss(student, build_model(config))
+    live = settings.teacher is not None and settings.kept is None
+    return EmptyLoss(settings, student, teacher_config(settings.teacher) if live else None)
+
+
+def teacher_config(place: str) -> ModelConfig:
+    """The configuration of the model in a folder. KitError where there is none."""
+    folder = Path(place).expanduser()
+    if is_hf(folder):
+        return kit_config(read_settings(folder / "config.json"))
+    found = read_json(folder / "config.json")
+    if found is None or "model" not in found:
+        raise KitError(f"There is no teacher in {folder} yet; train it first, or give the folder of a model.")
+    return config_from(found["model"])
 
 
 def load_teacher(place: str, tokenizer: Tokenizer, device: str) -> LoadedRun:

@@ -85,8 +85,8 @@ def test_outputs_are_kept_by_the_first_run_and_read_by_others(settings, teacher,
     other = settings(teacher=teacher, **TAUGHT, teacher_outputs="full", seed="4")
     train_from_text(other, progress=False, say=said.append)
     assert sum(line.startswith("teacher's outputs:") for line in said) == 2
-    tokenizer, _, config = prepare(given)
-    make = empty_loss_of_run(given.distillation, config, tokenizer)
+    config = prepare(given)[2]
+    make = empty_loss_of_run(given.distillation, config)
     assert predict_peak(config, "fp32", 4, 16, loss=make).by_category["parameters"] == pytest.approx(
         predict_peak(config, "fp32", 4, 16).by_category["parameters"]
     )
@@ -102,12 +102,12 @@ def test_softened_labels_need_no_teacher(settings):
 
 def test_its_memory_is_predicted_with_the_teacher(settings, teacher):
     given = settings(teacher=teacher, **TAUGHT, **HIDDEN)
-    tokenizer, _, config = prepare(given)
-    make = empty_loss_of_run(given.distillation, config, tokenizer)
+    config = prepare(given)[2]
+    make = empty_loss_of_run(given.distillation, config)
     measured = measure_peak(config, "fp32", 4, 16, repeats=0, loss=make).peak_allocated_mib
     predicted = predict_peak(config, "fp32", 4, 16, semantics="cpu", loss=make).peak_allocated_mib
     assert predicted == pytest.approx(measured, rel=0.005)
-    assert empty_loss_of_run(settings().distillation, config, tokenizer) is None
+    assert empty_loss_of_run(settings().distillation, config) is None
 
 
 def test_a_teacher_padded_beyond_the_tokenizer_is_cut(settings):

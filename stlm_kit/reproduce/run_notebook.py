@@ -79,11 +79,11 @@ def measured_memory(settings: RunSettings) -> dict[str, Any]:
     kind = pick_device(settings.device).type
     if kind not in ("cpu", "cuda"):
         return {}
-    tokenizer, tokens, config = prepare(settings)
+    _, tokens, config = prepare(settings)
     share, _ = valid_fraction(settings, tokens["train"])
     step = (config, settings.recipe, settings.batch_size, settings.context_length, share)
     more = {"accumulation_steps": settings.accumulation_steps, "trainable": settings.trainable}
-    more["loss"] = empty_loss_of_run(settings.distillation, config, tokenizer)
+    more["loss"] = empty_loss_of_run(settings.distillation, config)
     precision = Recipe.named(settings.recipe).precision
     slow = is_slow(precision, kind)
     found = measure_peak(*step, device=settings.device, repeats=0 if slow else TIMED_STEPS, **more)
