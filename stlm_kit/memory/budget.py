@@ -191,6 +191,7 @@ def find_largest_batch(
     valid_fraction: float = 1.0,
     accumulation_steps: int = 1,
     trainable: tuple[str, ...] | None = None,
+    loss: Callable[[], Loss] | None = None,
     most: int = MOST,
 ) -> int:
     """The largest batch that trains for two steps on `device`, found by trying, or 0 where one row does not fit.
@@ -218,7 +219,8 @@ def find_largest_batch(
     Subject.of(config, recipe, 1, length, valid_fraction, accumulation_steps).check_runs_on(kind)
 
     def fits(batch_size: int) -> bool:
-        subject = Subject.of(config, recipe, batch_size, length, valid_fraction, accumulation_steps, device, trainable)
+        sizes = batch_size, length, valid_fraction, accumulation_steps
+        subject = Subject.of(config, recipe, *sizes, device, trainable, loss)
         return _trains(subject, limit_mib) if kind == "cuda" else _stays_below(subject, limit_mib)
 
     low, high = 0, 1
@@ -281,7 +283,7 @@ def _stays_below(subject: Subject, limit_mib: float) -> bool:
     """
     sizes = subject.config, subject.recipe, subject.batch_size, subject.sequence_length, subject.valid_fraction
     parts = subject.accumulation_steps
-    if predicted(*sizes, parts, "cpu", subject.trainable).peak_allocated_mib > 2 * limit_mib:
+    if predicted(*sizes, parts, "cpu", subject.trainable, loss=subject.loss).peak_allocated_mib > 2 * limit_mib:
         return False
     measured = measure_step(subject.build, subject.step, subject.device, span="step", repeats=0)
     return measured.peak_allocated_mib <= limit_mib
