@@ -150,7 +150,12 @@ class DistillationLoss(nn.Module):
                 f"The teacher's outputs were made at temperature {outputs.temperature} and the loss has "
                 f"{self.temperature}; make them again, or set the same."
             )
-        of_teacher = outputs.vocab_size or self.vocab_size or of_student
+        of_teacher, compared = outputs.vocab_size or self.vocab_size or of_student, self.vocab_size or of_student
+        if outputs.temperature is not None and of_teacher != compared:  # k tokens of other softmaxes
+            raise UsageError(
+                f"The teacher's outputs were made for {of_teacher:,} tokens and the loss compares {compared:,}; make "
+                "them again, or give the size of the tokenizer as vocab_size."
+            )
         if self.vocab_size is not None and self.vocab_size > min(of_teacher, of_student):
             raise UsageError(
                 f"vocab_size = {self.vocab_size:,} is more than the {min(of_teacher, of_student):,} logits of the "

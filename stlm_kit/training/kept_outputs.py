@@ -67,15 +67,15 @@ class Kept:
         wanted = self.tensors(logits.shape[-1])
         return {name: getattr(found, name).to(dtype).cpu() for name, (_, dtype) in wanted.items()}
 
-    def outputs(self, tensors: Mapping[str, Tensor]) -> TeacherOutputs:
-        """The outputs of positions from their tensors."""
+    def outputs(self, tensors: Mapping[str, Tensor], vocab_size: int) -> TeacherOutputs:
+        """The outputs of positions from their tensors. vocab_size: of the logits that they were made from."""
         if self.kind == "full":
             return FullLogits(tensors["logits"])
         ids = tensors["ids"].long()
         if self.kind == "top-k":
-            return TopK(ids, tensors["log_probs"], tensors["log_tail"], self.temperature)
+            return TopK(ids, tensors["log_probs"], tensors["log_tail"], self.temperature, vocab_size)
         weights = torch.full(ids.shape, 1 / self.k, device=ids.device)
-        return Sampled(ids, weights, tensors["entropy"], self.temperature)
+        return Sampled(ids, weights, tensors["entropy"], self.temperature, vocab_size)
 
     def describe(self) -> dict:
         """The choices, for a configuration."""
@@ -93,9 +93,8 @@ class EmptyTeacher:
         """Zeros for each position of the batch."""
         n, device = batch.ids.numel(), batch.ids.device
         wanted = self.kept.tensors(self.vocab_size).items()
-        return self.kept.outputs(
-            {name: torch.zeros(n, *shape, dtype=dtype, device=device) for name, (shape, dtype) in wanted}
-        )
+        zeros = {name: torch.zeros(n, *shape, dtype=dtype, device=device) for name, (shape, dtype) in wanted}
+        return self.kept.outputs(zeros, self.vocab_size)
 
     def describe(self) -> dict:
         """The choices, for a configuration."""

@@ -178,7 +178,8 @@ class TeacherCache:
             self._seen.add(row)
             for name, tensors in found.items():
                 tensors.append(part[name][index])
-        return self.kept.outputs({name: torch.cat(rows).to(batch.ids.device) for name, rows in found.items()})
+        joined = {name: torch.cat(rows).to(batch.ids.device) for name, rows in found.items()}
+        return self.kept.outputs(joined, self.header["vocab_size"])
 
     def empty(self) -> EmptyTeacher:
         """Outputs of the same shapes without values, for `predict_peak`."""

@@ -6,7 +6,7 @@ or its outputs may be read from a file. Positions are those of a batch, flattene
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
@@ -29,7 +29,7 @@ HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class TeacherOutputs(Protocol):
     """A teacher's distribution at a number of positions.
 
-    vocab_size: of the logits, None where only some tokens are known. temperature: at which the probabilities were
+    vocab_size: of the logits, None where it is not known. temperature: at which the probabilities were
     computed, None where any can be computed. `log_q`: the student's log-probabilities at the same temperature,
     [positions, vocab], in float32 or float64.
     """
@@ -103,7 +103,7 @@ class TopK:
     log_probs: Float[Tensor, "positions k"]
     log_tail: Float[Tensor, " positions"]
     temperature: float = 1.0
-    vocab_size = None
+    vocab_size: int | None = None
 
     @classmethod
     def of(cls, logits: Float[Tensor, "positions vocab"], k: int, temperature: float = 1.0) -> TopK:
@@ -112,11 +112,11 @@ class TopK:
             raise UsageError(f"k = {k!r} will not do; give 1 to {logits.shape[-1] - 1}, or take all logits.")
         log_p = FullLogits(logits).log_p(logits.shape[-1], temperature)
         log_probs, ids = log_p.topk(k)
-        return cls(ids, log_probs, _without(log_p, ids).logsumexp(-1), temperature)
+        return cls(ids, log_probs, _without(log_p, ids).logsumexp(-1), temperature, logits.shape[-1])
 
     def part(self, some: slice) -> TopK:
         """The outputs of some positions."""
-        return TopK(self.ids[some], self.log_probs[some], self.log_tail[some], self.temperature)
+        return replace(self, ids=self.ids[some], log_probs=self.log_probs[some], log_tail=self.log_tail[some])
 
     def log_p(self, dtype: torch.dtype) -> LogProbs:
         """The log-probabilities of the k tokens and of all others, [positions, k + 1]."""
@@ -164,7 +164,7 @@ class Sampled:
     weights: Float[Tensor, "positions k"]
     entropy: Float[Tensor, " positions"] | None = None
     temperature: float = 1.0
-    vocab_size = None
+    vocab_size: int | None = None
 
     @classmethod
     def of(
@@ -180,12 +180,13 @@ class Sampled:
         log_p = FullLogits(logits).log_p(logits.shape[-1], temperature)
         p = log_p.exp()
         ids = torch.multinomial(p, k, replacement=True, generator=generator)
-        return cls(ids, torch.full_like(log_p[:, :1], 1 / k).expand(-1, k), -(p * log_p).sum(-1), temperature)
+        weights = torch.full_like(log_p[:, :1], 1 / k).expand(-1, k)
+        return cls(ids, weights, -(p * log_p).sum(-1), temperature, logits.shape[-1])
 
     def part(self, some: slice) -> Sampled:
         """The outputs of some positions."""
         entropy = None if self.entropy is None else self.entropy[some]
-        return Sampled(self.ids[some], self.weights[some], entropy, self.temperature)
+        return replace(self, ids=self.ids[some], weights=self.weights[some], entropy=entropy)
 
     def compare(
         self, log_q: LogProbs, divergence: Divergence, temperature: float, with_gradient: bool = False

@@ -253,6 +253,23 @@ def test_vocabularies_padded_differently_are_cut_or_refused(make_model, batch):
         DistillationLoss(teacher, vocab_size=21)(student, batch, 1)
 
 
+def test_kept_tokens_belong_to_one_vocabulary(make_model, batch):
+    """Full logits can be cut. Top-k and draws cannot: their probabilities belong to one softmax."""
+    student = make_model(seed=1, vocab_size=20).double().eval()
+    teacher = make_model(seed=2, vocab_size=24).double().eval()
+    for make in (lambda logits: TopK.of(logits, 4), lambda logits: Sampled.of(logits, 4)):
+        with pytest.raises(UsageError, match="made for 24 tokens and the loss compares 17; make them again"):
+            DistillationLoss(Cached(teacher, batch.ids, make), vocab_size=17)(student, batch, 1)
+
+        def cut(logits, make=make):
+            return make(logits[:, :17])
+
+        value = DistillationLoss(Cached(teacher, batch.ids, cut), vocab_size=17)(student, batch, 1)
+        assert torch.isfinite(value.nats)
+        with pytest.raises(UsageError, match="made for 17 tokens and the loss compares 20"):
+            DistillationLoss(Cached(teacher, batch.ids, cut))(student, batch, 1)
+
+
 def test_what_does_not_fit_is_one_sentence(make_model, student, teacher, batch):
     top = Cached(teacher, batch.ids, lambda logits: TopK.of(logits, 4, 1.0))
     drawn = Cached(teacher, batch.ids, lambda logits: Sampled.of(logits, 4))
