@@ -49,8 +49,8 @@ class CachedTeacher(Protocol):
 class DistillationLoss(nn.Module):
     """alpha * cross-entropy + beta * T^2 * divergence from the teacher + weight * distance of hidden states.
 
-    Each is a sum over real targets (times `batch.weights`), in nats, and the step divides by their number. Padding
-    gives neither loss nor count. With micro-batches both are summed over all of them.
+    Each is a sum over real targets (times `batch.weights`), and the step divides by their number. Padding gives neither
+    loss nor count. With micro-batches both are summed over all of them. The first two are in nats.
 
     teacher: a model (wrapped into a `LiveTeacher`, which freezes it), a LiveTeacher, or a CachedTeacher. alpha, beta:
     the factors, each a number or a `Schedule`; the beta of Schedule(start=0.7, warmup_steps=1000) rises from 0.

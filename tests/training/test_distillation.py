@@ -13,7 +13,6 @@ from stlm_kit.data.batches import IGNORE, Batch
 from stlm_kit.training.distillation import DistillationLoss
 from stlm_kit.training.hidden_states import HiddenStates
 from stlm_kit.training.label_loss import LabelLoss
-from stlm_kit.training.loss import NextTokenLoss
 from stlm_kit.training.optimizer import build_optimizer
 from stlm_kit.training.recipe import Recipe
 from stlm_kit.training.settings import TrainingSettings
@@ -184,20 +183,6 @@ def test_t_squared_keeps_the_size_of_the_gradient(student, teacher, batch):
     assert size[8.0, True] == pytest.approx(64 * size[8.0, False], rel=1e-12)
     assert size[16.0, True] == pytest.approx(size[8.0, True], rel=0.3)
     assert size[16.0, False] == pytest.approx(size[8.0, False] / 4, rel=0.3)
-
-
-def test_label_smoothing_and_a_temperature_without_a_teacher(student, batch):
-    logits, targets = student(batch.ids).flatten(0, 1), batch.targets.flatten()
-    theirs = F.cross_entropy(logits / 1.7, targets, reduction="sum", label_smoothing=0.2)
-    plain = F.cross_entropy(logits, targets, reduction="sum")
-    for chunked in (True, False):
-        value = LabelLoss(0.2, 1.7, chunked)(student, batch, 1)
-        assert value.nats.item() == pytest.approx(theirs.item(), abs=1e-11)
-        assert value.log["cross_entropy"].item() == pytest.approx(plain.item(), abs=1e-11)
-        same(gradients(value.nats, student), gradients(theirs, student))
-        theirs = F.cross_entropy(student(batch.ids).flatten(0, 1) / 1.7, targets, reduction="sum", label_smoothing=0.2)
-    same_loss = LabelLoss()(student, batch, 1).nats
-    assert same_loss.item() == pytest.approx(NextTokenLoss(Recipe())(student, batch, 1).nats.item(), abs=1e-11)
 
 
 def test_beta_warms_up(student, teacher, batch):
