@@ -29,6 +29,7 @@ ROOMS = (
     "memory",
     "options.py",
     "processor.py",
+    "run_teacher.py",
     "saved_models.py",
     "teachers",
     "train_from_text.py",

@@ -33,7 +33,7 @@ def continue_from(
         raise UsageError(f"The run in {run_dir} has {result['steps']} steps already; give --steps above that.")
     if folder.resolve() == run_dir.resolve():
         raise UsageError(f"{run_dir} is the run that is extended and stays as it is; choose another run directory.")
-    before = run_settings(**{**config["run"], **config["training"]})
+    before = run_settings(**{**config["run"], **config["training"], **config.get("distillation", {})})
     after = before.model_copy(update={"steps": steps, "target_perplexity": None})
     after = run_settings(**after.model_dump())
     say(effect_on_schedule(before, after, result["steps"]))

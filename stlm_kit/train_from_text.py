@@ -31,8 +31,10 @@ from stlm_kit.model.language_model import LanguageModel
 from stlm_kit.presets import preset, preset_entry
 from stlm_kit.processor import cost_in_words, evaluation_recipe
 from stlm_kit.provenance import source_hash, versions
+from stlm_kit.run_teacher import loss_of_run
 from stlm_kit.saved_models import copy_state, pick_device, start_from, weights_hash
 from stlm_kit.tracking import trackers_for
+from stlm_kit.training.distillation_settings import DistillationSettings
 from stlm_kit.training.loop import TrainResult, train
 from stlm_kit.training.recipe import Recipe
 from stlm_kit.training.run_folder import read_json
@@ -71,8 +73,8 @@ class TextSettings(BaseModel):
     device: Annotated[str, AfterValidator(known_device)] = Field("cpu", description="auto: a GPU where there is one")
 
 
-class RunSettings(TrainingSettings, TextSettings):
-    """A training run from text: the settings of training, and those of model, text and device."""
+class RunSettings(TrainingSettings, TextSettings, DistillationSettings):
+    """A training run from text: the settings of training, of model, text and device, and of what it learns from."""
 
     @property
     def training(self) -> TrainingSettings:
@@ -83,6 +85,11 @@ class RunSettings(TrainingSettings, TextSettings):
     def text(self) -> TextSettings:
         """The settings of model, text and device."""
         return TextSettings(**{name: getattr(self, name) for name in TextSettings.model_fields})
+
+    @property
+    def distillation(self) -> DistillationSettings:
+        """The settings of a teacher, and of softened labels."""
+        return DistillationSettings(**{name: getattr(self, name) for name in DistillationSettings.model_fields})
 
 
 def run_settings(**values: Any) -> RunSettings:
@@ -179,6 +186,7 @@ def train_from_text(
     torch.manual_seed(settings.seed)
     model = build_model(config).to(device)
     start = {} if settings.init_from is None else {"init_from": start_from(model, settings.init_from)}
+    loss, taught_by = loss_of_run(settings.distillation, config, tokenizer, batches, settings.device, say)
     recipe = Recipe.named(settings.recipe)
     if cost := cost_in_words(recipe, device.type):
         say(cost) if say else print(cost, file=sys.stderr)
@@ -201,11 +209,13 @@ def train_from_text(
 
     about = {
         "run": settings.text,
+        **({} if settings.distillation.is_plain else {"distillation": settings.distillation}),
         "read": read,
         "content": {
             "tokenizer": tokenizer.content_hash,
             **{split: file.content_hash for split, file in tokens.items()},
             **start,
+            **taught_by,
             **({} if begin_with is None else {"continued_from": weights_hash(begin_with)}),
         },
         "made_by": {"source": source_hash(), "rooms": rooms_hash(), **versions()},
@@ -221,6 +231,7 @@ def train_from_text(
             model,
             batches,
             settings.training,
+            loss=loss,
             run_dir=run_dir,
             evaluate=evaluate,
             sample=sample if settings.sample_every else None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from typing import Any
 
 from stlm_kit.commands.console import plain_table, print_table
 from stlm_kit.errors import UsageError
@@ -107,6 +108,7 @@ def predict_preset(options: argparse.Namespace) -> int:
     from stlm_kit.memory.report import MemoryReport
     from stlm_kit.options import parse_pairs, settings_from
     from stlm_kit.presets import preset, preset_entry
+    from stlm_kit.run_teacher import empty_loss_of_run
     from stlm_kit.training.recipe import Recipe
 
     tried_on, gpu = _device_of_trial(options), _gpu(options)
@@ -124,6 +126,7 @@ def predict_preset(options: argparse.Namespace) -> int:
     semantics = options.semantics or tried_on or "cuda"
     trained = None if settings.trainable is None else tuple(settings.trainable)
     shape = {"valid_fraction": share, "accumulation_steps": parts, "trainable": trained}
+    shape["loss"] = empty_loss_of_run(settings.distillation, config)
     on, more = {"semantics": semantics, "device": gpu}, {}
     with Waiting("predicting"):
         step = (config, recipe, settings.batch_size, length)
@@ -174,7 +177,7 @@ def _gpu(options: argparse.Namespace) -> str | None:
 
 
 def _largest_batches(
-    step: tuple, budget_mib: float, shape: dict[str, float], on: dict[str, str | None], tried_on: str | None
+    step: tuple, budget_mib: float, shape: dict[str, Any], on: dict[str, str | None], tried_on: str | None
 ) -> dict[str, int | str]:
     """The largest batch by prediction, and by trial where a device is given. `step`: config, recipe, positions."""
     from stlm_kit.memory.budget import find_largest_batch, largest_batch

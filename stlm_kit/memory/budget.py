@@ -21,6 +21,7 @@ from stlm_kit.memory.predict import predict_peak
 from stlm_kit.memory.recording import MIB
 from stlm_kit.memory.report import MemoryReport, Semantics
 from stlm_kit.memory.step_under_test import Subject
+from stlm_kit.training.loss import Loss
 from stlm_kit.training.recipe import Recipe
 
 MOST = 2**20  # the largest batch that a search tries
@@ -96,6 +97,7 @@ def predicted(
     semantics: Semantics = "cuda",
     trainable: tuple[str, ...] | None = None,
     device: str | Device | None = None,
+    loss: Callable[[], Loss] | None = None,
 ) -> MemoryReport:
     """The report on a whole training step, including gradient clipping and update.
 
@@ -111,6 +113,7 @@ def predicted(
         semantics=semantics,
         accumulation_steps=accumulation_steps,
         trainable=trainable,
+        loss=loss,
         device=device,
     )
 
@@ -126,6 +129,7 @@ def largest_batch(
     semantics: Semantics = "cuda",
     trainable: tuple[str, ...] | None = None,
     device: str | Device | None = None,
+    loss: Callable[[], Loss] | None = None,
     most: int = MOST,
 ) -> int:
     """The largest batch whose predicted step needs at most `budget_mib`, or 0 where one row does not fit.
@@ -141,7 +145,7 @@ def largest_batch(
 
     def needed(batch_size: int) -> float:
         sizes = config, recipe, batch_size, length, valid_fraction
-        report = predicted(*sizes, accumulation_steps, semantics, trainable, device)
+        report = predicted(*sizes, accumulation_steps, semantics, trainable, device, loss)
         return report.peak_reserved_mib if report.needed_mib is None else report.needed_mib
 
     return _last_that_fits(needed, budget_mib, most)
@@ -187,6 +191,7 @@ def find_largest_batch(
     valid_fraction: float = 1.0,
     accumulation_steps: int = 1,
     trainable: tuple[str, ...] | None = None,
+    loss: Callable[[], Loss] | None = None,
     most: int = MOST,
 ) -> int:
     """The largest batch that trains for two steps on `device`, found by trying, or 0 where one row does not fit.
@@ -214,7 +219,8 @@ def find_largest_batch(
     Subject.of(config, recipe, 1, length, valid_fraction, accumulation_steps).check_runs_on(kind)
 
     def fits(batch_size: int) -> bool:
-        subject = Subject.of(config, recipe, batch_size, length, valid_fraction, accumulation_steps, device, trainable)
+        sizes = batch_size, length, valid_fraction, accumulation_steps
+        subject = Subject.of(config, recipe, *sizes, device, trainable, loss)
         return _trains(subject, limit_mib) if kind == "cuda" else _stays_below(subject, limit_mib)
 
     low, high = 0, 1
@@ -277,7 +283,7 @@ def _stays_below(subject: Subject, limit_mib: float) -> bool:
     """
     sizes = subject.config, subject.recipe, subject.batch_size, subject.sequence_length, subject.valid_fraction
     parts = subject.accumulation_steps
-    if predicted(*sizes, parts, "cpu", subject.trainable).peak_allocated_mib > 2 * limit_mib:
+    if predicted(*sizes, parts, "cpu", subject.trainable, loss=subject.loss).peak_allocated_mib > 2 * limit_mib:
         return False
     measured = measure_step(subject.build, subject.step, subject.device, span="step", repeats=0)
     return measured.peak_allocated_mib <= limit_mib

@@ -26,6 +26,7 @@ from stlm_kit.memory.predict import check_numbers
 from stlm_kit.memory.report import Semantics, check_choices
 from stlm_kit.memory.step_under_test import Subject, in_one_chunk
 from stlm_kit.memory.torch_patches import in_each_backward
+from stlm_kit.training.loss import Loss
 from stlm_kit.training.recipe import Recipe
 
 aten = torch.ops.aten
@@ -95,15 +96,19 @@ def step_operations(
     sequence_length: int,
     valid_fraction: float = 1.0,
     accumulation_steps: int = 1,
+    loss: Callable[[], Loss] | None = None,
 ) -> StepOperations:
     """The operations of a preset's training step with a recipe, on CUDA.
+
+    loss: makes your own loss, as in `predict_peak`. What it computes in the forward pass counts as forward, such as a
+    teacher's forward pass, and the head's gradients of a loss in chunks.
 
     A step is `accumulation_steps` micro-batches of `rows` rows of `sequence_length` input positions. `valid_fraction`
     of the positions have a real target. A chunked loss computes the head's gradients in the forward pass; here they
     count as backward, as with the plain loss. Raises UsageError for unknown names, sizes out of range and wrong
     combinations.
     """
-    subject = Subject.of(config, recipe, rows, sequence_length, valid_fraction, accumulation_steps)
+    subject = Subject.of(config, recipe, rows, sequence_length, valid_fraction, accumulation_steps, loss=loss)
     # An update multiplies no matrices, and tiling splits a layer's products by rows without changing their number. The
     # stand-in for FlexAttention computes nothing, so its products are counted in SDPA.
     computed = replace(subject.recipe, optimizer="fused", update="after")

@@ -20,6 +20,7 @@ from stlm_kit.training.recipe import Recipe
 if TYPE_CHECKING:
     from stlm_kit.memory.operations import StepOperations
     from stlm_kit.memory.report import MemoryReport, Semantics
+    from stlm_kit.run_teacher import EmptyLoss
     from stlm_kit.train_from_text import RunSettings
 
 FULLEST = 3.09  # standard deviations: one batch in a thousand has more real targets
@@ -57,6 +58,13 @@ class Work:
         """The names of the parameters that the run trains, or None for all."""
         return None if self.settings.trainable is None else tuple(self.settings.trainable)
 
+    @property
+    def loss(self) -> EmptyLoss | None:
+        """What makes the run's loss for its sizes; None for the recipe's own. KitError where its teacher is missing."""
+        from stlm_kit.run_teacher import empty_loss_of_run
+
+        return empty_loss_of_run(self.settings.distillation, self.config)
+
     def memory(self, batch_size: int | None = None, semantics: Semantics = "cuda") -> MemoryReport:
         """The predicted report on a step of the fullest batch.
 
@@ -70,7 +78,7 @@ class Work:
         length = self.settings.context_length
         share, trained = self.fullest or 1.0, self.trainable
         step = (self.config, self.recipe, size, length, share, parts, semantics, trained)
-        return kept(MemoryReport, predicted, *step)
+        return kept(MemoryReport, predicted, *step, loss=self.loss)
 
     @property
     def evaluations(self) -> int:
@@ -86,15 +94,16 @@ class Work:
         """Operations of all its evaluations, which are forward passes. None where the text is not on this machine."""
         if self.scored is None:
             return None
-        a_token = self._operations().forward / (self.rows * self.settings.context_length)
+        a_token = self._operations(taught=False).forward / (self.rows * self.settings.context_length)
         return round(self.evaluations * self.scored * a_token)
 
-    def _operations(self) -> StepOperations:
-        """The operations of one step."""
+    def _operations(self, taught: bool = True) -> StepOperations:
+        """The operations of one step. taught: with the run's own loss and its teacher."""
         from stlm_kit.memory.operations import StepOperations, step_operations
 
         length, share = self.settings.context_length, self.valid_fraction or 1.0
-        return kept(StepOperations, step_operations, self.config, self.recipe, self.rows, length, share)
+        loss = self.loss if taught else None
+        return kept(StepOperations, step_operations, self.config, self.recipe, self.rows, length, share, loss=loss)
 
     def disk_mib(self) -> float:
         """MiB on disk: two checkpoints (one is kept until the next is complete), frozen weights once, metrics."""
@@ -221,6 +230,7 @@ def refusal(work: Work, budget_mib: float, semantics: Semantics = "cuda") -> str
         accumulation_steps=2 if accumulates else 1,
         semantics=semantics,
         trainable=work.trainable,
+        loss=work.loss,
         most=work.settings.batch_size,
     )
     if most == 0:

@@ -51,6 +51,7 @@ def why_missing(settings: dict[str, Any], may_fetch: bool = False) -> str:
         why_no_corpus(corpus, settings.get("max_documents"), may_fetch)
         or why_no_tokenizer(tokenizer_of(settings))
         or _why_no_weights(settings.get("init_from"))
+        or _why_no_teacher(settings.get("teacher"))
     )
 
 
@@ -139,6 +140,12 @@ def _why_no_weights(folder: str | None) -> str:
     if folder is None or (Path(folder).expanduser() / "config.json").is_file():
         return ""
     return f"the folder {folder} to start from holds no model; give a run's folder, or one in Hugging Face's layout."
+
+
+def _why_no_teacher(folder: str | None) -> str:
+    if folder is None or (Path(folder).expanduser() / "config.json").is_file():
+        return ""
+    return f"the teacher's folder {folder} holds no model; give a run's folder, or one in Hugging Face's layout."
 
 
 def _complaint_of(look) -> str:

@@ -58,7 +58,7 @@ def names_a_file(parameter: str, value: Any) -> bool:
 
     A name wins over a file of the same name, as in `load_corpus` and `load_tokenizer`.
     """
-    if parameter == "init_from":
+    if parameter in ("init_from", "teacher"):
         return isinstance(value, str) and Path(value).expanduser().is_dir()
     if parameter not in ("corpus", "tokenizer") or not isinstance(value, str) or not Path(value).expanduser().exists():
         return False
@@ -99,7 +99,7 @@ def identity(notebook: Path | str, parameters: dict[str, Any]) -> dict[str, Any]
 
 def content_of(parameter: str, path: Path) -> str:
     """The hash of what a parameter's path holds: a text, a tokenizer or weights."""
-    if parameter == "init_from":
+    if parameter in ("init_from", "teacher"):
         from stlm_kit.saved_models import weights_hash
 
         return weights_hash(path)

@@ -71,6 +71,7 @@ def measured_memory(settings: RunSettings) -> dict[str, Any]:
     from stlm_kit.memory import measure_peak, predict_peak
     from stlm_kit.memory.devices import device_here
     from stlm_kit.processor import is_slow, slowdown
+    from stlm_kit.run_teacher import empty_loss_of_run
     from stlm_kit.saved_models import pick_device
     from stlm_kit.train_from_text import prepare, valid_fraction
     from stlm_kit.training.recipe import Recipe
@@ -82,6 +83,7 @@ def measured_memory(settings: RunSettings) -> dict[str, Any]:
     share, _ = valid_fraction(settings, tokens["train"])
     step = (config, settings.recipe, settings.batch_size, settings.context_length, share)
     more = {"accumulation_steps": settings.accumulation_steps, "trainable": settings.trainable}
+    more["loss"] = empty_loss_of_run(settings.distillation, config)
     precision = Recipe.named(settings.recipe).precision
     slow = is_slow(precision, kind)
     found = measure_peak(*step, device=settings.device, repeats=0 if slow else TIMED_STEPS, **more)

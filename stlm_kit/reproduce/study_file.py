@@ -21,7 +21,7 @@ Or, where a number of one run answers a claim, so that `stlm ledger import` can 
         mem.base.bs128.train_time_s: {run: fp32-b128, metric: training_seconds, device: RTX 5090}
 
 Your own study is named after its file, whatever its `source` says: see study_names.py. A relative path of a corpus,
-tokenizer or init_from in it is relative to the file.
+tokenizer, init_from or teacher in it is relative to the file.
 
 Grids under `predicted:` have the same form, but their cells are predicted instead of run (predictions.py). The other
 keys of the file (source, title, citation, claims) belong to the ledger.

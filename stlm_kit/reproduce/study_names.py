@@ -60,7 +60,7 @@ def beside(file: Path, parameters: dict[str, Any]) -> dict[str, Any]:
     from stlm_kit.reproduce.run_hash import is_name, names_a_file
 
     found = dict(parameters)
-    for parameter in ("corpus", "tokenizer", "init_from"):
+    for parameter in ("corpus", "tokenizer", "init_from", "teacher"):
         value = parameters.get(parameter)
         if isinstance(value, str) and not is_name(parameter, value):
             placed = str((file.parent / Path(value).expanduser()).resolve())

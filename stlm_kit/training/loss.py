@@ -102,9 +102,27 @@ def chunked_loss(
     scalar. So the forward pass computes logits, loss and gradients for `rows` positions at a time, and keeps only
     gradients of the features' and the head's size. There is no second derivative.
     """
-    rows = rows or chunk_rows(features.device.type)
-    weights = None if weights is None else weights.flatten()
-    return _ChunkedCrossEntropy.apply(features.flatten(0, 1), head.weight, head.bias, targets.flatten(), weights, rows)
+    targets, weights = targets.flatten(), None if weights is None else weights.flatten()
+
+    def put_gradient(logits: Tensor, some: slice) -> Tensor:
+        return _put_gradient(logits, targets[some], None if weights is None else weights[some])
+
+    return in_chunks(features.flatten(0, 1), head.weight, head.bias, put_gradient, rows)
+
+
+def in_chunks(
+    features: Float[Tensor, "positions d_model"],
+    weight: Float[Tensor, "vocab d_model"],
+    bias: Float[Tensor, " vocab"] | None,
+    put_gradient: Callable[[Tensor, slice], Tensor],
+    rows: int | None = None,
+) -> Float[Tensor, ""]:
+    """The sum of a loss over positions, whose logits exist for `rows` positions at a time.
+
+    `put_gradient(logits, some)` gets the logits of a few positions and the slice of positions that they belong to. It
+    returns their summed loss and overwrites the logits with its gradient. It runs without an autograd graph.
+    """
+    return _InChunks.apply(features, weight, bias, put_gradient, rows or chunk_rows(features.device.type))
 
 
 # A prediction of memory replaces the next three functions by name: it computes only a few chunks, each as large as on
@@ -126,9 +144,9 @@ def chunk_starts(n_positions: int, rows: int) -> Sequence[int]:
     return range(0, n_positions, rows)
 
 
-class _ChunkedCrossEntropy(torch.autograd.Function):
+class _InChunks(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, features, weight, bias, targets, weights, rows):
+    def forward(ctx, features, weight, bias, put_gradient, rows):
         trained = ctx.needs_input_grad[1]  # False for a frozen head
         kind = features.device.type
         low = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else features.dtype
@@ -143,13 +161,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             few = cached_rows(kind, rows)
             buffer = x.new_empty(min(rows, len(x)), len(w))  # the only tensor that holds logits
             for start in chunk_starts(len(x), rows):
-                here, ids = x[start : start + rows], targets[start : start + rows]
+                here = x[start : start + rows]
                 logits = buffer[: len(here)]
                 torch.mm(here, w.T, out=logits) if b is None else torch.addmm(b, here, w.T, out=logits)
                 for first in range(0, len(here), few):
-                    some = slice(first, first + few)
-                    counts = None if weights is None else weights[start : start + rows][some]
-                    nats += _put_gradient(logits[some], ids[some], counts, exact)
+                    last = min(first + few, len(here))
+                    nats += put_gradient(logits[first:last], slice(start + first, start + last))
                 torch.mm(logits, w, out=by_features[start : start + rows])
                 if by_weight is None:
                     pass
@@ -170,11 +187,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         features, weight = ctx.kinds
         by_weight = None if by_weight is None else (factor * by_weight).to(weight)
         by_bias = None if by_bias is None else (factor * by_bias).to(weight)
-        return (factor * by_features).to(features), by_weight, by_bias, None, None, None
+        return (factor * by_features).to(features), by_weight, by_bias, None, None
 
 
-def _put_gradient(logits: Tensor, targets: Tensor, weights: Tensor | None, exact: torch.dtype) -> Tensor:
+def _put_gradient(logits: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
     """The summed nats of some rows. Their gradient, softmax - onehot and 0 where ignored, overwrites the logits."""
+    exact = torch.promote_types(logits.dtype, torch.float32)
     target, real = targets.clamp(min=0)[:, None], (targets != IGNORE)[:, None]
     if weights is not None:
         real = real * weights[:, None].to(exact)  # the weight of each target

@@ -143,7 +143,8 @@ def read_json(path: Path) -> dict | None:
 
 # These identify, describe or pace a run and do not change its numbers. What was read counts by its hashes in "content".
 NEVER_COMPARED = {"made_by", "read", "training.checkpoint_every"}
-NAMES = {"run.corpus", "run.tokenizer", "run.init_from"}  # names whose content is hashed in "content"
+# names whose content is hashed in "content"
+NAMES = {"run.corpus", "run.tokenizer", "run.init_from", "distillation.teacher"}
 
 
 def first_difference(found: dict, asked: dict, prefix: str = "", ignored: set[str] | None = None) -> str | None:

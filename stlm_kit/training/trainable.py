@@ -76,17 +76,22 @@ def _frozen_parts(module: nn.Module) -> list[str]:
     ]
 
 
-def describe_loss(loss: object) -> dict[str, str | None]:
-    """A loss in a run's configuration: its name, and a hash of its frozen tensors (a teacher's weights)."""
+def describe_loss(loss: object) -> dict[str, object]:
+    """A loss in a run's configuration: its name, and a hash of its frozen tensors (a teacher's weights).
+
+    Its settings as well, where it has a method `describe` that returns them.
+    """
     name = getattr(loss, "__qualname__", None) or type(loss).__qualname__
+    said = {"settings": loss.describe()} if hasattr(loss, "describe") else {}
     if not isinstance(loss, nn.Module):
-        return {"name": name, "frozen": None}
+        return {"name": name, "frozen": None, **said}
     changing = changing_tensors(loss)
     digest = hashlib.sha256()
     for key, tensor in sorted(saved_tensors(loss).items()):
         if key not in changing:
             digest.update(key.encode() + tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return {"name": name, "frozen": digest.hexdigest() if len(changing) < len(saved_tensors(loss)) else None}
+    frozen = digest.hexdigest() if len(changing) < len(saved_tensors(loss)) else None
+    return {"name": name, "frozen": frozen, **said}
 
 
 def saved_tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -7,6 +7,8 @@ import pytest
 from stlm_kit.cli import main
 from stlm_kit.memory import predict_peak
 from stlm_kit.memory.devices import DEVICES
+from stlm_kit.model import Decoder
+from stlm_kit.presets import preset
 
 SMALL = ["--preset", "laptop-llama", "--batch-size", "8", "--sequence-length", "64"]
 
@@ -36,6 +38,23 @@ def test_the_same_in_words(capsys):
     said = capsys.readouterr().out
     for words in ("8 rows of 64 positions", "at the peak", "logits and loss", "tensors alive", "Taken for granted:"):
         assert words in said
+
+
+def test_a_teacher_counts_as_well(capsys, tmp_path):
+    teacher = preset("laptop-llama", vocab_size=2048)
+    (tmp_path / "config.json").write_text(json.dumps({"model": teacher.model_dump(mode="json")}))
+    alone, live, kept = (
+        predicted(capsys, *SMALL, *more)
+        for more in (
+            (),
+            ("--set", f"teacher={tmp_path}"),
+            ("--set", f"teacher={tmp_path}", "--set", "teacher_outputs=top-k", "--set", "teacher_k=4"),
+        )
+    )
+    weights = sum(parameter.numel() for parameter in Decoder(teacher).parameters()) * 4 / 2**20
+    parameters = [report["by_category"]["parameters"] for report in (alone, live, kept)]
+    assert parameters[1] - parameters[0] == pytest.approx(weights, rel=0.01)
+    assert parameters[2] == pytest.approx(parameters[0], abs=0.01)
 
 
 def test_the_largest_batch_predicted_and_tried(capsys):

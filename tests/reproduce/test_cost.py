@@ -1,14 +1,17 @@
 """What a run will take: its text counted, its disk measured, its refusal a way out."""
 
+import json
 import re
 
 import pytest
 
 from stlm_kit.data.batches import DocumentBatches
-from stlm_kit.errors import UsageError
+from stlm_kit.errors import KitError, UsageError
+from stlm_kit.memory.operations import step_operations
 from stlm_kit.notebook_files import notebooks_dir
+from stlm_kit.presets import preset
 from stlm_kit.reproduce import text_figures as text_module
-from stlm_kit.reproduce.cost import refusal, time_limit, work_of
+from stlm_kit.reproduce.cost import refusal, time_limit, weights_of, work_of
 from stlm_kit.reproduce.run import Run
 from stlm_kit.reproduce.study_runs import run_parameters
 from stlm_kit.reproduce.text_figures import text_figures
@@ -94,6 +97,27 @@ def test_operations_add_up_over_steps_and_batches(verses):
     one = work_of(run_of(verses, steps=3, batch_size=8))
     assert one.flops() == work_of(run_of(verses, steps=1, batch_size=24)).flops()
     assert one.flops() == work_of(run_of(verses, steps=3, batch_size=2, accumulation_steps=4)).flops()
+
+
+def test_a_live_teacher_is_part_of_the_plan_and_a_cached_one_is_not(verses, tmp_path):
+    """The teacher's forward pass in each step, and its weights; evaluations have no teacher."""
+    teacher = preset("laptop-gpt2", vocab_size=257, context_length=48, d_model=256)
+    (tmp_path / "config.json").write_text(json.dumps({"model": teacher.model_dump(mode="json")}))
+    alone = work_of(run_of(verses, steps=2, batch_size=4))
+    live, cached = (
+        work_of(run_of(verses, steps=2, batch_size=4, teacher=str(tmp_path), alpha=0.5, **more))
+        for more in ({}, {"teacher_outputs": "top-k", "teacher_k": 4})
+    )
+    forward = step_operations(teacher, "fp32", 4, 48).forward
+    assert live.flops() - alone.flops() == 2 * forward and cached.flops() == alone.flops()
+    assert live.evaluation_flops() == alone.evaluation_flops() > 0
+    weights = sum(n for n, _ in weights_of(teacher, None)) * 4 / 2**20
+    parameters = [work.memory().by_category["parameters"] for work in (alone, live, cached)]
+    assert parameters[1] - parameters[0] == pytest.approx(weights, rel=0.01)
+    assert parameters[2] == pytest.approx(parameters[0], abs=0.01)
+    missing = work_of(run_of(verses, teacher=str(tmp_path / "later"), alpha=0.5))
+    with pytest.raises(KitError, match=r"no teacher in .* yet; train it first"):
+        missing.memory()
 
 
 def test_what_a_refusal_suggests_does_fit(verses):

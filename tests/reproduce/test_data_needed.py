@@ -72,6 +72,7 @@ def test_the_look_takes_no_torch():
         ({"corpus": "c4", "max_documents": 20_000}, "stlm data get c4 --max-documents 20000"),
         ({"tokenizer": "no/such/tokenizer"}, "there is no tokenizer.json"),
         ({"init_from": "no/such/run"}, "holds no model"),
+        ({"teacher": "no/such/run"}, "the teacher's folder no/such/run holds no model"),
     ],
 )
 def test_what_may_be_missing(settings, why):
