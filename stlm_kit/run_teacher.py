@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stlm_kit.config import ModelConfig, config_from
+from stlm_kit.config import ModelConfig
 from stlm_kit.data.tokenizers import Tokenizer
-from stlm_kit.errors import KitError, UsageError
-from stlm_kit.model.huggingface import kit_config
-from stlm_kit.model.huggingface.files import read_settings
+from stlm_kit.errors import KitError
 from stlm_kit.model.kinds import build_model
-from stlm_kit.saved_models import LoadedRun, is_hf, load_model, weights_hash
+from stlm_kit.teachers import check_same_tokenizer, fit, load_teacher
+from stlm_kit.teachers.packed import pack
+from stlm_kit.teachers.teacher import NAMES, content_hash
 from stlm_kit.training.kept_outputs import EmptyTeacher
-from stlm_kit.training.run_folder import read_json
 from stlm_kit.training.teacher_cache import make_cache
 from stlm_kit.training.teacher_outputs import LiveTeacher
 
@@ -38,15 +37,16 @@ def loss_of_run(
     With outputs from a cache, the first run makes it for all rows of `batches`, and `say` is told its size and time
     before. Later runs, with any seed, find it, and the teacher is not in memory while they train.
 
-    KitError for a folder without a model, UsageError for a teacher with another tokenizer.
+    KitError for a folder without a model, and for a teacher with another tokenizer.
     """
     if settings.teacher is None:
         return settings.loss(student), {}
-    teacher = load_teacher(settings.teacher, tokenizer, device).model
-    read = {"teacher": weights_hash(Path(settings.teacher).expanduser())}
+    teacher = load_teacher(settings.teacher, device, bits=settings.teacher_bits)
+    check_same_tokenizer(teacher, tokenizer)
+    read = {"teacher": content_hash(settings.teacher)}
     if settings.kept is None:
-        return settings.loss(student, teacher), read
-    cache = make_cache(LiveTeacher(teacher, settings.teacher_precision), batches, settings.kept, say=say)
+        return settings.loss(student, teacher.model), read
+    cache = make_cache(LiveTeacher(teacher.model, settings.teacher_precision), batches, settings.kept, say=say)
     return settings.loss(student, cache), read
 
 
@@ -61,7 +61,10 @@ class EmptyLoss:
     def __call__(self) -> Loss:
         if self.settings.kept is not None:
             return self.settings.loss(self.student, EmptyTeacher(self.settings.kept, self.student.vocab_size))
-        return self.settings.loss(self.student, None if self.teacher is None else build_model(self.teacher))
+        if self.teacher is None:
+            return self.settings.loss(self.student)
+        teacher, bits = build_model(self.teacher), self.settings.teacher_bits
+        return self.settings.loss(self.student, teacher if bits is None else pack(teacher, bits))
 
 
 def empty_loss_of_run(settings: DistillationSettings, student: ModelConfig) -> EmptyLoss | None:
@@ -76,26 +79,7 @@ def empty_loss_of_run(settings: DistillationSettings, student: ModelConfig) -> E
 
 
 def teacher_config(place: str) -> ModelConfig:
-    """The configuration of the model in a folder. KitError where there is none."""
-    folder = Path(place).expanduser()
-    if is_hf(folder):
-        return kit_config(read_settings(folder / "config.json"))
-    found = read_json(folder / "config.json")
-    if found is None or "model" not in found:
-        raise KitError(f"There is no teacher in {folder} yet; train it first, or give the folder of a model.")
-    return config_from(found["model"])
-
-
-def load_teacher(place: str, tokenizer: Tokenizer, device: str) -> LoadedRun:
-    """A teacher from a folder. UsageError where it reads text with another tokenizer than the student's.
-
-    Token ids mean something only within one tokenizer, and a teacher's probabilities belong to its ids.
-    """
-    loaded = load_model(place, device)
-    if loaded.tokenizer.content_hash != tokenizer.content_hash:
-        raise UsageError(
-            f"The teacher in {place} reads text with the tokenizer {loaded.tokenizer.name!r} and the run with "
-            f"{tokenizer.name!r}, so their tokens differ; train the student with tokenizer="
-            f"{str(Path(place) / 'tokenizer')!r}, or take another teacher."
-        )
-    return loaded
+    """The configuration of a teacher by name or in a folder. KitError where there is none."""
+    if place not in NAMES and not Path(place).expanduser().is_dir():
+        raise KitError(f"There is no teacher in {place} yet; train it first, or give one of {', '.join(NAMES)}.")
+    return fit.teacher_config(place)

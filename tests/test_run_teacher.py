@@ -146,7 +146,7 @@ def test_settings_that_do_not_fit_are_one_sentence(settings, changes, sentence):
 
 
 def test_another_tokenizer_and_a_missing_teacher_are_one_sentence(settings, teacher, tmp_path):
-    with pytest.raises(UsageError, match=r"tokenizer 'byte.*' and the run with 'bpe.*', so their tokens differ"):
+    with pytest.raises(KitError, match=r"with the tokenizer byte.* the student with another, bpe.*, so an id stands"):
         train_from_text(settings(teacher=teacher, tokenizer="bpe-300"), progress=False)
     with pytest.raises(KitError, match="There is no run directory"):
         train_from_text(settings(teacher=str(tmp_path / "nowhere")), progress=False)

@@ -8,11 +8,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.utils.checkpoint import checkpoint
 
 from stlm_kit.config import ModelConfig, config_from
-from stlm_kit.data.batches import IGNORE, Batch
 from stlm_kit.data.smollm2 import smollm2_file
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.memory.devices import DEVICES, device_named
@@ -31,8 +28,8 @@ from stlm_kit.teachers.hub import CONFIGS
 from stlm_kit.teachers.packed import check_bits, pack
 from stlm_kit.teachers.smollm2 import llama_config
 from stlm_kit.teachers.teacher import SMOLLM2, type_named
-from stlm_kit.training import loss as losses
-from stlm_kit.training.loss import Loss, LossValue
+from stlm_kit.training.distillation import DistillationLoss
+from stlm_kit.training.loss import Loss
 from stlm_kit.training.recipe import Recipe
 from stlm_kit.training.run_folder import read_json
 
@@ -71,7 +68,7 @@ def teacher_and_student(
     teacher: a config, or a name or folder that `load_teacher` takes; only its configuration is read. dtype, bits: as in
     `load_teacher`. student, recipe, batch_size, context_length: as in `predict_peak`. budget: a GPU of
     `memory.devices.DEVICES`, or MiB that torch may reserve. loss: `loss(teacher)` returns the loss that you train with;
-    the default is forward KL over chunks of positions, `ForwardKL`.
+    the default is `DistillationLoss(teacher)`.
 
     Nothing is loaded or fetched. Raises KitError where the step does not fit; the sentence names what would fit: fewer
     rows, the teacher in fewer bits, or its outputs from a cache. UsageError for unknown names and sizes out of range.
@@ -79,11 +76,11 @@ def teacher_and_student(
     check_bits(bits)
     config, kind = teacher_config(teacher), type_named(dtype) or torch.float32
     student = preset(student) if isinstance(student, str) else student
-    limit = _limit_mib(budget)
+    limit, make_loss = _limit_mib(budget), loss or short_distillation(student.vocab_size)
 
     def needed(rows: int, bits: int | None, taught: bool = True) -> tuple[float, MemoryReport]:
         make_teacher = stand_in(config, kind, bits)
-        make = (lambda: (loss or short_forward_kl)(make_teacher())) if taught else None
+        make = (lambda: make_loss(make_teacher())) if taught else None
         on = budget if budget in DEVICES and semantics == "cuda" else None
         report = predict_peak(
             student, recipe, rows, context_length, span="step", semantics=semantics, loss=make, device=on
@@ -177,48 +174,18 @@ def stored_mib(config: ModelConfig, dtype: torch.dtype, bits: int | None = None)
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) / MIB
 
 
-class ForwardKL(nn.Module):
-    """KL(teacher || student) of each real target's distribution, in chunks of positions: no more logits exist at once.
-
-    It is the stand-in of `teacher_and_student` where no loss is given. `theirs` may have more rows than the student's
-    head; both are cut to the smaller vocabulary.
-    """
-
-    def __init__(self, teacher: LanguageModel) -> None:
-        super().__init__()
-        self.teacher = teacher
-
-    def forward(self, model: LanguageModel, batch: Batch, step: int) -> LossValue:
-        """The summed nats of the batch's real targets."""
-        with torch.no_grad():
-            theirs = self.teacher.features(batch.ids, batch.documents).flatten(0, 1)
-        mine, targets = model.features(batch.ids, batch.documents).flatten(0, 1), batch.targets.flatten()
-        rows = losses.chunk_rows(mine.device.type)
-        nats = mine.new_zeros((), dtype=torch.float32)
-        for start in losses.chunk_starts(len(mine), rows):
-            some = slice(start, start + rows)
-            nats = nats + checkpoint(
-                self._chunk, model.head, mine[some], theirs[some], targets[some], use_reentrant=False
-            )
-        return LossValue(nats, batch.weight)
-
-    def _chunk(self, head: nn.Linear, mine: Tensor, theirs: Tensor, targets: Tensor) -> Tensor:
-        size = min(head.out_features, self.teacher.head.out_features)
-        student = head(mine)[:, :size].float().log_softmax(-1)
-        with torch.no_grad():
-            teacher = self.teacher.head(theirs)[:, :size].float().log_softmax(-1)
-        each = F.kl_div(student, teacher, reduction="none", log_target=True).sum(-1)
-        return (each * (targets != IGNORE)).sum()
-
-
-def short_forward_kl(teacher: LanguageModel) -> ForwardKL:
-    """`ForwardKL` with a teacher that holds all of its layers and runs through two of them.
+def short_distillation(vocab_size: int) -> MakeLoss:
+    """`DistillationLoss` with a teacher that holds all of its layers and runs through two of them.
 
     Without gradients a layer frees what the one before it allocated, so the others would not change the peak.
     """
-    if isinstance(teacher, Decoder):
-        teacher.order = list(teacher.config.order)[:2]
-    return ForwardKL(teacher)
+
+    def make(teacher: LanguageModel) -> DistillationLoss:
+        if isinstance(teacher, Decoder):
+            teacher.order = list(teacher.config.order)[:2]
+        return DistillationLoss(teacher, vocab_size=min(vocab_size, teacher.config.vocab_size))
+
+    return make
 
 
 def _limit_mib(budget: str | float) -> float:

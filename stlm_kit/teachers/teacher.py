@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from stlm_kit.data.smollm2 import smollm2_file, smollm2_tokenizer
+from stlm_kit.data.smollm2 import SHA256, smollm2_file, smollm2_tokenizer
 from stlm_kit.data.tokenizer import Tokenizer
 from stlm_kit.errors import KitError, UsageError, near
 from stlm_kit.model.huggingface import load_from_hf
 from stlm_kit.model.language_model import LanguageModel
-from stlm_kit.saved_models import is_hf, load_model, pick_device
+from stlm_kit.saved_models import is_hf, load_model, pick_device, weights_hash
 from stlm_kit.teachers.hub import REVISIONS, check_gpu, hf_decoder, hf_tokenizer, hub_folder
 from stlm_kit.teachers.packed import check_bits, pack
 from stlm_kit.teachers.smollm2 import llama_decoder
@@ -98,6 +98,13 @@ def _from_folder(place: str | Path) -> tuple[LanguageModel, Tokenizer]:
         return load_from_hf(folder), hf_tokenizer(folder)
     run = load_model(folder)
     return run.model, run.tokenizer
+
+
+def content_hash(name_or_folder: str | Path) -> str:
+    """What identifies a teacher's weights: the SHA-256 of SmolLM2's file, a commit of the hub, or a folder's hash."""
+    name = str(name_or_folder)
+    published = {SMOLLM2: SHA256, **REVISIONS}
+    return published[name] if name in published else weights_hash(Path(name_or_folder).expanduser())
 
 
 def type_named(dtype: str | torch.dtype | None) -> torch.dtype | None:

@@ -29,7 +29,8 @@ class DistillationSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    teacher: str | None = Field(None, description="a run's folder, or one in Hugging Face's layout, to learn from")
+    teacher: str | None = Field(None, description="smollm2-135m, or the folder of a run or model, to learn from")
+    teacher_bits: Literal[4, 8] | None = Field(None, description="store the matrices of its blocks in as many bits")
     teacher_precision: Literal["bf16", "fp16"] | None = Field(None, description="None: the type of its weights")
     teacher_outputs: Literal["live", "full", "top-k", "sampled"] = Field(
         "live", description="live: the teacher runs along; otherwise what is read from a cache, made by the first run"

@@ -15,9 +15,9 @@ from stlm_kit.model import Decoder, export_to_hf
 from stlm_kit.teachers import Teacher, check_same_tokenizer, load_teacher
 from stlm_kit.teachers import hub as hub_teachers
 from stlm_kit.teachers import teacher as loading
-from stlm_kit.teachers.fit import ForwardKL
 from stlm_kit.teachers.packed import PackedLinear, pack
 from stlm_kit.teachers.teacher import cut_vocabulary
+from stlm_kit.training.distillation import DistillationLoss
 from stlm_kit.training.trainable import describe_loss
 
 VERSE = "\n\n".join(f"Verse {n}: the quick fox number {n} jumps over {n % 7} dogs." for n in range(60))
@@ -271,10 +271,10 @@ def test_large_models_are_read_as_small_ones_are(tmp_path, ids, tied, kind):
 
 
 def test_a_packed_teacher_is_hashed_into_a_runs_configuration(place):
-    losses = [ForwardKL(load_teacher(place / "run", bits=bits).model) for bits in (4, 8, 8)]
+    losses = [DistillationLoss(load_teacher(place / "run", bits=bits).model) for bits in (4, 8, 8)]
     found = [describe_loss(loss)["frozen"] for loss in losses]
     assert found[0] != found[1] == found[2]
-    losses[2].teacher.blocks[0].attention.query.codes[0, 0] ^= 1
+    losses[2].teacher.model.blocks[0].attention.query.codes[0, 0] ^= 1
     assert describe_loss(losses[2])["frozen"] != found[1]
 
 
