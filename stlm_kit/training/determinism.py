@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,3 +45,12 @@ def _must_repeat(device: torch.device) -> None:
             f"deterministic needs {CUBLAS}={FIXED} before the first product on the GPU, and this process has computed "
             "one without it; restart Python with that variable set."
         ) from error
+
+
+def step_seed(seed: int, number: int) -> int:
+    """The seed of torch's generator for one step of a run: 64 bits that depend on both, the lower 32 as well.
+
+    torch's generator on a CPU reads the lower 32 bits alone, so adding `number` to a multiple of 2^32 would give runs of
+    every seed the same dropout masks.
+    """
+    return int.from_bytes(hashlib.sha256(f"{seed} {number}".encode()).digest()[:8], "little")

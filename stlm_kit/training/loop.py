@@ -20,7 +20,7 @@ from stlm_kit.errors import Interrupted, KitError, UsageError
 from stlm_kit.interrupts import StopRequests
 from stlm_kit.progress import Progress
 from stlm_kit.training.checkpoint import latest_checkpoint, restore, save_checkpoint
-from stlm_kit.training.determinism import repeatable
+from stlm_kit.training.determinism import repeatable, step_seed
 from stlm_kit.training.optimizer import build_optimizer, set_learning_rate
 from stlm_kit.training.recipe import Recipe
 from stlm_kit.training.run_folder import RunFolder
@@ -182,7 +182,7 @@ class _Loop:
 
     def _one_step(self, step: Step, number: int, bar: Progress) -> dict:
         settings, started = self.settings, time.perf_counter()
-        torch.manual_seed((settings.seed << 32) + number)  # dropout draws the same masks after a resume
+        torch.manual_seed(step_seed(settings.seed, number))  # dropout draws the same masks after a resume
         dropout = settings.dropout_at(number, self.model.config.dropout)
         self.model.set_dropout(dropout)
         set_learning_rate(step.optimizer, settings.learning_rate_at(number))
