@@ -50,7 +50,7 @@ def _must_repeat(device: torch.device) -> None:
 def step_seed(seed: int, number: int) -> int:
     """The seed of torch's generator for one step of a run: 64 bits that depend on both, the lower 32 as well.
 
-    torch's generator on a CPU reads the lower 32 bits alone, so adding `number` to a multiple of 2^32 would give runs of
-    every seed the same dropout masks.
+    torch's generator on a CPU reads the lower 32 bits alone, so adding `number` to a multiple of 2^32 would give all
+    seeds the same dropout masks.
     """
     return int.from_bytes(hashlib.sha256(f"{seed} {number}".encode()).digest()[:8], "little")
