@@ -18,8 +18,7 @@ Row = dict[str, Any]
 
 def gpu_rows(case: str, device: str = "") -> list[Row]:
     """The rows of a case ("speed.study.bf16-b128") on devices whose name contains `device`, without failed ones."""
-    path = results.rows_file(STUDY)
-    rows = results.read_rows(path) if path else []
+    rows = results.rows_of(STUDY)
     found = [row for row in rows if row["name"] == case and device in row["device"] and "failed" not in row["metrics"]]
     return sorted(found, key=lambda row: row["date"])
 

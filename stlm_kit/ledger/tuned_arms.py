@@ -39,11 +39,8 @@ def tuned_arms(study: str, rows: Iterable[dict[str, Any]] | None = None) -> dict
 
     An arm that was not searched is left out.
     """
-    if rows is None:
-        path = results.rows_file(study)
-        rows = results.read_rows(path) if path else []
     groups: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
+    for row in results.rows_of(study) if rows is None else rows:
         if row.get("profile") == "laptop" and "arm" in row.get("labels", {}) and row["status"] == "done":
             groups.setdefault(row["labels"]["arm"], []).append(row)
     found = {}
@@ -71,7 +68,7 @@ def at_the_start(metrics: dict[str, Any]) -> float:
     return metrics["first_losses"][0]
 
 
-def over(first: int, last: int) -> Value:
+def mean_loss(first: int, last: int) -> Value:
     """The mean training loss of the steps `first` to `last`, counted from 1, as far as the row's points allow."""
 
     def mean(metrics: dict[str, Any]) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -91,22 +91,20 @@ def get_line(corpora: Iterable[tuple[str, int | None]]) -> str:
 
 def corpora_of(studies: Iterable[str] = (), profile: str = FULL_SIZE) -> list[tuple[str, int | None]]:
     """(corpus, largest number of documents) in the runs of these studies at a profile; all studies by default."""
-    found = []
-    for study in map(load_study, studies or study_names()):
-        cells = study.expand(profile) if studies or study.has_runs(profile) else {}
-        found += [(cell.get("corpus", CORPUS), cell.get("max_documents")) for cell in cells.values()]
-    return list(dict.fromkeys(found))
+    cells = _cells_of(studies, profile)
+    return list(dict.fromkeys((cell.get("corpus", CORPUS), cell.get("max_documents")) for cell in cells))
 
 
 def tokenizers_of(studies: Iterable[str] = (), profile: str = FULL_SIZE) -> list[str]:
     """The tokenizers of the hub in the runs of these studies at a profile; all studies by default."""
-    cells = (
-        cell
-        for study in map(load_study, studies or study_names())
-        if studies or study.has_runs(profile)
-        for cell in study.expand(profile).values()
-    )
-    return [name for name in dict.fromkeys(map(tokenizer_of, cells)) if name in TOKENIZERS]
+    return [name for name in dict.fromkeys(map(tokenizer_of, _cells_of(studies, profile))) if name in TOKENIZERS]
+
+
+def _cells_of(studies: Iterable[str], profile: str) -> Iterator[dict[str, Any]]:
+    """The settings of every run of these studies at a profile. No studies: all that have runs there."""
+    for study in map(load_study, studies or study_names()):
+        if studies or study.has_runs(profile):
+            yield from study.expand(profile).values()
 
 
 def tokenizer_of(settings: dict[str, Any]) -> str:

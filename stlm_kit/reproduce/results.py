@@ -137,6 +137,12 @@ def recorded(study: str) -> list[dict[str, Any]]:
     return read_rows(path)
 
 
+def rows_of(study: str) -> list[dict[str, Any]]:
+    """The rows of a study as `recorded` gives them, or [] where nothing is recorded under that name."""
+    path = rows_file(study)
+    return read_rows(path) if path else []
+
+
 def rerun(row: dict[str, Any]) -> dict[str, Any]:
     """Train a row's configuration again, with nothing kept on disk. Returns the metrics in the form of the row."""
     from stlm_kit.train_from_text import run_settings, train_from_text

@@ -10,7 +10,7 @@ from stlm_kit.ledger.tuned_arms import (
     difference,
     in_words,
     lower_in,
-    over,
+    mean_loss,
     steps_until,
     tuned_arms,
 )
@@ -61,9 +61,9 @@ def test_differences_are_paired_by_seed():
 def test_numbers_of_a_loss_curve():
     metrics = row("a", 1e-3, 0, 2.0, curve=(7.0, 6.0, 5.0, 4.0))["metrics"]
     assert at_the_start(metrics) == 7.6
-    assert over(1, 20)(metrics) == 6.5
-    assert over(11, 20)(metrics) == 6.0
-    assert over(5, 15)(metrics) == 6.5  # every point that the steps touch
+    assert mean_loss(1, 20)(metrics) == 6.5
+    assert mean_loss(11, 20)(metrics) == 6.0
+    assert mean_loss(5, 15)(metrics) == 6.5  # every point that the steps touch
     assert steps_until(6.0)(metrics) == 20
     assert steps_until(1.0)(metrics) == 40
 

@@ -102,8 +102,7 @@ def known_rows(study: str, profile: str) -> list[dict[str, Any]]:
         return own
     if profile == FULL_SIZE:
         return list(full_size_rows(study))
-    path = results.rows_file(study)
-    return [row for row in results.read_rows(path) if row.get("profile") == profile] if path else []
+    return [row for row in results.rows_of(study) if row.get("profile") == profile]
 
 
 def latest(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -12,9 +12,7 @@ from stlm_kit.reproduce import results
 
 def rows(name: str) -> dict[int | None, dict]:
     """{seed: metrics} of the recorded runs with this name; {} where nothing is recorded."""
-    path = results.rows_file("memory")
-    found = results.read_rows(path) if path else []
-    return {row["seed"]: row["metrics"] for row in found if row["name"] == name}
+    return {row["seed"]: row["metrics"] for row in results.rows_of("memory") if row["name"] == name}
 
 
 def changes(name: str, baseline: str = "no-window") -> dict[int, float]:

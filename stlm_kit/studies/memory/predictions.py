@@ -105,8 +105,7 @@ def predictions_file(name: str) -> Path:
 @cache
 def predicted(name: str) -> dict[str, dict[str, Any]]:
     """{cell: its sizes in MiB} as kept; {} where nothing is. KitError for a line that is not a row."""
-    path = results.rows_file(f"{name}-predictions")
-    return {row["name"]: row["metrics"] for row in results.read_rows(path)} if path else {}
+    return {row["name"]: row["metrics"] for row in results.rows_of(f"{name}-predictions")}
 
 
 def recheck(rows: list[Row]) -> Iterator[Outcome]:

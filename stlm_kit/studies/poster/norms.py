@@ -49,8 +49,7 @@ def record_norm(kind: str, width: int, device: str = "cpu") -> dict[str, Any]:
 @answers("poster.trend.rms_lighter")
 def lighter_norm(setting: dict[str, Any]) -> Answer:
     """Parameters, and recorded times and peaks of both norms, forward and backward, at several widths"""
-    path = results.rows_file("poster")
-    rows = {row["name"]: row["metrics"] for row in (results.read_rows(path) if path else [])}
+    rows = {row["name"]: row["metrics"] for row in results.rows_of("poster")}
     kinds = ("rmsnorm", "layernorm")
     pairs = {width: [rows.get(f"norm-{kind}-{width}") for kind in kinds] for width in setting["widths"]}
     if any(None in pair for pair in pairs.values()):

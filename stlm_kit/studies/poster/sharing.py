@@ -16,10 +16,10 @@ from stlm_kit.ledger.tuned_arms import (
     bits,
     difference,
     lower_in,
+    mean_loss,
     steps_until,
     tuned_arms,
 )
-from stlm_kit.ledger.tuned_arms import over as mean_loss
 from stlm_kit.tables.intervals import Estimate
 
 # The poster's student shares all and has an index. The bottleneck in both readings, at equal width and at equal
@@ -94,6 +94,12 @@ def _times(small: TunedArm, large: TunedArm) -> str:
 # --- predicted ---
 
 
+def predicted_peaks(setting: dict[str, Any]) -> dict[int, dict[str, float]]:
+    """{number of layers: {"all": GiB, "none": GiB}}: peaks with one layer in all places, and with a layer in each."""
+    depths = setting["n_layers"]
+    return {n: {kind: predicted_gib(kind, setting, n_layers=n) for kind in ("all", "none")} for n in depths}
+
+
 def predicted_gib(sharing: str, setting: dict[str, Any], **changes: Any) -> float:
     """The predicted peak of one training step at the setting's preset and recipe, in GiB; takes a second or two."""
     from stlm_kit.memory import MemoryReport, predict_peak
@@ -108,12 +114,10 @@ def predicted_gib(sharing: str, setting: dict[str, Any], **changes: Any) -> floa
 @answers("poster.sharing.memory")
 def sharing_lowers_the_peak(setting: dict[str, Any]) -> Answer:
     """Predicted peak of a step, one layer in all places against a layer of its own in each"""
-    peaks = {
-        n: [predicted_gib(sharing, setting, n_layers=n) for sharing in ("all", "none")] for n in setting["n_layers"]
-    }
-    told = "; ".join(f"{n} layers {shared:.1f} and {own:.1f} GiB" for n, (shared, own) in peaks.items())
+    peaks = predicted_peaks(setting)
+    told = "; ".join(f"{n} layers {peak['all']:.1f} and {peak['none']:.1f} GiB" for n, peak in peaks.items())
     return Answer(
-        all(shared < setting["at_most"] * own for shared, own in peaks.values()),
+        all(peak["all"] < setting["at_most"] * peak["none"] for peak in peaks.values()),
         how=f"{setting['preset']}, batch {setting['batch_size']}, predicted, shared and not: {told}; "
         f"considerably is read as: at most {setting['at_most']:.0%} of it",
         by="predicted",
@@ -123,14 +127,13 @@ def sharing_lowers_the_peak(setting: dict[str, Any]) -> Answer:
 @answers("poster.trend.deep_limited")
 def deep_decoders_fit(setting: dict[str, Any]) -> Answer:
     """The deepest decoder that fits into the slice: predicted, shared and not shared"""
-    depths, size = setting["n_layers"], setting["gpu_memory_gb"]
-    peaks = {kind: {n: predicted_gib(kind, setting, n_layers=n) for n in depths} for kind in ("all", "none")}
-    limit, deepest, tried = size * 1e9 / 2**30, max(depths), " and ".join(map(str, depths))
-    fits = {kind: max((n for n in depths if found[n] <= limit), default=0) for kind, found in peaks.items()}
+    peaks, size = predicted_peaks(setting), setting["gpu_memory_gb"]
+    limit, deepest, tried = size * 1e9 / 2**30, max(peaks), " and ".join(map(str, peaks))
+    fits = {kind: max((n for n, peak in peaks.items() if peak[kind] <= limit), default=0) for kind in ("all", "none")}
     return Answer(
         fits["all"] == deepest and fits["none"] < deepest,
         how=f"{setting['preset']}, batch {setting['batch_size']}, at {tried} layers: below {size} GB fit up to "
-        f"{fits['all']} shared, {fits['none']} not shared; {deepest} take {peaks['all'][deepest]:.1f} and "
-        f"{peaks['none'][deepest]:.1f} GiB. How well such a model predicts is the claim poster.trend.rivals_larger",
+        f"{fits['all']} shared, {fits['none']} not shared; {deepest} take {peaks[deepest]['all']:.1f} and "
+        f"{peaks[deepest]['none']:.1f} GiB. How well such a model predicts is the claim poster.trend.rivals_larger",
         by="predicted",
     )
