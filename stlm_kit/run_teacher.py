@@ -67,15 +67,18 @@ class EmptyLoss:
         return self.settings.loss(self.student, teacher if bits is None else pack(teacher, bits))
 
 
-def empty_loss_of_run(settings: DistillationSettings, student: ModelConfig) -> EmptyLoss | None:
+def empty_loss_of_run(
+    settings: DistillationSettings, student: ModelConfig, teacher: ModelConfig | None = None
+) -> EmptyLoss | None:
     """What makes the loss of a run for its sizes alone; None where the loss is the recipe's own.
 
-    Of the teacher only its configuration is read. KitError for a folder without a model.
+    teacher: its configuration, where it is known; otherwise it is read, and nothing else is. KitError for a folder
+    without a model.
     """
     if settings.is_plain:
         return None
     live = settings.teacher is not None and settings.kept is None
-    return EmptyLoss(settings, student, teacher_config(settings.teacher) if live else None)
+    return EmptyLoss(settings, student, (teacher or teacher_config(settings.teacher)) if live else None)
 
 
 def teacher_config(place: str) -> ModelConfig:

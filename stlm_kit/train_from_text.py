@@ -24,7 +24,7 @@ from stlm_kit.data.open_file import is_unicode, shown
 from stlm_kit.data.token_files import TokenFile, tokenize_corpus
 from stlm_kit.data.tokenizers import Tokenizer, load_tokenizer
 from stlm_kit.errors import UsageError, first_sentence, near
-from stlm_kit.evaluation.perplexity import evaluate_tokens
+from stlm_kit.evaluation.perplexity import Perplexity, evaluate_tokens
 from stlm_kit.generation import generate
 from stlm_kit.model.kinds import build_model
 from stlm_kit.model.language_model import LanguageModel
@@ -68,7 +68,11 @@ class TextSettings(BaseModel):
     attend_across_documents: bool = True
     split_seed: int = Field(0, ge=0, lt=2**32, description="of the split into training and validation")
     max_documents: int | None = Field(None, ge=1, description="the first N documents of the corpus only")
+    train_documents: int | None = Field(None, ge=1, description="train on the first N training documents only")
     eval_documents: int | None = Field(None, ge=1, description="score the first N validation documents only")
+    spread_documents: bool = Field(
+        False, description="spread these N evenly, first and last included; the last is also scored alone"
+    )
     prompt: str = Field("", description="what samples of generated text start from")
     device: Annotated[str, AfterValidator(known_device)] = Field("cpu", description="auto: a GPU where there is one")
 
@@ -142,9 +146,21 @@ def prepare_and_record(settings: RunSettings) -> tuple[Tokenizer, dict[str, Toke
     )
     tokenizer = load_tokenizer(settings.tokenizer or entry.tokenizer, corpus=corpus)
     config = model_config(settings, tokenizer.name, tokenizer.vocab_size)
-    tokens = tokenize_corpus(corpus, tokenizer)
+    tokens = chosen_documents(settings, tokenize_corpus(corpus, tokenizer))
     sizes = {split: {"documents": file.n_documents, "bytes": file.n_bytes} for split, file in tokens.items()}
     return tokenizer, tokens, config, {**read_record(corpus), "parts": sizes}
+
+
+def chosen_documents(settings: TextSettings, tokens: dict[str, TokenFile]) -> dict[str, TokenFile]:
+    """The documents of each split that a run uses. A tokenizer that is trained here has seen all of them."""
+    chosen = dict(tokens)
+    wanted = {"train": settings.train_documents, "validation": settings.eval_documents}
+    for split, n in wanted.items():
+        of = tokens[split].n_documents
+        if n is not None and n < of and (split == "train" or settings.spread_documents):
+            spread = np.linspace(0, of - 1, n).round().astype(int)
+            chosen[split] = tokens[split].select(spread if settings.spread_documents else range(n))
+    return chosen
 
 
 def said_of(read: dict) -> str:
@@ -192,17 +208,21 @@ def train_from_text(
         say(cost) if say else print(cost, file=sys.stderr)
     scoring = evaluation_recipe(recipe, device.type)
 
+    def score(model: LanguageModel, tokens: TokenFile) -> Perplexity:
+        options = {"batch_size": settings.batch_size, "recipe": scoring, "progress": progress}
+        return evaluate_tokens(model, tokens, max_documents=settings.eval_documents, **options)
+
     def evaluate(model: LanguageModel) -> dict[str, float | str]:
-        score = evaluate_tokens(
-            model,
-            tokens["validation"],
-            batch_size=settings.batch_size,
-            max_documents=settings.eval_documents,
-            recipe=scoring,
-            progress=progress,
-        )
-        scores = {"perplexity": score.perplexity, "bits_per_byte": score.bits_per_byte}
-        return {**scores, "evaluation_precision": scoring.precision}
+        held_out, found = tokens["validation"], {}
+        if settings.spread_documents and held_out.n_documents > 1:
+            *others, last = range(held_out.n_documents)
+            of_last = score(model, held_out.select([last]))
+            whole = score(model, held_out.select(others)) + of_last
+            found = {"last_document_bits_per_byte": of_last.bits_per_byte}
+        else:
+            whole = score(model, held_out)
+        scores = {"perplexity": whole.perplexity, "bits_per_byte": whole.bits_per_byte}
+        return {**scores, **found, "evaluation_precision": scoring.precision}
 
     def sample(model: LanguageModel) -> str:
         return generate(model, tokenizer, settings.prompt, max_new_tokens=60, temperature=0.8, seed=settings.seed)

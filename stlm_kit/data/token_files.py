@@ -67,6 +67,19 @@ class TokenFile:
         """The tokens of one document, without its end token."""
         return self.ids[self.offsets[index] : self.offsets[index + 1] - 1]
 
+    def select(self, which: Sequence[int]) -> TokenFile:
+        """The documents with these numbers, at least one, in this order. In memory, unless they are the first ones."""
+        first_ones = list(which) == list(range(len(which)))
+        pieces = [self.ids[self.offsets[i] : self.offsets[i + 1]] for i in which]
+        return TokenFile(
+            self.ids[: self.offsets[len(which)]] if first_ones else np.concatenate(pieces),
+            np.cumsum([0, *map(len, pieces)], dtype=np.int64),
+            self.document_bytes[list(which)],
+            self.vocab_size,
+            self.end_of_document,
+            hashlib.sha256(f"{self.content_hash}:{list(map(int, which))}".encode()).hexdigest(),
+        )
+
     @classmethod
     def in_memory(cls, texts: Sequence[str], tokenizer: Tokenizer) -> TokenFile:
         """A TokenFile for a few texts, in memory instead of on disk."""

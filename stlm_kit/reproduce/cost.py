@@ -36,7 +36,7 @@ class Work:
     valid_fraction: the share of positions with a real target. fullest: the same share in the fullest batch of a
     thousand. Both are None where neither the text nor its padding is known. scored: tokens of one evaluation.
     token_mib: MiB of token files in the cache, shared by all runs. Both are None where the text or its tokenizer is not
-    on this machine.
+    on this machine. teacher: the configuration of a teacher that another run of the study trains.
     """
 
     run: Run
@@ -47,6 +47,7 @@ class Work:
     fullest: float | None
     scored: int | None
     token_mib: float | None
+    teacher: ModelConfig | None = None
 
     @property
     def rows(self) -> int:
@@ -63,7 +64,7 @@ class Work:
         """What makes the run's loss for its sizes; None for the recipe's own. KitError where its teacher is missing."""
         from stlm_kit.run_teacher import empty_loss_of_run
 
-        return empty_loss_of_run(self.settings.distillation, self.config)
+        return empty_loss_of_run(self.settings.distillation, self.config, self.teacher)
 
     def memory(self, batch_size: int | None = None, semantics: Semantics = "cuda") -> MemoryReport:
         """The predicted report on a step of the fullest batch.
@@ -175,16 +176,17 @@ def work_of(run: Run, *, fetch: bool = False) -> Work:
 
     settings = settings_from(run.parameters["settings"])
     recipe = Recipe.named(settings.recipe)
+    teacher = work_of(run.needs["teacher"], fetch=fetch).config if "teacher" in run.needs else None
     if not (fetch or on_this_machine(settings)):
         changes = {"context_length": settings.context_length, **settings.overrides}
         share = _shares(settings, *known_padding(settings))
-        return Work(run, settings, preset(settings.preset, **changes), recipe, *share, None, None)
+        return Work(run, settings, preset(settings.preset, **changes), recipe, *share, None, None, teacher)
     from stlm_kit.train_from_text import model_config
 
     text = text_figures(settings)
     share = _shares(settings, text.valid_fraction, text.spread)
     config = model_config(settings, text.name, text.vocab_size)
-    return Work(run, settings, config, recipe, *share, text.scored, text.token_mib)
+    return Work(run, settings, config, recipe, *share, text.scored, text.token_mib, teacher)
 
 
 def _shares(settings: RunSettings, mean: float | None, spread: float) -> tuple[float | None, float | None]:

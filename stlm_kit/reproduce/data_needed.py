@@ -11,6 +11,7 @@ from stlm_kit.data.hub_tokenizers import TOKENIZERS
 from stlm_kit.errors import KitError, near
 from stlm_kit.paths import cache_dir
 from stlm_kit.presets import preset_entry
+from stlm_kit.reproduce.needed_runs import names_a_run
 from stlm_kit.reproduce.run import Run
 from stlm_kit.reproduce.study_file import FULL_SIZE, load_study, study_names
 
@@ -47,11 +48,12 @@ def missing_data(runs: Iterable[Run], may_fetch: bool = False) -> dict[Run, str]
 def why_missing(settings: dict[str, Any], may_fetch: bool = False) -> str:
     """Why the text, tokenizer or weights in a run's settings are missing; "" where they are present."""
     corpus = settings.get("corpus", CORPUS)
+    in_folders = {name: value for name, value in settings.items() if not names_a_run(name, value)}
     return (
         why_no_corpus(corpus, settings.get("max_documents"), may_fetch)
         or why_no_tokenizer(tokenizer_of(settings))
-        or _why_no_weights(settings.get("init_from"))
-        or _why_no_teacher(settings.get("teacher"))
+        or _why_no_weights(in_folders.get("init_from"))
+        or _why_no_teacher(in_folders.get("teacher"))
     )
 
 

@@ -13,9 +13,9 @@ from typing import Any
 from stlm_kit.errors import UsageError, near
 from stlm_kit.paths import folder_name
 from stlm_kit.reproduce import parameters as vocabulary
-from stlm_kit.reproduce.request import absolute_paths, chapter_run
+from stlm_kit.reproduce.request import absolute_paths, chapter_run, study_runs
 from stlm_kit.reproduce.run import CHAPTERS, PAPERMILL, Run
-from stlm_kit.reproduce.study_file import Cell, load_study, study_names
+from stlm_kit.reproduce.study_file import Study, load_study, study_names
 
 
 def asked_for(notebook: Path, declared: dict[str, Any], given: dict[str, Any]) -> tuple[dict[str, Any], Run]:
@@ -47,24 +47,25 @@ def _one_run(
 
     profile, settings = checked["profile"], checked["settings"]
     options = {name: checked[name] for name in OF_THE_RUN if name in (given if checked["study"] else checked)}
-    study, name, cell = _cell(checked["study"], checked["run_name"], profile)
-    if cell is None:
+    study, name, file = _of_study(checked["study"], checked["run_name"], profile)
+    if file is None:
         options = {name: value for name, value in options.items() if value}
         parameters = run_parameters({**absolute_paths(settings), **options}, profile, absolute_paths(extra))
         chosen = parameters["settings"]
         name = name or folder_name(f"{chosen.get('preset', '')}-{Path(str(chosen.get('corpus', 'sotu'))).stem}")
+        run = Run(study, name, notebook, parameters, profile)
     else:
         over = {**(settings if "settings" in given else {}), **extra, **options}
-        parameters = run_parameters(cell.parameters, profile, absolute_paths(over))
-    run = Run(study, name, notebook, parameters, profile, cell.labels if cell else {})
-    of_the_run = {name: parameters.get(name, False) for name in OF_THE_RUN}
-    return {**checked, **of_the_run, "study": study, "run_name": name, "settings": parameters["settings"]}, run
+        runs = study_runs(file, notebook, profile, absolute_paths(over))
+        run = next(run for run in runs if run.name == name)
+    of_the_run = {name: run.parameters.get(name, False) for name in OF_THE_RUN}
+    return {**checked, **of_the_run, "study": study, "run_name": name, "settings": run.settings}, run
 
 
-def _cell(study: str, run_name: str, profile: str) -> tuple[str, str, Cell | None]:
-    """(the study's name, the run's name, its cell).
+def _of_study(study: str, run_name: str, profile: str) -> tuple[str, str, Study | None]:
+    """(the study's name, the run's name, the study). The study is None without one of that name in the kit or a file.
 
-    The cell is None without a study of that name in the kit or a file.
+    UsageError where it has no such run.
     """
     if study.endswith(".yaml") or study in study_names():
         found = load_study(study)
@@ -72,7 +73,7 @@ def _cell(study: str, run_name: str, profile: str) -> tuple[str, str, Cell | Non
         if run_name not in cells:
             hint = near(run_name, cells) or f" It has {', '.join(cells)}."
             raise UsageError(f"The study {found.name} has no run {run_name!r} at the profile {profile}.{hint}")
-        return found.name, run_name, cells[run_name]
+        return found.name, run_name, found
     if study == CHAPTERS:
         raise UsageError(f"study = {study!r} is the folder of the course's own notebooks; choose another name.")
     return folder_name(study) or PAPERMILL, folder_name(run_name), None

@@ -23,7 +23,6 @@ from stlm_kit.provenance import now
 from stlm_kit.reproduce.results import FIRST
 from stlm_kit.reproduce.rows import own_row
 from stlm_kit.reproduce.run import Run, read_record
-from stlm_kit.reproduce.run_hash import identity
 
 if TYPE_CHECKING:
     from stlm_kit.train_from_text import RunSettings
@@ -137,7 +136,7 @@ def _differs(run: Run) -> str:
     if not kept:
         return "no losses were kept"
     with as_many_threads(own_row(run.kept).get("threads")):
-        return difference(first_losses(settings_from(run.parameters["settings"]), len(kept)), kept)
+        return difference(first_losses(settings_from(run.settings), len(kept)), kept)
 
 
 def _kept_losses(folder: Path) -> list[float]:
@@ -160,14 +159,14 @@ def move(run: Run) -> None:
         record = read_record(older)
         trained_by = record.get("checked", {}).get("trained_by") or record["identity"]["source"]
         checked = {"date": now(), "was": record["hash"], "trained_by": trained_by}
-        _change(older, hash=run.hash, identity=identity(run.notebook, run.parameters), checked=checked)
+        _change(older, hash=run.hash, identity=run.identity, checked=checked)
         if run.folder.exists():  # it has no run.json, or it would not be to be checked
             shutil.rmtree(run.folder)
         older.rename(run.folder)
 
 
 def _mark_stale(run: Run) -> None:
-    source = identity(run.notebook, run.parameters)["source"]
+    source = run.identity["source"]
     _change(run.kept, found_stale={"date": now(), "source": source})
 
 

@@ -11,9 +11,10 @@ from typing import Any
 from stlm_kit.errors import KitError, UsageError
 from stlm_kit.notebook_files import Chapter, chapters, find_chapter, find_chapters, notebooks_dir, suggest
 from stlm_kit.reproduce import parameters as vocabulary
+from stlm_kit.reproduce.needed_runs import tied
 from stlm_kit.reproduce.run import CHAPTERS, Run
 from stlm_kit.reproduce.run_hash import names_a_file
-from stlm_kit.reproduce.study_file import PROFILES, load_study, study_names
+from stlm_kit.reproduce.study_file import PROFILES, Study, load_study, study_names
 
 RUN_NOTEBOOK = "run.ipynb"  # the notebook that papermill executes for each run of a study
 
@@ -77,17 +78,24 @@ def chapter_run(notebook: Path, profile: str = "laptop", given: dict[str, Any] |
 
 
 def _study_runs(name: str, request: Request) -> list[Run]:
-    from stlm_kit.reproduce.study_runs import run_parameters
-
     notebook = ((request.notebooks or notebooks_dir()) / RUN_NOTEBOOK).resolve()
     if not notebook.is_file():
         raise KitError(f"There is no {RUN_NOTEBOOK} in {notebook.parent}; a study's runs need it.")
-    study = load_study(name)
+    return study_runs(load_study(name), notebook, request.profile, absolute_paths(request.parameters))
+
+
+def study_runs(study: Study, notebook: Path, profile: str, given: dict[str, Any]) -> list[Run]:
+    """A study's runs at a profile, each with the runs that it needs. `given` overrides the parameters of all of them.
+
+    UsageError for parameters that are wrong.
+    """
+    from stlm_kit.reproduce.study_runs import run_parameters
+
     runs = []
-    for run, cell in study.cells(request.profile).items():
-        given = run_parameters(cell.parameters, request.profile, absolute_paths(request.parameters))
-        runs.append(Run(study.name, run, notebook, given, request.profile, cell.labels))
-    return runs
+    for run, cell in study.cells(profile).items():
+        parameters = run_parameters(cell.parameters, profile, given)
+        runs.append(Run(study.name, run, notebook, parameters, profile, cell.labels))
+    return tied(runs)
 
 
 def _only(name: str, runs: list[Run]) -> list[Run]:

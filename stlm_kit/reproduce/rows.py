@@ -16,6 +16,7 @@ from typing import Any
 from stlm_kit.errors import KitError
 from stlm_kit.locks import lock
 from stlm_kit.paths import atomic_write, clear_parts, runs_dir
+from stlm_kit.reproduce.needed_runs import names_a_run
 from stlm_kit.reproduce.results import times_of
 from stlm_kit.reproduce.run import CHAPTERS, FINISHED, read_record
 
@@ -56,7 +57,12 @@ def row(folder: Path) -> dict[str, Any] | None:
         return None
     trained = _json(folder / "config.json")
     given = record["parameters"].get("settings", record["parameters"])
-    configuration = {**trained.get("run", {}), **trained["training"]} if "training" in trained else given
+    of_training = (trained.get(part, {}) for part in ("run", "training", "distillation"))
+    configuration = given
+    if "training" in trained:  # a run that this one needed is named as in its study
+        configuration = {name: value for part in of_training for name, value in part.items()} | {
+            name: value for name, value in given.items() if names_a_run(name, value)
+        }
     numbers = own_row(folder)
     status, said = numbers.pop("status", record["status"]), numbers.pop("said", record.get("sentence"))
     return {

@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from stlm_kit.errors import KitError
 from stlm_kit.locks import Lock
 from stlm_kit.paths import atomic_write, runs_dir
-from stlm_kit.reproduce.run_hash import identity, run_hash
+from stlm_kit.reproduce.needed_runs import with_folders
+from stlm_kit.reproduce.run_hash import hash_of, identity
 
 CHAPTERS = "chapters"  # the study name of the course's own notebooks
 # the program that executed a run without the runner, and the folder of its runs without a study
@@ -39,11 +40,37 @@ class Run:
     parameters: dict[str, Any] = field(hash=False)
     profile: str = "laptop"
     labels: dict[str, Any] = field(default_factory=dict, hash=False)  # its place in its study's grid
+    needs: dict[str, Run] = field(default_factory=dict, hash=False)  # {setting: the run whose weights it takes}
 
-    @cached_property
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Everything that the run's numbers depend on; see run_hash.py. It changes once a needed run is finished."""
+        needed = {setting: need.content for setting, need in self.needs.items()}
+        found = self.__dict__.get("_identity")
+        if found is None or found[0] != needed:
+            found = self.__dict__["_identity"] = (needed, identity(self.notebook, self.parameters, needed))
+        return found[1]
+
+    @property
     def hash(self) -> str:
         """The run's hash; see run_hash.py."""
-        return run_hash(self.notebook, self.parameters)
+        return hash_of(self.identity)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of a study's run, with the folders of the runs that it needs. KitError for unfinished ones."""
+        return with_folders(self.parameters["settings"], self.needs)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether another run can take this run's weights: it is done, or was with code that may compute the same."""
+        usable = self.finished or self.state() == "to be checked"
+        return usable and read_record(self.kept).get("status") == "done"
+
+    @property
+    def content(self) -> str:
+        """What identifies the run's weights for the runs that need it: their hash, or before that its own hash."""
+        return weights_hash_of(self.kept) if self.has_weights else f"run {self.name} {self.hash}"
 
     @property
     def folder(self) -> Path:
@@ -133,9 +160,24 @@ class Run:
 
     def _may_be(self, older: Path) -> bool:
         """Whether an older run differs from this one only in hashed modules, and no check found a difference."""
-        found, asked = read_record(older), identity(self.notebook, self.parameters)
+        found, asked = read_record(older), self.identity
         refused = found.get("found_stale", {}).get("source") == asked["source"]
         return not refused and {**found.get("identity", {}), "source": asked["source"]} == asked
+
+
+def weights_hash_of(folder: Path) -> str:
+    """The hash of the weights in a run's folder, read once for each state of its checkpoint."""
+    from stlm_kit.training.checkpoint import latest_checkpoint
+
+    checkpoint = latest_checkpoint(folder / "checkpoint")
+    return _weights_hash(folder, checkpoint.stat().st_mtime_ns if checkpoint else 0)
+
+
+@cache
+def _weights_hash(folder: Path, modified: int) -> str:
+    from stlm_kit.saved_models import weights_hash
+
+    return weights_hash(folder)
 
 
 def read_record(folder: Path) -> dict[str, Any]:

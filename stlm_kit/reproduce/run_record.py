@@ -11,7 +11,6 @@ from stlm_kit.paths import atomic_write, clear_parts
 from stlm_kit.provenance import describe_machine, now
 from stlm_kit.reproduce.rows import own_row
 from stlm_kit.reproduce.run import FINISHED, Run
-from stlm_kit.reproduce.run_hash import identity
 
 WRITTEN = ("run.json", "row.json", "config.json", "result.json")  # into the run's folder, by this process
 
@@ -29,7 +28,7 @@ def begin(run: Run, by: str = "stlm") -> None:
         profile=run.profile,
         parameters=run.parameters,
         labels=run.labels,
-        identity=identity(run.notebook, run.parameters),
+        identity=run.identity,
         machine=describe_machine(),
         status="running",
         started=now(),

@@ -25,6 +25,7 @@ from stlm_kit.reproduce.run import Run
 from stlm_kit.reproduce.run_record import begin, end
 from stlm_kit.reproduce.study_file import FULL_SIZE
 
+POLL = 2.0  # seconds between two looks at a run that another process executes
 BAR = "{desc} |{bar}| {n_fmt} of {total_fmt} [{elapsed}{postfix}]"
 
 
@@ -113,6 +114,8 @@ def _one(run: Run, stop: StopSignal, force: bool, bar: tqdm) -> Ended:
     """Handle one run: skip it, leave it to the process that holds it, or execute it."""
     if stop.requested:
         return Ended(run, "interrupted", "not started")
+    if why := _unmet(run, stop, bar):
+        return Ended(run, "interrupted" if stop.requested else "failed", f"not started: {why}")
     if run.finished and not force:
         return Ended(run, "skipped", "up to date")
     lock = run.lock
@@ -133,6 +136,25 @@ def _one(run: Run, stop: StopSignal, force: bool, bar: tqdm) -> Ended:
         return _execute(run, stop, lambda cell, cells: bar.set_postfix_str(f"cell {cell} of {cells}"))
     finally:
         lock.release()
+
+
+def _unmet(run: Run, stop: StopSignal, bar: tqdm) -> str:
+    """Why a run that this one needs has no weights; "" where all have. One that nobody has executed is executed now.
+
+    Where another process is at it, this one waits.
+    """
+    for need in run.needs.values():
+        while not need.has_weights and not stop.requested:
+            ended = _one(need, stop, False, bar)
+            if ended.status == "held":
+                time.sleep(POLL)
+                continue
+            bar.write(str(ended))
+            if not need.has_weights:
+                return f"it needs {need.name}, which is not done ({ended.sentence})"
+        if stop.requested:
+            return f"it needs {need.name}"
+    return ""
 
 
 def _record_late(run: Run) -> bool:
@@ -173,7 +195,8 @@ def _execute(run: Run, stop: StopSignal, on_cell: Callable[[int, int], None]) ->
 def passed_parameters(run: Run) -> dict:
     """The parameters that papermill inserts: the run's parameters, and its names where the notebook declares them."""
     names = {"study": run.study, "run_name": run.name}
-    return {**run.parameters, **{name: value for name, value in names.items() if name in declared(run.notebook)}}
+    given = {**run.parameters, "settings": run.settings} if run.needs else run.parameters
+    return {**given, **{name: value for name, value in names.items() if name in declared(run.notebook)}}
 
 
 def _sentence(status: str, outcome, seconds: float, resumed: bool) -> str:

@@ -72,11 +72,12 @@ def on_this_machine(settings: RunSettings) -> bool:
 
 
 def _counted(settings: RunSettings) -> TextFigures:
-    from stlm_kit.train_from_text import valid_fraction
+    from stlm_kit.train_from_text import chosen_documents, valid_fraction
 
     reading = (settings.split_seed, settings.max_documents, settings.separator, settings.text_field)
     tokenizer, tokens = _text(settings.corpus, *reading, tokenizer_of(settings.model_dump()))
     size = sum(file.ids.nbytes + file.offsets.nbytes + file.document_bytes.nbytes for file in tokens.values()) / MIB
+    tokens = chosen_documents(settings, tokens)
     validation = tokens["validation"]
     n = min(settings.eval_documents or validation.n_documents, validation.n_documents)
     scored = int(validation.offsets[n]) - n  # the end of a document is only context
