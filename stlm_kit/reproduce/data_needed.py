@@ -143,12 +143,14 @@ def _why_no_weights(folder: str | None) -> str:
 
 
 def _why_no_teacher(folder: str | None) -> str:
+    if folder is None:
+        return ""
     from stlm_kit.data.tokenizers import NAMED
     from stlm_kit.teachers.teacher import NAMES, SMOLLM2
 
     if folder == SMOLLM2:
         return _complaint_of(NAMED["smollm2"].find)
-    if folder is None or folder in NAMES or (Path(folder).expanduser() / "config.json").is_file():
+    if folder in NAMES or (Path(folder).expanduser() / "config.json").is_file():
         return ""
     return f"the teacher's folder {folder} holds no model; give a run's folder, or one in Hugging Face's layout."
 

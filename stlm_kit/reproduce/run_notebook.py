@@ -39,6 +39,8 @@ def train_and_record(settings: RunSettings, measure_memory: bool = False, progre
         **numbers_of(trained.result),
         first_losses=trained.losses[:FIRST],
         **loss_curve(trained.losses),
+        **parts_of_loss(trained.metrics),
+        **held_out_curve(trained),
         **memory,
         **device_facts(trained.result["device"]),
     )
@@ -56,6 +58,18 @@ def loss_curve(losses: list[float]) -> dict[str, Any]:
     each = max(1, -(-len(losses) // CURVE))
     means = [sum(losses[at : at + each]) / each for at in range(0, len(losses) - each + 1, each)]
     return {"curve_steps": each, "curve": [round(mean, 4) for mean in means]}
+
+
+def parts_of_loss(metrics: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """The curves of what a distillation loss is made of, in nats a token, where the training logged it."""
+    parts = [name for name in ("cross_entropy", "divergence") if metrics and name in metrics[0]]
+    return {f"curve_of_{name}": loss_curve([row[name] for row in metrics])["curve"] for name in parts}
+
+
+def held_out_curve(trained: TrainResult) -> dict[str, list]:
+    """{"held_out": [[step, bits per byte], ...]} of a training that evaluated more than once."""
+    found = [[step, round(scores["bits_per_byte"], 5)] for step, scores in trained.evaluations]
+    return {"held_out": found} if len(found) > 1 else {}
 
 
 TIMED_STEPS = 20  # with fewer steps, other work on the machine dominates the timing
