@@ -68,7 +68,7 @@ def parts_of_loss(metrics: list[dict[str, Any]]) -> dict[str, list[float]]:
 
 def held_out_curve(trained: TrainResult) -> dict[str, list]:
     """{"held_out": [[step, bits per byte], ...]} of a training that evaluated more than once."""
-    found = [[step, round(scores["bits_per_byte"], 5)] for step, scores in trained.evaluations]
+    found = [[step, round(scores["bits_per_byte"], 5)] for step, scores in trained.validation]
     return {"held_out": found} if len(found) > 1 else {}
 
 
