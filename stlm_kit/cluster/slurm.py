@@ -73,12 +73,13 @@ class Request:
     more: tuple[str, ...]  # options that are passed to sbatch unchanged
     logs: Path
 
-    def array(self, batch: Batch) -> list[str]:
-        """The sbatch command for one array."""
+    def array(self, batch: Batch, after: list[str]) -> list[str]:
+        """The sbatch command for one array. It starts when the jobs `after` have ended."""
         at_once = f"%{self.at_once}" if self.at_once else ""
         return [
             *self._sbatch(self.name, batch.time_limit, batch.memory_gib, self.cpus),
             f"--array={ranges(batch.indices)}{at_once}",
+            *([f"--dependency=afterany:{':'.join(after)}"] if after else []),
             f"--gres={self.gres}",
             f"--signal=B:USR1@{batch.warning}",
             "--requeue",

@@ -67,13 +67,12 @@ def run_submit(options: argparse.Namespace) -> int:
     asked, refused = _costs(open_runs, options)
     if refused and not asked:
         raise KitError("None of these runs can fit: " + "; ".join(refused))
-    arrays = slurm.batches(asked)
     request = _request(options, runs[0].study, name)
-    commands = [request.array(batch) for batch in arrays]
-    jobs = [] if options.dry_run else [_submitted(command, request.logs) for command in commands]
-    report = request.report(jobs or [f"JOB{number}" for number, _ in enumerate(commands, 1)])
+    arrays, commands, jobs = _arrays(asked, runs, queued, request, options.dry_run)
+    report = request.report(jobs)
     report_job = None if options.dry_run else slurm.submit(report)
     if options.json:
+        jobs = [] if options.dry_run else jobs
         print(json.dumps({"jobs": jobs, "report": report_job, "commands": [*commands, report], "refused": refused}))
         return 1 if refused else 0
     for line in [*said, *refused]:
@@ -150,6 +149,36 @@ def _request(options: argparse.Namespace, study: str, name: str) -> slurm.Reques
         more=tuple(more),
         logs=(options.logs or runs_dir() / study / "logs").absolute(),
     )
+
+
+def _arrays(
+    asked: list[tuple[int, str, int]],
+    runs: list[Run],
+    queued: dict[int, slurm.Queued],
+    request: slurm.Request,
+    dry_run: bool,
+) -> tuple[list[slurm.Batch], list[list[str]], list[str]]:
+    """(arrays, their commands, their jobs), submitted unless `dry_run`.
+
+    Runs that others need have arrays of their own, and the others wait for these to end, in the queue already or new.
+    """
+    needed = {need.name for run in runs for need in run.needs.values()}
+    waiting = (queued[index].job for index, run in enumerate(runs, 1) if index in queued and run.name in needed)
+    awaited = list(dict.fromkeys(job.split("_")[0] for job in waiting))
+    groups: dict[tuple[int, bool], list[tuple[int, str, int]]] = {}
+    for cost in asked:
+        run = runs[cost[0] - 1]
+        groups.setdefault((run.depth, run.name not in needed), []).append(cost)
+    arrays, commands, jobs = [], [], []
+    for (depth, is_last), costs in sorted(groups.items()):
+        before = list(awaited) if depth else []
+        for batch in slurm.batches(costs):
+            arrays.append(batch)
+            commands.append(request.array(batch, before))
+            jobs.append(f"JOB{len(arrays)}" if dry_run else _submitted(commands[-1], request.logs))
+            if not is_last:
+                awaited.append(jobs[-1])
+    return arrays, commands, jobs
 
 
 def _submitted(command: list[str], logs: Path) -> str:

@@ -62,6 +62,11 @@ class Run:
         return with_folders(self.parameters["settings"], self.needs)
 
     @property
+    def depth(self) -> int:
+        """How many unfinished runs must end one after the other before this one can start."""
+        return max((1 + need.depth for need in self.needs.values() if not need.finished), default=0)
+
+    @property
     def has_weights(self) -> bool:
         """Whether another run can take this run's weights: it is done, or was with code that may compute the same."""
         usable = self.finished or self.state() == "to be checked"

@@ -253,20 +253,22 @@ class _Plan:
 
     def tensors(self, numbers: range | list[int]) -> dict[str, Tensor]:
         """What is stored for some rows. Each row is computed alone, and its draws depend on its number alone."""
-        rows, prints, found = [], [], {name: [] for name in self.kept.tensors(self.vocab_size)}
+        # Written into one tensor each: small tensors that stay between the large ones of each row would keep an
+        # allocator from returning that memory, 25 MiB a row for SmolLM2.
+        wanted = self.kept.tensors(self.vocab_size).items()
+        found = {name: torch.empty(len(numbers), self.length, *shape, dtype=dtype) for name, (shape, dtype) in wanted}
+        rows, prints = torch.empty(len(numbers), dtype=torch.long), torch.empty(len(numbers), dtype=torch.long)
         device = next(self.teacher.parameters()).device
-        for number in numbers:
+        for place, number in enumerate(numbers):
             batch = self.source(0, number)
-            rows.append(batch.rows)
-            prints.append(fingerprint(batch.ids[0]))
+            rows[place], prints[place] = batch.rows[0], fingerprint(batch.ids[0])
             outputs = self.teacher.outputs(batch.to(device))
             logits = outputs.part(slice(None)).logits[:, : self.vocab_size].float()
             seed = np.random.SeedSequence([self.kept.seed, number]).generate_state(1)  # torch's CPU reads 32 bits of it
             generator = torch.Generator(device).manual_seed(int(seed[0]))
             for name, tensor in self.kept.of(logits, generator).items():
-                found[name].append(tensor)
-        tensors = {name: torch.stack(each).contiguous() for name, each in found.items()}
-        return {"rows": torch.cat(rows), "fingerprints": torch.tensor(prints), **tensors}
+                found[name][place] = tensor
+        return {"rows": rows, "fingerprints": prints, **found}
 
 
 def fingerprint(ids: Tensor) -> int:
