@@ -57,6 +57,10 @@ def test_a_loss_and_a_kind_of_model():
         del CONFIGS["bigram"], MODELS[kind["BigramConfig"]]
 
 
+def test_a_teacher():
+    exec(example("teacher"), {})
+
+
 def test_a_study(tmp_path):
     from stlm_kit.reproduce.study_file import load_study
 

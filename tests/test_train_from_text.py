@@ -9,7 +9,7 @@ import torch
 import stlm_kit as kit
 from stlm_kit import Interrupted, KitError, UsageError, load_run, run_settings, saved_models, train_from_text
 from stlm_kit.presets import PRESETS, preset, preset_entry
-from stlm_kit.train_from_text import model_config
+from stlm_kit.train_from_text import model_config, prepare
 
 SMALL = {"n_layers": 1, "d_model": 32, "n_heads": 2, "n_kv_heads": 1, "d_ff": 32}
 
@@ -41,6 +41,34 @@ def test_a_run_leaves_what_the_readme_promises(run_dir):
     config = json.loads((run_dir / "config.json").read_text())
     assert {"run", "read", "content", "model", "training", "recipe", "batches", "made_by"} == set(config)
     assert config["run"]["split_seed"] == 0 and "attend across documents" in config["batches"]
+
+
+def test_some_documents_are_trained_on_and_some_are_scored(text_file):
+    whole = prepare(settings(text_file))[1]
+    n, held = whole["train"].n_documents, whole["validation"].n_documents
+    assert (n, held) == (51, 6)
+
+    def documents(**chosen):
+        tokens = prepare(settings(text_file, **chosen))[1]
+        return {split: [bytes(tokens[split].document(i)) for i in range(tokens[split].n_documents)] for split in tokens}
+
+    everything, first = documents(), documents(train_documents=4, eval_documents=3)
+    assert first == {**everything, "train": everything["train"][:4]}  # the first N are chosen when they are scored
+    spread = documents(train_documents=3, eval_documents=3, spread_documents=True)
+    assert spread["train"] == [everything["train"][i] for i in (0, 25, 50)]
+    assert spread["validation"] == [everything["validation"][i] for i in (0, 2, 5)]
+    assert documents(train_documents=99, eval_documents=99, spread_documents=True) == everything
+
+
+def test_the_last_of_spread_documents_is_scored_alone(text_file):
+    chosen = settings(text_file, eval_documents=3, spread_documents=True)
+    trained = train_from_text(chosen, progress=False)
+    tokens = prepare(chosen)[1]["validation"]
+    whole, last = (kit.evaluate_tokens(trained.model, part) for part in (tokens, tokens.select([2])))
+    scores = trained.validation[-1][1]
+    assert scores["bits_per_byte"] == pytest.approx(whole.bits_per_byte, rel=1e-6)
+    assert scores["last_document_bits_per_byte"] == pytest.approx(last.bits_per_byte, rel=1e-6)
+    assert "last_document_bits_per_byte" not in train_from_text(settings(text_file), progress=False).validation[-1][1]
 
 
 def test_what_was_read_is_kept_and_said_and_does_not_tell_runs_apart(run_dir, text_file, tmp_path, capsys):

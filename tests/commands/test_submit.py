@@ -36,6 +36,29 @@ def test_runs_of_one_limit_and_one_size_are_one_array():
     assert slurm.ranges([1, 2, 3, 5, 8, 9]) == "1-3,5,8-9"
 
 
+def test_runs_that_need_another_wait_for_it_alone(study, capsys, monkeypatch):
+    written = yaml.safe_load(study.read_text())
+    [grid] = written["runs"]
+    small = {"preset": "laptop-llama", "n_layers": 1, "d_model": 16, "n_heads": 2, "n_kv_heads": 1, "d_ff": 16}
+    grid["grid"] = {"size": {"alone": {}, "taught": {"teacher": "run:wide-0"}, "wide": {"d_model": 32}}, "seed": [0]}
+    grid["parameters"] |= {**small, "context_length": 16, "steps": 10}
+    study.write_text(yaml.safe_dump(written, sort_keys=False))
+    command = ["submit", str(study), "--profile", "laptop", "--dry-run", "--json"]
+
+    def arrays():
+        assert cli.main(command) == 0
+        *found, report = json.loads(capsys.readouterr().out)["commands"]
+        waits = [word.partition(":")[2] for words in found for word in words if word.startswith("--dependency")]
+        places = [next(word for word in words if word.startswith("--array")) for words in found]
+        return places, waits, report
+
+    places, waits, report = arrays()
+    assert places == ["--array=3", "--array=1", "--array=2"] and waits == ["JOB1"]
+    assert "--dependency=afterany:JOB1:JOB2:JOB3" in report
+    monkeypatch.setattr(slurm, "queue_if_any", lambda _: {3: slurm.Queued("4711_3", "running", "")})
+    assert arrays()[:2] == (["--array=1", "--array=2"], ["4711"])
+
+
 def test_a_dry_run_prints_whole_commands_with_each_run_s_own_limit(study, capsys):
     command = ["submit", str(study), "--profile", "laptop", "--dry-run", "--json", "-p", "learning_rate=2e-3"]
     assert cli.main([*command, "--sbatch", "--account=mine --mail-type=END", "--at-once", "2"]) == 0

@@ -57,6 +57,21 @@ def test_moving_a_boundary_between_documents_is_another_corpus(empty_cache):
     assert tokenize_texts(["ab", "c"], BYTES).content_hash != tokenize_texts(["a", "bc"], BYTES).content_hash
 
 
+@given(st.lists(st.text(), min_size=2, max_size=8), st.data())
+def test_chosen_documents_are_a_text_of_their_own(texts, data):
+    tokens = TokenFile.in_memory(texts, BYTES)
+    which = data.draw(st.lists(st.integers(0, len(texts) - 1), min_size=1, max_size=6))
+    found, made = tokens.select(which), TokenFile.in_memory([texts[i] for i in which], BYTES)
+    for name in ("ids", "offsets", "document_bytes"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(made, name))
+    assert found.content_hash != tokens.content_hash == TokenFile.in_memory(texts, BYTES).content_hash
+
+
+def test_the_first_documents_stay_on_disk(empty_cache):
+    tokens = tokenize_texts(TEXTS, BYTES)
+    assert np.shares_memory(tokens.select(range(2)).ids, tokens.ids)
+
+
 def test_a_large_vocabulary_takes_four_bytes():
     class Large(ByteTokenizer):
         vocab_size = 70_000

@@ -48,6 +48,15 @@ def test_the_text_is_counted_as_the_batches_give_it(verses):
     assert 0.95 < apart.valid_fraction < 1 and work_of(run_of(verses)).valid_fraction == 1.0
 
 
+def test_chosen_documents_are_what_is_counted(verses):
+    chosen = {"train_documents": 3, "eval_documents": 2, "spread_documents": True}
+    work = work_of(run_of(verses, packing="documents", context_length=90, **chosen))
+    tokens = prepare(work.settings)[1]
+    assert tokens["train"].n_documents == 3 and work.scored == tokens["validation"].n_bytes
+    targets = [min(tokens["train"].document(i).size, 90) for i in range(3)]
+    assert work.valid_fraction == pytest.approx(sum(targets) / 270)
+
+
 def test_padding_is_not_predicted_as_text(verses):
     padded, packed = (
         work_of(run_of(verses, packing=packing, recipe="fp32+masked", batch_size=32))

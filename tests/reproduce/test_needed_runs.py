@@ -50,7 +50,7 @@ def test_what_is_needed_runs_first_and_once(chain, capsys):
     assert work_of(before["taught"]).teacher.d_model == 32  # planned before there is a teacher
     assert work_of(before["taught"]).memory().peak_allocated_mib > 0
     with pytest.raises(KitError, match="teacher is needed first"):
-        before["taught"].settings
+        _ = before["taught"].settings
     ended = reproduce(Request([str(chain)], only="started"), report=False)
     assert [str(end.sentence)[:4] for end in ended] == ["done"]
     said = capsys.readouterr().out
@@ -79,7 +79,7 @@ def test_another_teacher_is_another_student(chain):
 
 def test_who_needs_whom_is_checked(chain):
     chain.write_text(STUDY.replace("run:taught", "run:taugth"))
-    with pytest.raises(UsageError, match="no such run at the profile laptop. Did you mean 'taught'"):
+    with pytest.raises(UsageError, match=r"no such run at the profile laptop\. Did you mean 'taught'"):
         runs_of(chain)
     chain.write_text(STUDY.replace("{d_model: 32", '{init_from: "run:started", d_model: 32'))
     with pytest.raises(UsageError, match="needs itself"):
@@ -87,7 +87,6 @@ def test_who_needs_whom_is_checked(chain):
 
 
 def test_a_need_that_fails_is_named(chain, capsys):
-    """The teacher's width does not go with its heads of another number, which its preset refuses when it is built."""
     chain.write_text(STUDY.replace("{d_model: 32", "{init_from: nowhere, d_model: 32"))
     assert main(["reproduce", str(chain), "--only", "taught", "--no-report"]) == 1
     assert "taught" in (said := capsys.readouterr().out) and "it needs teacher, which is not done" in said

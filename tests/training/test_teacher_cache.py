@@ -1,6 +1,8 @@
 """A teacher's outputs on disk: the losses of the live teacher, resumed after a kill, and refused where they misfit."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -43,6 +45,33 @@ def teacher(make_model):
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("STLM_CACHE", str(tmp_path / "cache"))
+
+
+GROWTH = """
+import resource
+import torch
+from stlm_kit.data.batches import PackedBatches
+from stlm_kit.data.token_files import TokenFile
+from stlm_kit.model.kinds import build_model
+from stlm_kit.presets import preset
+from stlm_kit.training.kept_outputs import Kept
+from stlm_kit.training.teacher_cache import make_cache
+import numpy as np
+
+rows, length, vocab = 40, 64, 30_000
+ids = np.arange(rows * length + 1, dtype=np.uint16)
+tokens = TokenFile(ids, np.array([0, len(ids)]), np.ones(1), vocab, 0, "")
+model = build_model(preset("laptop-llama", vocab_size=vocab, n_layers=1, d_model=16, n_heads=2, n_kv_heads=1, d_ff=16))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+make_cache(model, PackedBatches(tokens, 1, length), Kept("top-k", 4))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (4 * length * vocab))
+"""
+
+
+def test_memory_does_not_grow_with_the_rows():
+    """In units of one row's logits. Small tensors between large ones once kept the memory of every row."""
+    grown = subprocess.run([sys.executable, "-c", GROWTH], capture_output=True, text=True, check=True).stdout
+    assert float(grown) < 20
 
 
 class Killed(BaseException):
