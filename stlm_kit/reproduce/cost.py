@@ -36,7 +36,8 @@ class Work:
     valid_fraction: the share of positions with a real target. fullest: the same share in the fullest batch of a
     thousand. Both are None where neither the text nor its padding is known. scored: tokens of one evaluation.
     token_mib: MiB of token files in the cache, shared by all runs. Both are None where the text or its tokenizer is not
-    on this machine. teacher: the configuration of a teacher that another run of the study trains.
+    on this machine. teacher: the configuration of a teacher that another run of the study trains. text_rows: of the
+    training text, where it is on this machine.
     """
 
     run: Run
@@ -48,6 +49,7 @@ class Work:
     scored: int | None
     token_mib: float | None
     teacher: ModelConfig | None = None
+    text_rows: int | None = None
 
     @property
     def rows(self) -> int:
@@ -106,6 +108,20 @@ class Work:
         loss = self.loss if taught else None
         return kept(StepOperations, step_operations, self.config, self.recipe, self.rows, length, share, loss=loss)
 
+    def kept_outputs(self) -> KeptOutputs | None:
+        """What a cache of the teacher's outputs takes; None without one, and where the text is not on this machine."""
+        if self.settings.kept is None or self.text_rows is None:
+            return None
+        from stlm_kit.memory.operations import StepOperations, step_operations
+        from stlm_kit.run_teacher import teacher_config
+
+        settings, length = self.settings, self.settings.context_length
+        teacher = self.teacher or teacher_config(settings.teacher)
+        a_row = kept(StepOperations, step_operations, teacher, Recipe.named("fp32"), 1, length, 1.0).forward
+        n_bytes = self.text_rows * length * settings.kept.bytes_per_position(self.config.vocab_size)
+        what = settings.teacher_outputs + (f" {settings.teacher_k}" if settings.teacher_k else "")
+        return KeptOutputs(settings.teacher, what, self.text_rows, n_bytes / MIB, self.text_rows * a_row)
+
     def disk_mib(self) -> float:
         """MiB on disk: two checkpoints (one is kept until the next is complete), frozen weights once, metrics."""
         weights = kept(list[tuple[int, bool]], weights_of, self.config, self.trainable)
@@ -119,6 +135,17 @@ class Work:
         torchao keeps 8 bits, and a scale for each 256 of them, where n is at least 4096 and a multiple of 256.
         """
         return 1 + 4 / 256 if self.recipe.optimizer == "8bit" and n >= 4096 and n % 256 == 0 else 4
+
+
+@dataclass(frozen=True)
+class KeptOutputs:
+    """What a cache of a teacher's outputs takes, once for all runs that read it."""
+
+    teacher: str
+    what: str  # the kind of outputs, with k
+    rows: int
+    mib: float
+    flops: int
 
 
 def weights_of(config: ModelConfig, trainable: tuple[str, ...] | None) -> list[tuple[int, bool]]:
@@ -186,7 +213,7 @@ def work_of(run: Run, *, fetch: bool = False) -> Work:
     text = text_figures(settings)
     share = _shares(settings, text.valid_fraction, text.spread)
     config = model_config(settings, text.name, text.vocab_size)
-    return Work(run, settings, config, recipe, *share, text.scored, text.token_mib, teacher)
+    return Work(run, settings, config, recipe, *share, text.scored, text.token_mib, teacher, text.rows)
 
 
 def _shares(settings: RunSettings, mean: float | None, spread: float) -> tuple[float | None, float | None]:

@@ -161,6 +161,11 @@ def notes_on(costs: list[Cost], works: list[Work], means: Means) -> list[str]:
         )
     shared = {work.settings.corpus: work.token_mib for work in works if work.token_mib is not None}
     notes += [f"Token files of {name}: {mib:,.1f} MiB in the cache, once for all runs." for name, mib in shared.items()]
+    for outputs in dict.fromkeys(filter(None, (work.kept_outputs() for work in works))):
+        notes.append(
+            f"Outputs of {outputs.teacher} ({outputs.what}) for {outputs.rows:,} rows are made by the first run that "
+            f"reads them: {outputs.flops:.2e} operations and {outputs.mib:,.0f} MiB, which are in no run's figures."
+        )
     notes.append(f"Limits: {MARGIN:g} times the hours and 10 minutes, for a slower node and start-up, in quarters.")
     notes += [f"{cost.name} cannot fit: it {cost.refusal}" for cost in costs if cost.fits == "no"]
     return notes

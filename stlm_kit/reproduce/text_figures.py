@@ -28,7 +28,7 @@ class TextFigures:
 
     name, vocab_size: the tokenizer's. valid_fraction, spread: mean and standard deviation over rows of the share of
     positions with a real target. scored: tokens that one evaluation scores. token_mib: MiB of the token files in the
-    cache, shared by all runs with this text.
+    cache, shared by all runs with this text. rows: of the training text, each of which an epoch reads once.
     """
 
     name: str
@@ -37,6 +37,7 @@ class TextFigures:
     spread: float
     scored: int
     token_mib: float
+    rows: int
 
 
 def text_figures(settings: RunSettings) -> TextFigures:
@@ -72,7 +73,7 @@ def on_this_machine(settings: RunSettings) -> bool:
 
 
 def _counted(settings: RunSettings) -> TextFigures:
-    from stlm_kit.train_from_text import chosen_documents, valid_fraction
+    from stlm_kit.train_from_text import chosen_documents, make_batches, valid_fraction
 
     reading = (settings.split_seed, settings.max_documents, settings.separator, settings.text_field)
     tokenizer, tokens = _text(settings.corpus, *reading, tokenizer_of(settings.model_dump()))
@@ -81,9 +82,9 @@ def _counted(settings: RunSettings) -> TextFigures:
     validation = tokens["validation"]
     n = min(settings.eval_documents or validation.n_documents, validation.n_documents)
     scored = int(validation.offsets[n]) - n  # the end of a document is only context
-    return TextFigures(
-        tokenizer.name, tokenizer.vocab_size, *valid_fraction(settings, tokens["train"]), scored, token_mib=size
-    )
+    shares = valid_fraction(settings, tokens["train"])
+    rows = make_batches(settings, tokens["train"]).n_rows
+    return TextFigures(tokenizer.name, tokenizer.vocab_size, *shares, scored, token_mib=size, rows=rows)
 
 
 @lru_cache(maxsize=8)
