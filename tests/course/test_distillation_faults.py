@@ -8,7 +8,7 @@ import pytest
 from stlm_kit.course import self_test as trial
 from stlm_kit.course.assignment import load
 
-ASSIGNMENT = "06_distillation"
+ASSIGNMENT = load("06_distillation")
 
 SHIPPED = [  # (exercise, wrong solution, the mark that is about it, what the student is told)
     ("distillation_loss", "mean_over_everything", "sum", "divided by the size of the vocabulary"),  # trl#4105
@@ -45,6 +45,13 @@ def distillation_loss(student_logits, teacher_logits, targets):
     z, v = student_logits[real], teacher_logits[real]
     return {}
 """
+MEAN_OF_ROWS = """\
+def distillation_loss(student_logits, teacher_logits, targets):
+    real = (targets != -100).double()
+    p, log_q = teacher_logits.detach().softmax(-1), student_logits.log_softmax(-1)
+    nats = F.kl_div(log_q, p, reduction="none").sum(-1) * real
+    return (nats.sum(1) / real.sum(1).clamp(min=1)).mean()
+"""
 TOP_K = """\
 def top_k_kl(student_logits, teacher_logits, k):
     kept, ids = teacher_logits.detach().topk(k)
@@ -73,6 +80,18 @@ def mend_distillation(student, teacher, micro_batches):
         share = (log_p.exp() * (log_p - log_q)).sum(-1)[targets != -100].sum() / count
         share.backward()
         loss += share.item()
+    return loss
+"""
+ALL_GRAPHS_AT_ONCE = """\
+def mend_distillation(student, teacher, micro_batches):
+    student.zero_grad()
+    teacher.requires_grad_(False).eval()
+    found = []
+    for ids, targets in micro_batches:
+        p, log_q = teacher(ids).softmax(-1), student(ids).log_softmax(-1)
+        found.append(F.kl_div(log_q, p, reduction="none").sum(-1)[targets != -100])
+    loss = torch.cat(found).mean()
+    loss.backward()
     return loss
 """
 PADDED_WITH_ZEROS = """\
@@ -114,6 +133,8 @@ WRITTEN = [
         "padding",
         "padding is counted",
     ),
+    ("distillation_loss", MEAN_OF_ROWS, "padding", "not the mean over the real targets"),
+    ("mend_distillation", ALL_GRAPHS_AT_ONCE, "cuts", "forward and backward in turn"),
     ("mend_distillation", TEACHER_LEARNS, "teacher", "reaches the teacher's weights"),
     ("top_k_kl", TOP_K, "kept", "divided by their sum"),  # the teacher's probabilities alone
     (
@@ -158,7 +179,7 @@ WRITTEN = [
 
 def check_told(exercise, code, mark, sentence):
     """Whether an answer loses a mark with this sentence, and the rules have nothing against it."""
-    found = trial.marks_of(load(ASSIGNMENT), exercise, code)
+    found = trial.marks_of(ASSIGNMENT, exercise, code)
     lost = {cell: each.sentence for cell, each in found.items() if not each.passed}
     assert sentence in lost.get(f"{exercise}-{mark}", ""), lost
     assert not any("forbids" in each for each in lost.values())
@@ -166,7 +187,7 @@ def check_told(exercise, code, mark, sentence):
 
 @pytest.mark.parametrize(("exercise", "wrong", "mark", "sentence"), SHIPPED)
 def test_a_fault_that_was_shipped_is_named(exercise, wrong, mark, sentence):
-    check_told(exercise, trial.answer(load(ASSIGNMENT), exercise, wrong), mark, sentence)
+    check_told(exercise, trial.answer(ASSIGNMENT, exercise, wrong), mark, sentence)
 
 
 @pytest.mark.parametrize(("exercise", "code", "mark", "sentence"), WRITTEN)
