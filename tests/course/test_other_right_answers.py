@@ -115,6 +115,92 @@ def lora_stack(h, shared, lora_in, lora_out):
         h = torch.add(h, inside * inside.sigmoid())
     return h
 """
+KL_BY_EINSUM = """\
+def distillation_loss(student_logits, teacher_logits, targets):
+    log_p, log_q = teacher_logits.detach().log_softmax(-1), student_logits.log_softmax(-1)
+    nats = torch.einsum("bsv,bsv->bs", log_p.exp(), log_p - log_q)
+    return nats.masked_fill(targets == -100, 0).sum() / targets.ne(-100).sum()
+"""
+KL_DIV_OF_LOGARITHMS = """\
+def distillation_loss(student_logits, teacher_logits, targets):
+    with torch.no_grad():
+        log_p = F.log_softmax(teacher_logits.double(), dim=-1)
+    nats = F.kl_div(student_logits.double().log_softmax(-1), log_p, reduction="none", log_target=True)
+    return nats[targets != -100].sum(-1).mean()
+"""
+POSITION_BY_POSITION = """\
+def distillation_loss(student_logits, teacher_logits, targets):
+    nats = []
+    for row in range(targets.shape[0]):
+        for place in range(targets.shape[1]):
+            if targets[row, place] != -100:
+                p = teacher_logits[row, place].detach().softmax(0)
+                nats.append(F.kl_div(student_logits[row, place].log_softmax(0), p, reduction="sum"))
+    return sum(nats) / len(nats)
+"""
+DIVIDES_GRADIENTS_AT_THE_END = """\
+def mend_distillation(student, teacher, micro_batches):
+    student.zero_grad(set_to_none=False)
+    teacher.requires_grad_(False).eval()
+    nats, count = 0.0, 0
+    for ids, targets in micro_batches:
+        real = targets.flatten() != -100
+        p = teacher(ids).softmax(-1).flatten(0, 1)[real]
+        total = F.kl_div(student(ids).log_softmax(-1).flatten(0, 1)[real], p, reduction="sum")
+        total.backward()
+        nats, count = nats + total.detach(), count + int(real.sum())
+    for weight in student.parameters():
+        weight.grad /= count
+    return nats / count
+"""
+TAIL_POSITION_BY_POSITION = """\
+def top_k_kl(student_logits, teacher_logits, k):
+    found = []
+    for mine, its in zip(student_logits, teacher_logits.detach()):
+        ranked = its.argsort(descending=True)
+        log_p, log_q = (z - z.logsumexp(0) for z in (its[ranked], mine[ranked]))
+        tail_p, tail_q = log_p[k:].logsumexp(0), log_q[k:].logsumexp(0)
+        kept = (log_p[:k].exp() * (log_p[:k] - log_q[:k])).sum()
+        found.append(kept + tail_p.exp() * (tail_p - tail_q))
+    return torch.stack(found)
+"""
+SAMPLED_BY_INVERSION = """\
+def sampled_teacher(logits, k, generator):
+    cumulative = logits.softmax(-1).cumsum(-1)
+    u = torch.rand(len(logits), k, generator=generator, dtype=logits.dtype) * cumulative[:, -1:]
+    ids = torch.searchsorted(cumulative, u, right=True).clamp(max=logits.shape[-1] - 1)
+    return ids, torch.ones_like(u) / k
+"""
+SAMPLED_BY_GUMBELS = """\
+def sampled_teacher(logits, k, generator):
+    u = torch.rand(*logits.shape, k, generator=generator, dtype=torch.float64)
+    ids = (logits[:, :, None] - (-u.log()).log()).argmax(1)
+    return ids, torch.full(ids.shape, 1 / k, dtype=logits.dtype)
+"""
+HINTONS_LOSS = """\
+def soft_and_hard(student_logits, teacher_logits, labels, temperature, alpha, beta):
+    p = F.softmax(teacher_logits.detach() / temperature, dim=-1)
+    soft = F.kl_div(F.log_softmax(student_logits / temperature, dim=-1), p, reduction="batchmean")
+    hard = -student_logits.log_softmax(-1)[torch.arange(len(labels)), labels].mean()
+    return alpha * hard + beta * temperature * temperature * soft
+"""
+PADDING_EXCLUDED = """\
+def shared_log_probs(student_logits, teacher_logits, student_tokens, teacher_tokens):
+    if len(student_tokens) != len(teacher_tokens) or any(a != b for a, b in zip(student_tokens, teacher_tokens)):
+        raise ValueError("These are two tokenizers.")
+    found = []
+    for logits in (student_logits, teacher_logits):
+        if logits.shape[1] < len(student_tokens):
+            raise ValueError("There is not a logit for each token.")
+        padding = torch.arange(logits.shape[1]) >= len(student_tokens)
+        found.append(logits.masked_fill(padding, -torch.inf).log_softmax(-1)[:, ~padding])
+    return found
+"""
+STREAMS_BY_LINEAR = """\
+def matched_states(student, teacher, projection, targets):
+    mine, real = F.linear(student, projection), targets.ne(-100)
+    return F.mse_loss(mine, teacher.detach(), reduction="none").mean(-1).where(real, 0).sum() / real.sum()
+"""
 
 
 @pytest.mark.parametrize(
@@ -128,6 +214,16 @@ def lora_stack(h, shared, lora_in, lora_out):
         ("stored_parameters", NUMBERS_BY_ADDRESS),
         ("shared_gradients", FROM_THE_LAST_LAYER_DOWN),
         ("lora_stack", CHANGES_BY_EINSUM),
+        ("distillation_loss", KL_BY_EINSUM),
+        ("distillation_loss", KL_DIV_OF_LOGARITHMS),
+        ("distillation_loss", POSITION_BY_POSITION),
+        ("mend_distillation", DIVIDES_GRADIENTS_AT_THE_END),
+        ("top_k_kl", TAIL_POSITION_BY_POSITION),
+        ("sampled_teacher", SAMPLED_BY_INVERSION),
+        ("sampled_teacher", SAMPLED_BY_GUMBELS),
+        ("soft_and_hard", HINTONS_LOSS),
+        ("shared_log_probs", PADDING_EXCLUDED),
+        ("matched_states", STREAMS_BY_LINEAR),
     ],
 )
 def test_another_right_answer_earns_everything(exercise, code):

@@ -149,6 +149,9 @@ STATED = {
     "shared_stack": ("tuple", ("list", "int"), "int", "int"),
     "shared_gradients": ("tuple", ("list", "tensor"), "tensor"),
     "relaxed_start": ("tuple", "tensor", "tensor", "tensor"),
+    "distillation_loss": "tensor",
+    "mend_distillation": "float",
+    "sampled_teacher": ("tuple", "tensor", "tensor"),
     "loss_scaling": ("tuple", ("either", ("list", "tensor"), "none"), "float", "int"),
 }
 

@@ -22,7 +22,7 @@ def course(tmp_path_factory):
 def test_it_holds_every_chapter_and_every_assignment_without_a_solution(course):
     assert sorted(path.name for path in course.glob("*.ipynb")) == NAMES
     assignments = sorted(course.glob("assignments/*.ipynb"))
-    assert [path.name[:2] for path in assignments] == ["01", "02", "03", "04", "05"]
+    assert [path.name[:2] for path in assignments] == ["01", "02", "03", "04", "05", "06"]
     for path in assignments:
         text = path.read_text("utf-8")
         assert "NotImplementedError" in text
