@@ -81,32 +81,32 @@ def _held(axes: Axes, p: Tensor, temperature: float, line: str, colour: str) -> 
 
 
 @house_style
-def labels_and_entropy(tokens: Sequence[str], entropy: Sequence[float], label: Sequence[float]) -> Figure:
+def labels_and_entropy(tokens: Sequence[bytes], entropy: Sequence[float], label: Sequence[float]) -> Figure:
     """A text token by token: the entropy of a model's prediction of each (bar), and the nats of the token itself (dot).
 
-    tokens: as they are to be written. entropy, label: nats at each of them, expected and found. The dashed lines are
-    the two means. Raises UsageError where the three are not equally long.
+    entropy, label: nats at each token, expected and found. The dashed lines are the two means.
+    Raises UsageError where the three are not equally long.
     """
     if not len(tokens) == len(entropy) == len(label) > 0:
         raise UsageError(
             f"{len(tokens)} tokens, {len(entropy)} entropies and {len(label)} losses; give as many of each."
         )
     new, axes = figure(size=(8.5, 2.9))
-    places = range(len(tokens))
+    places, words = range(len(tokens)), [label_of(token) for token in tokens]
     axes.bar(places, entropy, color=PALETTE[5], label="entropy of the prediction")
     axes.plot(places, label, "o", color=PALETTE[1], markersize=4.5, label="cross-entropy of the token that came")
     means = [sum(values) / len(values) for values in (entropy, label)]
     for mean, colour in zip(means, (PALETTE[0], PALETTE[1]), strict=True):
         axes.axhline(mean, color=colour, linestyle="--", linewidth=1)
-    axes.set_xticks(places, tokens, rotation=90)
+    axes.set_xticks(places, words, rotation=90)
     axes.set(ylabel="nats", xlim=(-0.7, len(tokens) - 0.3), title="what was expected, and what came")
     axes.grid(False, axis="x")
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2)
     highest, lowest = (choose(places, key=lambda place: entropy[place]) for choose in (max, min))
     return describe(
         new,
         f"Bars of the entropy of a prediction at {len(tokens)} tokens, in nats: {means[0]:.2f} on average, highest "
-        f"before {tokens[highest]} ({entropy[highest]:.2f}), lowest before {tokens[lowest]} ({entropy[lowest]:.2f}). "
+        f"before {words[highest]} ({entropy[highest]:.2f}), lowest before {words[lowest]} ({entropy[lowest]:.2f}). "
         f"Dots: the cross-entropy of the token that came, {means[1]:.2f} on average.",
     )
 
