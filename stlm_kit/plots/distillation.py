@@ -89,7 +89,7 @@ def labels_and_entropy(tokens: Sequence[bytes], entropy: Sequence[float], label:
     """
     if not len(tokens) == len(entropy) == len(label) > 0:
         raise UsageError(
-            f"{len(tokens)} tokens, {len(entropy)} entropies and {len(label)} losses; give as many of each."
+            f"There are {len(tokens)} tokens, {len(entropy)} entropies and {len(label)} losses; give as many of each."
         )
     new, axes = figure(size=(8.5, 2.9))
     places, words = range(len(tokens)), [label_of(token) for token in tokens]
