@@ -31,7 +31,7 @@ def token_strips(text: str, tokenizers: Mapping[str, Any], title: str = "") -> F
         for number, part in enumerate(parts):
             colour = PALETTE[5] if number % 2 else "#BBDDF2"
             axes.broken_barh([(start, len(part))], (-row - 0.42, 0.84), facecolor=colour, edgecolor="white")
-            written = _label(part, label)
+            written = part.hex() if label == "bytes" else label_of(part)
             size = min(9, 760 / width * len(part) / len(written))  # so that it fits its box
             axes.text(start + len(part) / 2, -row, written, ha="center", va="center", fontsize=size)
             start += len(part)
@@ -46,12 +46,12 @@ def token_strips(text: str, tokenizers: Mapping[str, Any], title: str = "") -> F
     return describe(new, f"The text {shown!r} in rows of boxes, as wide as the bytes that they hold: {counts}.")
 
 
-def _label(part: bytes, strip: str) -> str:
-    """How a piece is written in `token_strips`: text where it is text that the font can draw, else hexadecimal."""
+def label_of(part: bytes) -> str:
+    """How a token is written in a picture: as text that the font can draw, a space as a dot; otherwise hexadecimal."""
     from matplotlib.font_manager import findfont, get_font
 
     try:
-        text = part.decode().replace(" ", "·").replace("\n", "↵").replace("$", r"\$") if strip != "bytes" else ""
+        text = part.decode().replace(" ", "·").replace("\n", "↵").replace("$", r"\$")
     except UnicodeDecodeError:
         text = ""
     glyphs = get_font(findfont("DejaVu Sans")).get_charmap()
