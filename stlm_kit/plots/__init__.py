@@ -8,6 +8,7 @@ from stlm_kit.plots.attention import attention_weights, influence, influence_row
 from stlm_kit.plots.basic import grouped_bars, lines
 from stlm_kit.plots.decoder_parts import gate, key_sharing, rotary_pairs
 from stlm_kit.plots.distillation import averaged, labels_and_entropy, loss_and_score, next_tokens, one_bump
+from stlm_kit.plots.distillation_results import loss_and_held_out
 from stlm_kit.plots.forward_pass import forward_pass
 from stlm_kit.plots.ledger import VERDICT_COLOURS, published_found
 from stlm_kit.plots.memory_savings import printed_cells, waterfall
@@ -41,6 +42,7 @@ __all__ = [
     "key_sharing",
     "labels_and_entropy",
     "lines",
+    "loss_and_held_out",
     "loss_and_score",
     "losses",
     "memory_stack",

@@ -1,4 +1,4 @@
-"""The studies of sharing: what their arms hold equal, and that seeds run at the rate which the search found."""
+"""The studies with searched arms: what the arms hold equal, and that seeds run at the rate which the search found."""
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from stlm_kit.presets import preset
 from stlm_kit.reproduce.study_file import load_study
 from stlm_kit.reproduce.study_runs import run_parameters
 from stlm_kit.studies.poster import sharing
+from stlm_kit.train_from_text import run_settings
 
 STUDIES = ("poster", "stlm")
 
@@ -20,11 +21,11 @@ def configs(study):
     """{arm: the config of its runs}."""
     found = {}
     for cell in load_study(study).cells("laptop").values():
-        if "arm" not in cell.labels:  # the three that train for longer
-            continue
-        settings = settings_from(run_parameters(cell.parameters, "laptop")["settings"])
-        config = preset(settings.preset, **settings.overrides)
-        assert found.setdefault(cell.labels["arm"], config) == config, "an arm is one model"
+        if "arm" in cell.labels:  # the others have no search
+            settings = settings_from(run_parameters(cell.parameters, "laptop")["settings"])
+            config = preset(settings.preset, **settings.overrides)
+            same = (config, settings.steps, settings.train_documents, settings.distillation)
+            assert found.setdefault(cell.labels["arm"], same) == same, "an arm is one model with one training"
     return found
 
 
@@ -35,7 +36,7 @@ def parameters(config):
 
 @pytest.fixture(scope="module")
 def sizes():
-    return {study: {arm: parameters(config) for arm, config in configs(study).items()} for study in STUDIES}
+    return {study: {arm: parameters(config) for arm, (config, *_) in configs(study).items()} for study in STUDIES}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_every_arm_is_searched_at_the_same_three_rates():
 @pytest.mark.parametrize("study", STUDIES)
 def test_seeds_run_at_the_rate_that_the_search_found(study):
     arms = tuned_arms(study)
-    seeds = [cell for cell in load_study(study).cells("laptop").values() if "seed" in cell.labels]
+    seeds = [cell for cell in load_study(study).cells("laptop").values() if {"seed", "arm"} <= cell.labels.keys()]
     assert {cell.labels["arm"] for cell in seeds} == set(arms) == set(configs(study))
     for cell in seeds:
         assert cell.parameters["learning_rate"] == arms[cell.labels["arm"]].rate, cell.labels
@@ -80,8 +81,9 @@ def test_every_arm_has_three_recorded_seeds_of_the_study_s_own_settings(study):
     found = configs(study)
     for name, arm in tuned_arms(study).items():
         assert sorted(arm.metrics) == [1, 2, 3]
-        assert arm.configuration["steps"] == 250
-        assert preset(arm.configuration["preset"], **arm.configuration["overrides"]) == found[name]
+        ran = run_settings(**arm.configuration)
+        config = preset(ran.preset, **ran.overrides)
+        assert (config, ran.steps, ran.train_documents, ran.distillation) == found[name]
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,12 @@ trained both ways, with a teacher that was trained here and with SmolLM2.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from stlm_kit.ledger.answers import Answer, answers
 from stlm_kit.ledger.tuned_arms import Value, bits, difference, lower_in, tuned_arms
+from stlm_kit.reproduce import results
 from stlm_kit.tables.intervals import Estimate
 
 # {comparison: (taught, not taught)}
@@ -43,6 +45,44 @@ def taught_minus_not(value: Value = bits) -> dict[str, Estimate]:
     if not {name for pair in PAIRS.values() for name in pair} <= arms.keys():
         return {}
     return {name: difference(arms[ours], arms[theirs], value) for name, (ours, theirs) in PAIRS.items()}
+
+
+def ways_minus_labels(value: Value = bits) -> dict[str, Estimate]:
+    """{way to learn: its number minus that of plain cross-entropy}, for the same student in as many steps."""
+    arms = tuned_arms("poster")
+    return {name: difference(arms[name], arms["cross-entropy"], value) for name in WAYS}
+
+
+def kept_minus_full(value: Value = bits) -> dict[str, Estimate]:
+    """{what is kept of the teacher's outputs: its number minus that of all logits}, at the same rate and seeds."""
+    full = tuned_arms("poster")["forward-kl"].metrics
+    found: dict[str, dict[int, float]] = {}
+    for row in results.rows_of("poster"):
+        if name := row.get("labels", {}).get("outputs"):
+            found.setdefault(name, {})[row["seed"]] = value(row["metrics"]) - value(full[row["seed"]])
+    return {name: Estimate(tuple(seeds[seed] for seed in sorted(seeds))) for name, seeds in found.items()}
+
+
+@dataclass(frozen=True)
+class Operations:
+    """What a comparison of the study takes in floating-point operations, of one run and once for all runs."""
+
+    student: int  # a run's steps, without a teacher
+    beside: int  # the teacher's forward passes, where it runs along with every step
+    kept: int  # the teacher's forward passes over the whole text, once, where its outputs are kept
+    training: int  # of the teacher
+
+
+def operations() -> Operations:
+    """The operations of the student of `forward-kl` and of its teacher, counted from their settings."""
+    from stlm_kit.reproduce.cost import work_of
+    from stlm_kit.reproduce.request import Request, plan
+
+    runs = {run.name: run for run in plan(Request(["poster"]))}
+    taught, teacher = (work_of(runs[name]) for name in ("forward-kl-seed-1", "teacher"))
+    outputs = taught.kept_outputs()
+    beside = outputs.flops * taught.settings.steps * taught.rows // outputs.rows
+    return Operations(taught.flops(), beside, outputs.flops, teacher.flops())
 
 
 @answers("poster.trend.distillation")
