@@ -1,5 +1,7 @@
 """The poster's distillation at laptop size: what its arms hold equal, and what its rows are compared by."""
 
+from itertools import pairwise
+
 import pytest
 
 from stlm_kit.ledger.answers import computed
@@ -68,7 +70,7 @@ def test_the_teacher_has_converged():
     """The last of its six evaluations gains little beside the first ones."""
     (row,) = [row for row in rows_of("poster") if row["name"] == "teacher"]
     scores = [bits for _, bits in row["metrics"]["held_out"]]
-    gains = [before - after for before, after in zip(scores, scores[1:], strict=False)]
+    gains = [before - after for before, after in pairwise(scores)]
     assert len(gains) == 5 and 0 < gains[-1] < 0.2 * gains[0]
 
 

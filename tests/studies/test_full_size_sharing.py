@@ -18,11 +18,8 @@ ARMS = {
     ),
     "stlm": ("full-none", "full-shared", "full-shared-lora", "full-narrow-154", "full-narrow-218"),
 }
-LARGEST = [
-    ("poster", "full-without-bottleneck"),
-    ("poster", "distilled-without-bottleneck"),
-    ("stlm", "full-none"),
-]  # the others: make fuzz
+# The others: make fuzz.
+LARGEST = [("poster", "full-without-bottleneck"), ("poster", "distilled-without-bottleneck"), ("stlm", "full-none")]
 CASES = [(study, arm) for study, arms in ARMS.items() for arm in arms] if os.environ.get("STLM_FUZZ") else LARGEST
 
 pytestmark = pytest.mark.usefixtures("computing_node")  # no text, no tokenizer, no network
