@@ -104,11 +104,12 @@ def decided(estimate: Estimate) -> bool | None:
 
 
 def lower_in(differences: Mapping[str, Estimate], how: str, unit: str) -> Answer:
-    """The answer to "ours is lower", given a difference for each way to compare. {} gives no answer.
+    """The answer to "ours is lower", given a difference for each way to compare. {} gives no answer, nor does a
+    difference without a pair of seeds.
 
     An undecided difference is named among what is missing: the claim is then neither confirmed nor contradicted.
     """
-    if not differences:
+    if not differences or not all(estimate.n for estimate in differences.values()):
         return Answer(None)
     found = {name: decided(estimate) for name, estimate in differences.items()}
     told = "; ".join(f"{name} {in_words(estimate)}" for name, estimate in differences.items())

@@ -83,7 +83,7 @@ def _counted(settings: RunSettings) -> TextFigures:
     n = min(settings.eval_documents or validation.n_documents, validation.n_documents)
     scored = int(validation.offsets[n]) - n  # the end of a document is only context
     shares = valid_fraction(settings, tokens["train"])
-    rows = make_batches(settings, tokens["train"]).n_rows
+    rows = make_batches(settings.model_copy(update={"batch_size": 1}), tokens["train"]).n_rows
     return TextFigures(tokenizer.name, tokenizer.vocab_size, *shares, scored, token_mib=size, rows=rows)
 
 

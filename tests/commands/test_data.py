@@ -86,7 +86,7 @@ def test_a_damaged_file_is_found_and_mended(copy, capsys):
 def test_without_names_it_is_what_the_studies_need_at_full_size(copy, capsys):
     assert main(["data", "check"]) == 1
     said = capsys.readouterr().out
-    get = "stlm data get speakleash-forum simple-wikipedia qwen3 && stlm data get redpajama --max-documents 20000"
+    get = "stlm data get speakleash-forum simple-wikipedia qwen3 && stlm data get redpajama c4 --max-documents 20000"
     assert f"to mend it: {get}\n" in said and "free disk" in said
     assert main(["data", "check", "--study", "memory"]) == 1
     assert "to mend it: stlm data get speakleash-forum\n" in capsys.readouterr().out

@@ -246,8 +246,6 @@ def test_a_small_model_of_qwens_layout_is_loaded_as_qwen_would_be(monkeypatch, t
     content = json.loads((folder / "tokenizer.json").read_text())
     content["normalizer"] = {"type": "NFC"}
     (folder / "tokenizer.json").write_text(json.dumps(content))
-    with pytest.raises(KitError, match=r"normalizer \(NFC\)"):
-        load_tokenizer(folder)
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **settings: str(folder))
     monkeypatch.setattr(loading, "check_gpu", lambda name, device: None)
     teacher = load_teacher("Qwen/Qwen3-8B", device="cpu", bits=8)

@@ -14,10 +14,13 @@ from stlm_kit.ledger.tuned_arms import Value, bits, difference, lower_in, tuned_
 from stlm_kit.reproduce import results
 from stlm_kit.tables.intervals import Estimate
 
-# {comparison: (taught, not taught)}
+EQUAL_STEPS, EQUAL_OPERATIONS = "KL, equal steps", "KL, equal operations"
+# {comparison: (taught, not taught)}; the teacher is one trained here, or SmolLM2.
 PAIRS = {
-    "KL from a teacher trained here, equal steps": ("forward-kl", "cross-entropy"),
-    "KL from a teacher trained here, equal operations": ("forward-kl", "cross-entropy-longer"),
+    EQUAL_STEPS: ("forward-kl", "cross-entropy"),
+    EQUAL_OPERATIONS: ("forward-kl", "cross-entropy-longer"),
+    "half KL and half labels, equal steps": ("alpha-beta", "cross-entropy"),
+    "half KL and half labels, equal operations": ("alpha-beta", "cross-entropy-longer"),
     "half KL from SmolLM2 and half labels, equal steps": ("with-smollm2", "without-smollm2"),
 }
 WAYS = (
@@ -50,7 +53,7 @@ def taught_minus_not(value: Value = bits) -> dict[str, Estimate]:
 def ways_minus_labels(value: Value = bits) -> dict[str, Estimate]:
     """{way to learn: its number minus that of plain cross-entropy}, for the same student in as many steps."""
     arms = tuned_arms("poster")
-    return {name: difference(arms[name], arms["cross-entropy"], value) for name in WAYS}
+    return {name: difference(arms[name], arms["cross-entropy"], value) for name in WAYS if name != "cross-entropy"}
 
 
 def kept_minus_full(value: Value = bits) -> dict[str, Estimate]:
