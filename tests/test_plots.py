@@ -183,11 +183,11 @@ def test_decoder_size_counts_the_preset_and_heads_change_nothing():
 
 
 def test_results_have_a_line_an_arm_and_an_interval_where_there_are_runs():
-    from stlm_kit.plots.results import results
+    from stlm_kit.plots import estimates
     from stlm_kit.tables.intervals import Estimate
 
     values = {f"an arm of a longer name, {i}": Estimate(tuple(2 + i + j / 10 for j in range(i % 4))) for i in range(20)}
-    drawn = results({"bits_per_byte": list(values.items()), "loss": list(values.items())}, "learning_rate")
+    drawn = estimates({"bits_per_byte": list(values.items()), "loss": list(values.items())}, "learning_rate")
     left, right = drawn.axes
     assert [label.get_text() for label in left.get_yticklabels()] == list(values)
     assert (left.get_xlabel(), right.get_xlabel(), left.get_ylabel()) == ("bits per byte", "loss", "learning rate")

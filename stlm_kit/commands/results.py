@@ -105,10 +105,10 @@ def show(table: Table, form: str) -> None:
 
 def draw(table: Table, path: Path) -> None:
     """Write the plot of a table to a file. KitError where it cannot be written."""
-    from stlm_kit.plots.results import results
+    from stlm_kit.plots import estimates
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        results(table.panels, ", ".join(table.by)).savefig(path)
+        estimates(table.panels, ", ".join(table.by)).savefig(path)
     except OSError as error:
         raise KitError(f"Could not write {path}: {error.strerror}; choose another folder.") from error

@@ -13,6 +13,7 @@ from stlm_kit.plots.forward_pass import forward_pass
 from stlm_kit.plots.ledger import VERDICT_COLOURS, published_found
 from stlm_kit.plots.memory_savings import printed_cells, waterfall
 from stlm_kit.plots.memory_step import CATEGORY_COLOURS, memory_stack, step_memory, step_totals, tensors_alive
+from stlm_kit.plots.results import estimates
 from stlm_kit.plots.sharing import sharing_costs, sharing_patterns
 from stlm_kit.plots.sharing_results import against_size, curves, rank_against_error
 from stlm_kit.plots.sizes import GROUP_COLOURS, decoder_size, parameters
@@ -32,6 +33,7 @@ __all__ = [
     "curves",
     "decoder_size",
     "describe",
+    "estimates",
     "figure",
     "forward_pass",
     "gate",

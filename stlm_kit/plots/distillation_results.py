@@ -21,7 +21,7 @@ def loss_and_held_out(arms: Mapping[str, Sequence[Mapping[str, Any]]], loss: str
 
     arms: {arm: metrics of each of its runs}, those of a result row with "curve", the mean loss of each "curve_steps"
     steps, and "held_out", pairs of a step and its bits per byte. A thin line is a run, a thick one an arm's mean.
-    The loss is on a logarithmic axis. loss: its name.
+    loss: the name of the training loss.
     Raises UsageError for an arm without runs and for a run that kept no evaluations.
     """
     for name, runs in arms.items():
@@ -36,7 +36,7 @@ def loss_and_held_out(arms: Mapping[str, Sequence[Mapping[str, Any]]], loss: str
         losses, scores = [_losses(metrics) for metrics in runs], [_scores(metrics) for metrics in runs]
         ends = [_draw(axes, lines, name, style) for axes, lines in ((left, losses), (right, scores))]
         said.append(f"{name} {ends[0]:.3g} nats and {ends[1]:.3f} bits")
-    left.set(yscale="log", xlabel="step", ylabel="nats per token (logarithmic)", title=f"what is trained on: {loss}")
+    left.set(xlabel="step", ylabel="nats per token", title=f"what is trained on: {loss}")
     right.set(xlabel="step", ylabel="bits per byte", title="what can be compared: held-out text")
     right.legend()
     return describe(new, f"Training loss ({loss}) and held-out bits per byte over the steps; ends: {'; '.join(said)}.")

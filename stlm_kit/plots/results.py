@@ -19,7 +19,7 @@ class Measured(Protocol):
 
 
 @house_style
-def results(panels: Mapping[str, Sequence[tuple[str, Measured]]], ylabel: str = "", title: str = "") -> Figure:
+def estimates(panels: Mapping[str, Sequence[tuple[str, Measured]]], ylabel: str = "", title: str = "") -> Figure:
     """One panel a metric, one line an arm: {metric: [(arm, what was measured), ...]}, the same arms in each.
 
     A dot is a mean, a bar its 95 % interval (none where there is one run), a faint point a run. An arm without a value

@@ -48,13 +48,13 @@ def homes(runs: list[Run], request: Request, folder: Path | None) -> dict[Path, 
 
 def scores(file: str, request: Request) -> Scores:
     """The results so far of a study that was asked for; a note that says why where there are none."""
-    from stlm_kit.plots.results import results
+    from stlm_kit.plots import estimates
 
     try:
         found = gather([file], request.profile, given=request.parameters)
         table = tabulate(found.samples)
     except KitError as error:
         return Scores(notes=[str(error)])
-    drawn = results(table.panels, ", ".join(table.by))
+    drawn = estimates(table.panels, ", ".join(table.by))
     picture = of_plot(drawn, "all runs: means, 95 % intervals, and each run")
     return Scores(cells(table), [*table.notes, *found.notes], [picture])

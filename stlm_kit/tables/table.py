@@ -56,7 +56,7 @@ class Table:
 
     @property
     def panels(self) -> dict[str, list[tuple[str, Estimate]]]:
-        """{metric: [(arm, estimate), ...]}, the form that plots.results draws."""
+        """{metric: [(arm, estimate), ...]}, the form that plots.estimates draws."""
         return {
             metric: [(arm.label, self.estimates[i, metric]) for i, arm in enumerate(self.arms)]
             for metric in self.metrics
