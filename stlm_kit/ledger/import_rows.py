@@ -19,10 +19,10 @@ from pydantic import ValidationError
 
 from stlm_kit.errors import KitError, first_sentence
 from stlm_kit.ledger.full_size import FULL_SIZE, answers_of, imported_file, label
-from stlm_kit.reproduce.results import ResultRow, append_rows, configuration_hash, read_rows
-from stlm_kit.reproduce.rows import own_row, row
+from stlm_kit.reproduce.results import ResultRow, append_rows, read_rows
+from stlm_kit.reproduce.rows import own_row, row, trained_settings
 from stlm_kit.reproduce.run import CHAPTERS, FINISHED, read_record
-from stlm_kit.reproduce.run_hash import without
+from stlm_kit.reproduce.run_hash import configuration_hash, without
 from stlm_kit.reproduce.study_file import load_study, study_names
 from stlm_kit.reproduce.study_runs import ANOTHER_SAMPLE
 from stlm_kit.training.run_folder import read_json
@@ -147,9 +147,10 @@ def _must_agree_with_config(record: dict[str, Any], config: dict[str, Any]) -> N
     trained_by = record.get("checked", {}).get("trained_by") or record["identity"]["source"]
     if config.get("made_by", {}).get("rooms") != trained_by:
         raise KitError("its config.json was written by other code than its run.json names.")
-    settings = run_settings(**{**config["run"], **config["training"]})
-    asked = settings_from(record["parameters"].get("settings", {}))
-    given = record["parameters"].get("settings", {}).keys() - ANOTHER_SAMPLE
+    wanted = record["parameters"].get("settings", {})
+    settings = run_settings(**trained_settings(config, wanted))
+    asked = settings_from(wanted)
+    given = wanted.keys() - ANOTHER_SAMPLE
     for name in sorted(given & type(asked).model_fields.keys()):
         value, used = getattr(asked, name), getattr(settings, name)
         if used != value:

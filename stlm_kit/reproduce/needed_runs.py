@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from stlm_kit.errors import KitError, UsageError, near
+from stlm_kit.errors import UsageError, near
 
 if TYPE_CHECKING:
     from stlm_kit.reproduce.run import Run
@@ -54,13 +54,3 @@ def tied(runs: list[Run]) -> list[Run]:
         return done[run.name]
 
     return [tie(run, ()) for run in runs]
-
-
-def with_folders(settings: Mapping[str, Any], needs: Mapping[str, Run]) -> dict[str, Any]:
-    """Settings in which each needed run is the folder with its weights. KitError for one that is not finished."""
-    folders = {}
-    for setting, need in needs.items():
-        if not need.has_weights:
-            raise KitError(f"The run {need.name} is needed first; `stlm reproduce {need.study} --only {need.name}`.")
-        folders[setting] = str(need.kept)
-    return {**settings, **folders}

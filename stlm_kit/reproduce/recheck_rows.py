@@ -27,7 +27,7 @@ from stlm_kit.errors import KitError, UsageError
 from stlm_kit.notebook_files import suggest
 from stlm_kit.provenance import describe_machine, versions
 from stlm_kit.reproduce import results
-from stlm_kit.reproduce.needed_runs import needed_names, with_folders
+from stlm_kit.reproduce.needed_runs import needed_names
 from stlm_kit.reproduce.recheck import Checked, as_many_threads, difference, first_losses, kind
 from stlm_kit.reproduce.request import Request, plan
 from stlm_kit.reproduce.study_file import labels_of
@@ -168,7 +168,7 @@ def configuration(row: Row) -> dict[str, Any]:
     runs = {run.name: run for run in plan(Request([row["study"]], row["profile"]))}
     if row["name"] not in runs:
         raise KitError(f"the study has no run {row['name']} any more, so the runs that it needed are not known.")
-    return with_folders(found, runs[row["name"]].needs)
+    return runs[row["name"]].with_folders(found)
 
 
 def threads(row: Row) -> int | None:
@@ -190,7 +190,8 @@ def _differs_from(folder: Path, row: Row) -> str:
     """How the losses of a row's steps differ between the kit in a folder and today's; "" where they do not."""
     from stlm_kit.train_from_text import run_settings
 
-    asked = json.dumps({"configuration": configuration(row), "threads": threads(row)})
+    settings = configuration(row)
+    asked = json.dumps({"configuration": settings, "threads": threads(row)})
     environment = {**os.environ, "PYTHONPATH": str(folder.resolve())}
     then = subprocess.run(
         [sys.executable, "-c", THEN], input=asked, capture_output=True, text=True, cwd=folder, env=environment
@@ -200,4 +201,4 @@ def _differs_from(folder: Path, row: Row) -> str:
         raise KitError(f"the kit in {folder} fails at it ({said[-1]}).")
     old = json.loads(then.stdout.splitlines()[-1])
     with as_many_threads(threads(row)):
-        return difference(first_losses(run_settings(**configuration(row)), len(old)), old)
+        return difference(first_losses(run_settings(**settings), len(old)), old)

@@ -13,7 +13,6 @@ date, and the metrics. Rows are in data/results/<study>.jsonl of a checkout, and
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shlex
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from stlm_kit.errors import KitError, UsageError, first_sentence, near
 from stlm_kit.locks import lock
 from stlm_kit.paths import atomic_write, clear_parts, file_sha256, project_dir
 from stlm_kit.provenance import describe_machine, now, versions
+from stlm_kit.reproduce.run_hash import configuration_hash
 
 FIRST = 3  # how many training losses a row keeps, so that it can be checked in seconds
 TIMES = ("training_seconds", "evaluation_seconds", "seconds", "tokens_per_second")  # the names in result.json
@@ -256,11 +256,6 @@ def append_rows(path: Path, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write a file of rows, one a line, atomically. To change existing rows use `change_rows`."""
     atomic_write(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-
-
-def configuration_hash(configuration: dict[str, Any]) -> str:
-    """Ten hexadecimal digits that name a configuration, including the seed. The order of keys does not matter."""
-    return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()[:10]
 
 
 def command(row: dict[str, Any]) -> str:

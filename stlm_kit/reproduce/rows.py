@@ -57,12 +57,7 @@ def row(folder: Path) -> dict[str, Any] | None:
         return None
     trained = _json(folder / "config.json")
     given = record["parameters"].get("settings", record["parameters"])
-    of_training = (trained.get(part, {}) for part in ("run", "training", "distillation"))
-    configuration = given
-    if "training" in trained:  # a run that this one needed is named as in its study
-        configuration = {name: value for part in of_training for name, value in part.items()} | {
-            name: value for name, value in given.items() if names_a_run(name, value)
-        }
+    configuration = trained_settings(trained, given) if "training" in trained else given
     numbers = own_row(folder)
     status, said = numbers.pop("status", record["status"]), numbers.pop("said", record.get("sentence"))
     return {
@@ -81,6 +76,13 @@ def row(folder: Path) -> dict[str, Any] | None:
         "seconds": record.get("seconds"),
         "metrics": numbers,
     }
+
+
+def trained_settings(config: dict[str, Any], asked: dict[str, Any]) -> dict[str, Any]:
+    """The settings in a training's config.json, in which a run that it needed is named as in `asked`."""
+    parts = (config.get(part, {}) for part in ("run", "training", "distillation"))
+    needed = {name: value for name, value in asked.items() if names_a_run(name, value)}
+    return {name: value for part in parts for name, value in part.items()} | needed
 
 
 def own_row(folder: Path) -> dict[str, Any]:

@@ -21,8 +21,7 @@ from typing import Any
 from stlm_kit.errors import KitError
 from stlm_kit.locks import Lock
 from stlm_kit.paths import atomic_write, runs_dir
-from stlm_kit.reproduce.needed_runs import with_folders
-from stlm_kit.reproduce.run_hash import hash_of, identity
+from stlm_kit.reproduce.run_hash import configuration_hash, identity
 
 CHAPTERS = "chapters"  # the study name of the course's own notebooks
 # the program that executed a run without the runner, and the folder of its runs without a study
@@ -54,12 +53,23 @@ class Run:
     @property
     def hash(self) -> str:
         """The run's hash; see run_hash.py."""
-        return hash_of(self.identity)
+        return configuration_hash(self.identity)
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings of a study's run, with the folders of the runs that it needs. KitError for unfinished ones."""
-        return with_folders(self.parameters["settings"], self.needs)
+        return self.with_folders(self.parameters["settings"])
+
+    def with_folders(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """Settings in which each needed run is the folder with its weights. KitError for one that is not finished."""
+        folders = {}
+        for setting, need in self.needs.items():
+            if not need.has_weights:
+                raise KitError(
+                    f"The run {need.name} is needed first; `stlm reproduce {need.study} --only {need.name}`."
+                )
+            folders[setting] = str(need.kept)
+        return {**settings, **folders}
 
     @property
     def depth(self) -> int:

@@ -121,9 +121,9 @@ def without(contents: dict[str, str], parameters: dict[str, Any]) -> dict[str, A
 
 def run_hash(notebook: Path | str, parameters: dict[str, Any]) -> str:
     """Ten hexadecimal digits that name a run. Equal hashes mean equal numbers on one machine."""
-    return hash_of(identity(notebook, parameters))
+    return configuration_hash(identity(notebook, parameters))
 
 
-def hash_of(identified: dict[str, Any]) -> str:
-    """The ten digits of an `identity`."""
-    return hashlib.sha256(json.dumps(identified, sort_keys=True).encode()).hexdigest()[:10]
+def configuration_hash(configuration: dict[str, Any]) -> str:
+    """Ten hexadecimal digits that name a configuration, or an `identity`. The order of keys does not matter."""
+    return hashlib.sha256(json.dumps(configuration, sort_keys=True).encode()).hexdigest()[:10]
